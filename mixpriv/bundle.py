@@ -1,0 +1,167 @@
+"""A bundle: the trained networks that belong together, with everything both sides must agree on.
+
+A bundle is a folder with ``bundle.json`` and the files that it names. The server needs only ``segmenter.onnx``; the
+client needs the unmixer, the brain extractor and the reference model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixpriv.errors import InputError
+
+SCHEMA = 1
+DEFAULT_BUNDLE = "brain-t1"
+_SHIPPED = Path(__file__).parent / "bundles"
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How a brain is placed in the bundle's grid: its centroid and its size per axis.
+
+    ``std_mm``: standard deviation (R, A, S) of the voxel positions of an average brain mask, mm.
+    ``centre_voxel``: grid index (R, A, S) at which the mask's centroid is put.
+    """
+
+    std_mm: tuple[float, float, float]
+    centre_voxel: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What ``bundle.json`` says, checked. Shapes and spacings are in R, A, S order.
+
+    Attributes
+    ----------
+    classes : names of the C classes, background first; the label value is the index.
+    modalities : names of the M input channels.
+    grid_shape, spacing_mm : the conformed grid (D, H, W), voxels and mm.
+    multiple : every spatial size sent must be a multiple of this.
+    weight_range : (lo, hi), the target's share in the mixture is drawn from it.
+    fingerprint : 64 hex digits over the segmenter file; names the network that the unmixer was trained with.
+    """
+
+    name: str
+    version: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    modalities: tuple[str, ...]
+    grid_shape: tuple[int, int, int]
+    spacing_mm: float
+    multiple: int
+    weight_range: tuple[float, float]
+    alignment: Alignment
+    extractor_spacing_mm: float
+    licence: str
+    directory: Path
+    extra: Mapping[str, Any]
+
+    @property
+    def segmenter_path(self) -> Path:
+        """ONNX of S: ``mixture`` FP16 (N,M,D,H,W) -> ``segmentation_mixture`` UINT8 (N,C-1,D,H,W)."""
+        return self.directory / "segmenter.onnx"
+
+    @property
+    def unmixer_path(self) -> Path:
+        """ONNX of D: ``unmixer_input`` f32 (N,2C+1,D,H,W) -> ``probabilities`` f32 (N,C,D,H,W)."""
+        return self.directory / "unmixer.onnx"
+
+    @property
+    def extractor_path(self) -> Path:
+        """ONNX of the brain extractor: ``image`` f32 (N,1,D,H,W) -> ``brain_probability`` f32 (N,1,D,H,W)."""
+        return self.directory / "extractor.onnx"
+
+    @property
+    def reference_path(self) -> Path:
+        """The reference generator's statistical model (.npz)."""
+        return self.directory / "reference.npz"
+
+    @property
+    def model_name(self) -> str:
+        """The name under which Triton serves the segmenter."""
+        return f"{self.name}_segmenter"
+
+    @property
+    def model_version(self) -> int:
+        """Triton's version number, derived from the fingerprint: another network is another version."""
+        return int(self.fingerprint[:8], 16) % (2**31 - 1) + 1
+
+
+def fingerprint_of(segmenter: Path) -> str:
+    """SHA-256 of the segmenter file (graph and weights are one file), 64 hex digits."""
+    return hashlib.sha256(segmenter.read_bytes()).hexdigest()
+
+
+def shipped_bundles() -> tuple[str, ...]:
+    """Names of the bundles that came with the package."""
+    return tuple(sorted(p.parent.name for p in _SHIPPED.glob("*/bundle.json")))
+
+
+def load_bundle(name_or_folder: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Bundle:
+    """Read a bundle by its shipped name or its folder.
+
+    Raises
+    ------
+    InputError
+        no such bundle, ``bundle.json`` unreadable, a field missing or of the wrong kind, or the segmenter's fingerprint
+        is not the recorded one.
+    """
+    folder = Path(name_or_folder)
+    if not (folder / "bundle.json").is_file():
+        folder = _SHIPPED / os.fspath(name_or_folder)
+    path = folder / "bundle.json"
+    if not path.is_file():
+        raise InputError(
+            f"bundle {os.fspath(name_or_folder)!r} not found: expected a folder with bundle.json or one of "
+            f"{', '.join(shipped_bundles()) or 'no shipped bundles'}"
+        )
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({type(error).__name__})") from None
+    bundle = _parse(fields, folder)
+    if bundle.segmenter_path.is_file() and fingerprint_of(bundle.segmenter_path) != bundle.fingerprint:
+        raise InputError(f"{bundle.segmenter_path}: fingerprint differs from the one in bundle.json")
+    return bundle
+
+
+def _parse(fields: Any, folder: Path) -> Bundle:
+    try:
+        if fields["schema"] != SCHEMA:
+            raise InputError(f"{folder / 'bundle.json'}: schema {fields['schema']!r}, expected {SCHEMA}")
+        known = {
+            "schema", "name", "version", "fingerprint", "classes", "modalities", "grid_shape", "spacing_mm", "multiple",
+            "weight_range", "alignment", "extractor_spacing_mm", "licence",
+        }  # fmt: skip
+        d, h, w = (int(n) for n in fields["grid_shape"])
+        lo, hi = (float(a) for a in fields["weight_range"])
+        std, centre = fields["alignment"]["std_mm"], fields["alignment"]["centre_voxel"]
+        return Bundle(
+            name=str(fields["name"]),
+            version=str(fields["version"]),
+            fingerprint=str(fields["fingerprint"]),
+            classes=tuple(fields["classes"]),
+            modalities=tuple(fields["modalities"]),
+            grid_shape=(d, h, w),
+            spacing_mm=float(fields["spacing_mm"]),
+            multiple=int(fields["multiple"]),
+            weight_range=(lo, hi),
+            alignment=Alignment(
+                (float(std[0]), float(std[1]), float(std[2])),
+                (float(centre[0]), float(centre[1]), float(centre[2])),
+            ),
+            extractor_spacing_mm=float(fields["extractor_spacing_mm"]),
+            licence=str(fields["licence"]),
+            directory=folder,
+            extra={k: v for k, v in fields.items() if k not in known},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder / 'bundle.json'}: field missing or of the wrong kind: {error}") from None

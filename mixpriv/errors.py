@@ -1,0 +1,35 @@
+"""The errors a user can meet, each with its documented exit code.
+
+Messages are one line, name the argument or file, say what was expected and what came, and never hold voxel values,
+header fields, keys, weights or references.
+"""
+
+
+class MixprivError(Exception):
+    """Base of all errors raised on purpose; anything else is a bug."""
+
+    exit_code = 1
+
+
+class InputError(MixprivError, ValueError):
+    """Bad usage or bad input: a file, an array or an option is not what it must be."""
+
+    exit_code = 2
+
+
+class ServerUnavailableError(MixprivError):
+    """The server is unreachable, busy, too slow, refuses us, or an embedded one cannot start."""
+
+    exit_code = 3
+
+
+class IncompatibleServerError(MixprivError):
+    """The server serves another network than the one the client's unmixer was trained with."""
+
+    exit_code = 4
+
+
+class OutputError(MixprivError, OSError):
+    """An output file cannot be written."""
+
+    exit_code = 5
