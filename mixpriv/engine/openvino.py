@@ -1,0 +1,61 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from mixpriv.errors import InputError
+from mixpriv.threads import available_threads
+
+if TYPE_CHECKING:
+    from mixpriv.engine import Precision
+
+
+class OpenVinoEngine:
+    """A network compiled for this CPU. See `mixpriv.engine.load`; one call at a time."""
+
+    def __init__(self, path: str | os.PathLike[str], *, threads: int | None, precision: Precision) -> None:
+        if not Path(path).is_file():
+            raise InputError(f"network {os.fspath(path)}: no such file")
+        options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads or available_threads(),
+            # Server and client share the cores: pinned threads of both would queue on the same ones.
+            "ENABLE_CPU_PINNING": False,
+        }
+        # No hint by default: bf16 forced on hardware without it is several times slower than f32.
+        if precision == "f32":
+            options["INFERENCE_PRECISION_HINT"] = "f32"
+        try:
+            self._network = ov.Core().compile_model(os.fspath(path), "CPU", options)
+        except RuntimeError:
+            # OpenVINO's own message spans many lines and names its source files.
+            raise InputError(f"network {os.fspath(path)}: not a readable ONNX network") from None
+        self._inputs = {port.any_name: port for port in self._network.inputs}
+
+    def __call__(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run the network once; see `mixpriv.engine.Engine`."""
+        if inputs.keys() != self._inputs.keys():
+            raise InputError(f"network inputs: expected {sorted(self._inputs)}, got {sorted(inputs)}")
+        for name, array in inputs.items():
+            _check(name, array, self._inputs[name])
+        answer = self._network(inputs, share_inputs=True)
+        return {port.any_name: array for port, array in answer.items()}
+
+
+def _check(name: str, array: NDArray[Any], port: Any) -> None:
+    """Refuse what OpenVINO would cast or copy without a word."""
+    dtype: np.dtype[Any] = port.element_type.to_dtype()
+    if array.dtype != dtype:
+        raise InputError(f"{name}: expected {dtype}, got {array.dtype}")
+    expected = port.partial_shape
+    if not expected.compatible(ov.PartialShape(list(array.shape))):
+        raise InputError(f"{name}: expected shape {expected}, got {array.shape}")
+    if not array.flags.c_contiguous:
+        raise InputError(f"{name}: expected a C-contiguous array")

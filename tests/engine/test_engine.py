@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixpriv import engine
+from mixpriv.bundle import Bundle
+from mixpriv.errors import InputError
+from tests.toybundle import expected_probabilities, write_toy_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_toy_bundle(tmp_path_factory.mktemp("toy"))
+
+
+def mixture(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).random(shape, np.float32).astype(np.float16)
+
+
+class TestAnswer:
+    @pytest.mark.parametrize("shape", [(1, 1, 16, 16, 16), (2, 1, 32, 16, 48)])
+    @pytest.mark.parametrize("precision", ["auto", "f32"])
+    def test_is_the_networks_at_every_size(self, bundle: Bundle, shape: tuple[int, ...], precision: str) -> None:
+        x = mixture(*shape)
+        answer = engine.load(bundle.segmenter_path, threads=1, precision=precision)(mixture=x)["segmentation_mixture"]
+        expected = 255 * expected_probabilities(x)[:, 1:]
+        assert answer.dtype == np.uint8
+        assert np.abs(answer - expected).max() <= (0.51 if precision == "f32" else 8)
+
+    def test_does_not_depend_on_threads(self, bundle: Bundle) -> None:
+        x = mixture(1, 1, 32, 32, 32)
+        one, two = (engine.load(bundle.segmenter_path, threads=n)(mixture=x) for n in (1, 2))
+        np.testing.assert_array_equal(one["segmentation_mixture"], two["segmentation_mixture"])
+
+    def test_belongs_to_the_caller(self, bundle: Bundle) -> None:
+        network = engine.load(bundle.segmenter_path, threads=1)
+        x = mixture(1, 1, 16, 16, 16)
+        first = network(mixture=x)["segmentation_mixture"]
+        kept = first.copy()
+        network(mixture=np.zeros_like(x))
+        np.testing.assert_array_equal(first, kept)
+
+    def test_unmixes_an_exact_mixture(self, bundle: Bundle) -> None:
+        c, weight = len(bundle.classes), 0.4
+        target, reference = (np.eye(c, dtype=np.float32)[np.arange(16**3) * k % c].T for k in (1, 5))
+        stacked = np.concatenate([weight * target + (1 - weight) * reference, reference, np.full((1, 16**3), weight)])
+        answer = engine.load(bundle.unmixer_path)(unmixer_input=stacked.astype(np.float32).reshape(1, -1, 16, 16, 16))
+        np.testing.assert_array_equal(answer["probabilities"][0].argmax(0).ravel(), target.argmax(0))
+
+
+BAD = [
+    ({"mixture": np.zeros((1, 1, 16, 16, 16), np.float32)}, "mixture: expected float16, got float32"),
+    ({"mixture": np.zeros((16, 16, 16), np.float16)}, r"mixture: expected shape .*, got \(16, 16, 16\)"),
+    ({"mixture": np.zeros((1, 2, 16, 16, 16), np.float16)}, r"mixture: expected shape .*, got \(1, 2, 16, 16, 16\)"),
+    ({"mixture": np.zeros((1, 1, 16, 16, 32), np.float16)[..., ::2]}, "mixture: expected a C-contiguous array"),
+    ({"image": np.zeros((1, 1, 16, 16, 16), np.float16)}, r"expected \['mixture'\], got \['image'\]"),
+]
+
+
+class TestRefusal:
+    @pytest.mark.parametrize(("inputs", "message"), BAD)
+    def test_of_what_would_be_cast_or_copied(self, bundle: Bundle, inputs: dict, message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            engine.load(bundle.segmenter_path)(**inputs)
+
+    def test_of_a_missing_file(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="absent.onnx: no such file"):
+            engine.load(tmp_path / "absent.onnx")
+
+    def test_of_a_file_that_is_no_network(self, tmp_path: Path) -> None:
+        path = tmp_path / "text.onnx"
+        path.write_text("not a network", encoding="utf-8")
+        with pytest.raises(InputError, match="text.onnx: not a readable ONNX network"):
+            engine.load(path)

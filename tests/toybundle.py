@@ -1,0 +1,177 @@
+"""A tiny but real bundle: analytic networks of the shipped form, so that everything runs without trained weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from mixpriv import engine
+from mixpriv.bundle import Bundle, fingerprint_of, load_bundle
+
+CLASSES = ("background", "white matter", "grey matter", "nuclei", "internal CSF", "external CSF")
+INTENSITIES = (0.0, 0.9, 0.6, 0.75, 0.3, 0.15)
+"""The T1-like intensity (0..1) at which the toy segmenter is surest of each class."""
+
+SHARPNESS = 400.0
+SPATIAL = ["D", "H", "W"]
+
+
+def write_toy_bundle(folder: Path, *, name: str = "toy-t1", sharpness: float = SHARPNESS, slowness: int = 0) -> Bundle:
+    """Write a bundle into `folder` (made if need be) and load it; the reference model is not part of it.
+
+    The segmenter gives every voxel the class whose intensity is nearest, softly (`sharpness`, per squared intensity);
+    the unmixer is the linear unmixing, clipped and renormalised; the extractor calls all above 0.1 brain. Another
+    `sharpness` is another fingerprint. `slowness` adds that many idle 7x7x7 convolutions to the segmenter.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _save(folder / "segmenter.onnx", *_segmenter(sharpness, slowness))
+    _save(folder / "unmixer.onnx", *_unmixer())
+    _save(folder / "extractor.onnx", *_extractor())
+    fields = {
+        "schema": 1,
+        "name": name,
+        "version": "0.1.0",
+        "fingerprint": fingerprint_of(folder / "segmenter.onnx"),
+        "classes": CLASSES,
+        "modalities": ["T1w"],
+        "grid_shape": [64, 80, 64],
+        "spacing_mm": 3.0,
+        "multiple": 16,
+        "weight_range": [0.3, 0.7],
+        "alignment": {"std_mm": [31.0, 39.0, 30.0], "centre_voxel": [31.5, 39.5, 31.5]},
+        "extractor_spacing_mm": 3.0,
+        "licence": "Apache-2.0",
+    }
+    (folder / "bundle.json").write_text(json.dumps(fields, indent=2), encoding="utf-8")
+    return load_bundle(folder)
+
+
+def expected_probabilities(mixture: NDArray[np.float16], sharpness: float = SHARPNESS) -> NDArray[np.float64]:
+    """What the toy segmenter means before quantising: (N, M=1, D, H, W) -> (N, C, D, H, W), float64."""
+    levels = np.array(INTENSITIES).reshape(1, -1, 1, 1, 1)
+    likelihood = np.exp(-sharpness * (mixture.astype(np.float64) - levels) ** 2)
+    result: NDArray[np.float64] = likelihood / likelihood.sum(axis=1, keepdims=True)
+    return result
+
+
+class InProcessSegmenter:
+    """The bundle's segmenter without a server between."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._engine = engine.load(bundle.segmenter_path)
+
+    def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
+        return self._engine(mixture=mixture)["segmentation_mixture"]
+
+
+Graph = tuple[list[onnx.NodeProto], list[onnx.TensorProto], onnx.ValueInfoProto, onnx.ValueInfoProto]
+
+
+def _segmenter(sharpness: float, slowness: int) -> Graph:
+    levels = np.array(INTENSITIES, np.float32)
+    n = len(levels)
+    constants = {
+        "levels": levels.reshape(1, n, 1, 1, 1).astype(np.float16),
+        "sharpness": np.array(-sharpness, np.float32),
+        "one": np.array([1], np.int64),
+        "end": np.array([n], np.int64),
+        "full": np.array(255, np.float32),
+        "identity": _centre_tap(7),
+    }
+    idle = [
+        helper.make_node("Conv", [f"x{i}", "identity"], [f"x{i + 1}"], pads=[3] * 6, kernel_shape=[7] * 3)
+        for i in range(slowness)
+    ]
+    nodes = [
+        helper.make_node("Cast", ["mixture"], ["x0"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["levels"], ["levels32"], to=TensorProto.FLOAT),
+        *idle,
+        helper.make_node("Sub", [f"x{slowness}", "levels32"], ["distance"]),
+        helper.make_node("Mul", ["distance", "distance"], ["square"]),
+        helper.make_node("Mul", ["square", "sharpness"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["p"], axis=1),
+        helper.make_node("Slice", ["p", "one", "end", "one"], ["foreground"]),
+        helper.make_node("Mul", ["foreground", "full"], ["scaled"]),
+        helper.make_node("Round", ["scaled"], ["rounded"]),
+        helper.make_node("Cast", ["rounded"], ["segmentation_mixture"], to=TensorProto.UINT8),
+    ]
+    return (
+        nodes,
+        _constants(constants),
+        helper.make_tensor_value_info("mixture", TensorProto.FLOAT16, ["N", 1, *SPATIAL]),
+        helper.make_tensor_value_info("segmentation_mixture", TensorProto.UINT8, ["N", n - 1, *SPATIAL]),
+    )
+
+
+def _unmixer() -> Graph:
+    n = len(CLASSES)
+    constants = {
+        "zero": np.array([0], np.int64),
+        "c": np.array([n], np.int64),
+        "2c": np.array([2 * n], np.int64),
+        "end": np.array([2 * n + 1], np.int64),
+        "axis": np.array([1], np.int64),
+        "unit": np.array(1, np.float32),
+        "tiny": np.array(1e-6, np.float32),
+    }
+    nodes = [
+        helper.make_node("Slice", ["unmixer_input", "zero", "c", "axis"], ["mixed"]),
+        helper.make_node("Slice", ["unmixer_input", "c", "2c", "axis"], ["reference"]),
+        helper.make_node("Slice", ["unmixer_input", "2c", "end", "axis"], ["weight"]),
+        helper.make_node("Sub", ["unit", "weight"], ["rest"]),
+        helper.make_node("Mul", ["rest", "reference"], ["known"]),
+        helper.make_node("Sub", ["mixed", "known"], ["share"]),
+        helper.make_node("Relu", ["share"], ["positive"]),
+        helper.make_node("Add", ["positive", "tiny"], ["floored"]),
+        helper.make_node("ReduceSum", ["floored", "axis"], ["sum"], keepdims=1),
+        helper.make_node("Div", ["floored", "sum"], ["probabilities"]),
+    ]
+    return (
+        nodes,
+        _constants(constants),
+        helper.make_tensor_value_info("unmixer_input", TensorProto.FLOAT, ["N", 2 * n + 1, *SPATIAL]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", n, *SPATIAL]),
+    )
+
+
+def _extractor() -> Graph:
+    constants = {"threshold": np.array(0.1, np.float32), "steepness": np.array(100, np.float32)}
+    nodes = [
+        helper.make_node("Sub", ["image", "threshold"], ["above"]),
+        helper.make_node("Mul", ["above", "steepness"], ["logit"]),
+        helper.make_node("Sigmoid", ["logit"], ["brain_probability"]),
+    ]
+    return (
+        nodes,
+        _constants(constants),
+        helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, *SPATIAL]),
+        helper.make_tensor_value_info("brain_probability", TensorProto.FLOAT, ["N", 1, *SPATIAL]),
+    )
+
+
+def _centre_tap(size: int) -> NDArray[np.float32]:
+    kernel = np.zeros((1, 1, size, size, size), np.float32)
+    kernel[0, 0, size // 2, size // 2, size // 2] = 1
+    return kernel
+
+
+def _constants(arrays: dict[str, NDArray]) -> list[onnx.TensorProto]:
+    return [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+
+
+def _save(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    constants: list[onnx.TensorProto],
+    source: onnx.ValueInfoProto,
+    result: onnx.ValueInfoProto,
+) -> None:
+    graph = helper.make_graph(nodes, path.stem, [source], [result], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
