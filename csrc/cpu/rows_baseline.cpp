@@ -1,0 +1,57 @@
+// Plain C++: defines the result that the vector versions must equal bit by bit.
+
+#include <cstring>
+
+#include "mixpriv/rows.h"
+
+namespace mixpriv {
+namespace {
+
+// NaN becomes 0, as in the vector versions.
+float clip01(float x) {
+    const float positive = x > 0.0f ? x : 0.0f;
+    return positive < 1.0f ? positive : 1.0f;
+}
+
+// binary32 in 0..1 to binary16, round to nearest even.
+uint16_t to_half(float x) {
+    const float shifted = x + 0.5f;  // below 2^-14 the sum's last bit is binary16's subnormal step: the adder rounds
+    uint32_t bits, subnormal;
+    std::memcpy(&bits, &x, sizeof bits);
+    std::memcpy(&subnormal, &shifted, sizeof subnormal);
+    const uint32_t rebias = 0u - (112u << 23);
+    const uint32_t normal = (bits + rebias + 0xFFFu + ((bits >> 13) & 1u)) >> 13;
+    return static_cast<uint16_t>(x < 0x1p-14f ? subnormal - 0x3F000000u : normal);
+}
+
+void mix(const MixRow& row, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+        const float t = row.target_mask[i] != 0 ? clip01((row.target[i] - row.lo) * row.scale) : 0.0f;
+        float mixture = row.weight * t;
+        if (row.reference != nullptr)
+            mixture = mixture + row.rest * (row.reference_mask[i] != 0 ? clip01(row.reference[i]) : 0.0f);
+        row.mixture[i] = to_half(mixture);
+    }
+}
+
+void to_probability(const uint8_t* answer, float* probability, uint16_t* sum, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+        probability[i] = static_cast<float>(answer[i]) / 255.0f;
+        sum[i] = static_cast<uint16_t>(sum[i] + answer[i]);
+    }
+}
+
+void background(const uint16_t* sum, float* probability, int64_t count) {
+    for (int64_t i = 0; i < count; ++i)
+        probability[i] = static_cast<float>(sum[i] < 255 ? 255 - sum[i] : 0) / 255.0f;
+}
+
+void one_hot(const uint8_t* labels, uint8_t label, float* channel, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) channel[i] = labels[i] == label ? 1.0f : 0.0f;
+}
+
+}  // namespace
+
+const RowKernels baseline_rows{mix, to_probability, background, one_hot};
+
+}  // namespace mixpriv

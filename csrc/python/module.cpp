@@ -1,0 +1,218 @@
+// The only file that knows Python: arrays are checked here, once, then the GIL is released.
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "mixpriv/error.h"
+#include "mixpriv/isa.h"
+#include "mixpriv/kernels.h"
+
+namespace py = pybind11;
+using namespace mixpriv;
+
+namespace {
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+    std::string text;
+    for (const int64_t n : shape) text += (text.empty() ? "" : ", ") + (n < 0 ? std::string("any") : std::to_string(n));
+    return "(" + text + (shape.size() == 1 ? ",)" : ")");
+}
+
+std::vector<int64_t> shape_of(const py::array& array) {
+    return {array.shape(), array.shape() + array.ndim()};
+}
+
+std::string describe(const py::handle& value) {
+    if (!py::isinstance<py::array>(value)) return std::string(py::str(py::type::of(value).attr("__name__")));
+    const auto array = py::reinterpret_borrow<py::array>(value);
+    std::string text = std::string(py::str(array.dtype())) + " " + shape_text(shape_of(array));
+    if ((array.flags() & py::array::c_style) == 0) text += ", not C-contiguous";
+    if ((array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) text += ", not aligned";
+    if (!array.writeable()) text += ", read-only";
+    return text;
+}
+
+bool fits(const std::vector<int64_t>& shape, const std::vector<int64_t>& wanted) {
+    if (shape.size() != wanted.size()) return false;
+    for (size_t i = 0; i < shape.size(); ++i)
+        if (shape[i] < 1 || (wanted[i] >= 0 && shape[i] != wanted[i])) return false;
+    return true;
+}
+
+// The array itself, never a copy or a cast. `wanted` is its shape, -1 standing for any size from 1; empty for any shape.
+template <class T>
+py::array_t<T> checked(const char* name, const py::handle& value, const std::vector<int64_t>& wanted,
+                       bool writeable = false) {
+    using Array = py::array_t<T, py::array::c_style>;
+    constexpr int aligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    bool good = py::isinstance<Array>(value);
+    if (good) {
+        const auto array = py::reinterpret_borrow<py::array>(value);
+        good = (array.flags() & aligned) != 0 && array.size() > 0 && (!writeable || array.writeable()) &&
+               (wanted.empty() || fits(shape_of(array), wanted));
+    }
+    if (!good)
+        throw InputError(std::string(name) + ": expected a " + (writeable ? "writable " : "") + "C-contiguous " +
+                         std::string(py::str(py::dtype::of<T>())) + " array " +
+                         (wanted.empty() ? std::string("with at least one element") : shape_text(wanted)) + ", got " +
+                         describe(value));
+    return py::reinterpret_borrow<py::array_t<T>>(value);
+}
+
+Shape3 shape3(const py::array& array, py::ssize_t first_axis = 0) {
+    return {{array.shape(first_axis), array.shape(first_axis + 1), array.shape(first_axis + 2)}};
+}
+
+Shape3 output_shape(const std::array<int64_t, 3>& shape) {
+    for (const int64_t n : shape)
+        if (n < 1) throw InputError("shape: expected three sizes from 1, got " + shape_text({shape[0], shape[1], shape[2]}));
+    return {{shape[0], shape[1], shape[2]}};
+}
+
+Matrix matrix34(const py::handle& value) {
+    const auto array = checked<double>("matrix", value, {3, 4});
+    Matrix matrix;
+    for (py::ssize_t i = 0; i < 3; ++i)
+        for (py::ssize_t j = 0; j < 4; ++j) matrix[static_cast<size_t>(i)][static_cast<size_t>(j)] = array.at(i, j);
+    return matrix;
+}
+
+int64_t class_count(const py::array& probabilities) {
+    const int64_t classes = probabilities.shape(0);
+    if (classes > 255)
+        throw InputError("probabilities: expected at most 255 classes, got " + std::to_string(classes));
+    return classes;
+}
+
+// Kernels touch no Python object, and hold on long enough that other Python threads should run meanwhile.
+template <class Kernel>
+void without_gil(const Kernel& kernel) {
+    const py::gil_scoped_release release;
+    kernel();
+}
+
+py::tuple py_robust_range(const py::object& image, const py::object& mask, double lower, double upper, int threads) {
+    const auto x = checked<float>("image", image, {});
+    const uint8_t* inside = mask.is_none() ? nullptr : checked<uint8_t>("mask", mask, shape_of(x)).data();
+    const float* data = x.data();
+    const int64_t count = x.size();
+    Range range{};
+    without_gil([&] { range = robust_range(data, inside, count, lower, upper, threads); });
+    return py::make_tuple(range.lo, range.hi);
+}
+
+py::array py_mix(const py::object& target, const py::object& target_mask, std::array<double, 2> target_range,
+                 const py::object& reference, const py::object& reference_mask, double weight, int threads) {
+    const auto x = checked<float>("target", target, {-1, -1, -1});
+    const auto shape = shape_of(x);
+    MixInput input{x.data(), checked<uint8_t>("target_mask", target_mask, shape).data(),
+                   {target_range[0], target_range[1]}, nullptr, nullptr, weight};
+    if (!reference.is_none()) {
+        input.reference = checked<float>("reference", reference, shape).data();
+        input.reference_mask = checked<uint8_t>("reference_mask", reference_mask, shape).data();
+    }
+    py::array mixture(py::dtype("e"), shape);
+    auto* out = static_cast<uint16_t*>(mixture.mutable_data());
+    const int64_t count = x.size();
+    const Isa isa = current_isa();
+    without_gil([&] { mix(input, out, count, isa, threads); });
+    return mixture;
+}
+
+py::array_t<float> py_unpack(const py::object& answer, const py::object& reference_labels, double weight, int threads) {
+    const auto a = checked<uint8_t>("answer", answer, {-1, -1, -1, -1});
+    const int64_t classes = a.shape(0) + 1;
+    if (classes > 255) throw InputError("answer: expected at most 254 channels, got " + std::to_string(classes - 1));
+    const Shape3 shape = shape3(a, 1);
+    const auto labels =
+        checked<uint8_t>("reference_labels", reference_labels, {shape.size[0], shape.size[1], shape.size[2]});
+    py::array_t<float> result({2 * classes + 1, shape.size[0], shape.size[1], shape.size[2]});
+    const uint8_t *bytes = a.data(), *label = labels.data();
+    float* out = result.mutable_data();
+    const Isa isa = current_isa();
+    without_gil([&] { unpack(bytes, label, weight, classes, shape.count(), out, isa, threads); });
+    return result;
+}
+
+void py_accumulate(const py::object& total, const py::object& probabilities, int threads) {
+    auto sum = checked<float>("total", total, {}, true);
+    const auto p = checked<float>("probabilities", probabilities, shape_of(sum));
+    float* out = sum.mutable_data();
+    const float* data = p.data();
+    const int64_t count = sum.size();
+    without_gil([&] { accumulate(out, data, count, threads); });
+}
+
+py::array_t<uint8_t> py_argmax(const py::object& probabilities, int threads) {
+    const auto p = checked<float>("probabilities", probabilities, {-1, -1, -1, -1});
+    const int64_t classes = class_count(p);
+    const Shape3 shape = shape3(p, 1);
+    py::array_t<uint8_t> labels({shape.size[0], shape.size[1], shape.size[2]});
+    const float* data = p.data();
+    uint8_t* out = labels.mutable_data();
+    without_gil([&] { argmax(data, classes, shape.count(), out, threads); });
+    return labels;
+}
+
+py::array_t<float> py_resample(const py::object& image, const py::object& matrix, std::array<int64_t, 3> shape,
+                               int threads) {
+    const auto x = checked<float>("image", image, {-1, -1, -1});
+    const Matrix m = matrix34(matrix);
+    const Shape3 to = output_shape(shape);
+    py::array_t<float> result({shape[0], shape[1], shape[2]});
+    const float* data = x.data();
+    const Shape3 from = shape3(x);
+    float* out = result.mutable_data();
+    without_gil([&] { resample(data, from, m, to, out, threads); });
+    return result;
+}
+
+py::array_t<uint8_t> py_restore_labels(const py::object& probabilities, const py::object& matrix,
+                                       std::array<int64_t, 3> shape, int threads) {
+    const auto p = checked<float>("probabilities", probabilities, {-1, -1, -1, -1});
+    const int64_t classes = class_count(p);
+    const Matrix m = matrix34(matrix);
+    const Shape3 to = output_shape(shape), from = shape3(p, 1);
+    py::array_t<uint8_t> labels({shape[0], shape[1], shape[2]});
+    const float* data = p.data();
+    uint8_t* out = labels.mutable_data();
+    without_gil([&] { restore_labels(data, classes, from, m, to, out, threads); });
+    return labels;
+}
+
+std::vector<std::string> py_available_isas() {
+    std::vector<std::string> names;
+    for (const Isa isa : available_isas()) names.emplace_back(name_of(isa));
+    return names;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, module) {
+    using py::arg;
+    module.doc() = "Kernels on the CPU; use them through mixpriv.kernels.";
+    py::register_local_exception_translator([](std::exception_ptr error) {
+        try {
+            if (error) std::rethrow_exception(error);
+        } catch (const InputError& bad_input) {
+            py::set_error(py::module_::import("mixpriv.errors").attr("InputError"), bad_input.what());
+        }
+    });
+
+    module.def("robust_range", py_robust_range, arg("image"), arg("mask"), arg("lower_percent"), arg("upper_percent"),
+               arg("threads"));
+    module.def("mix", py_mix, arg("target"), arg("target_mask"), arg("target_range"), arg("reference"),
+               arg("reference_mask"), arg("weight"), arg("threads"));
+    module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("threads"));
+    module.def("accumulate", py_accumulate, arg("total"), arg("probabilities"), arg("threads"));
+    module.def("argmax", py_argmax, arg("probabilities"), arg("threads"));
+    module.def("resample", py_resample, arg("image"), arg("matrix"), arg("shape"), arg("threads"));
+    module.def("restore_labels", py_restore_labels, arg("probabilities"), arg("matrix"), arg("shape"), arg("threads"));
+
+    module.def("isa", [] { return std::string(name_of(current_isa())); });
+    module.def("available_isas", py_available_isas);
+}

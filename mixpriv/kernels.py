@@ -1,0 +1,163 @@
+"""The hot loops of the client, in C++: exact definitions, the same result on every processor and thread count.
+
+Every array must be C-contiguous and of the type that is named here; nothing is copied or cast silently, and anything
+else is an ``InputError`` that names the argument. ``threads=0`` takes what `mixpriv.threads.available_threads` allows.
+The environment variable ``MIXPRIV_ISA`` (``baseline``, ``avx2``, ``avx512``) forces one instruction set.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixpriv import _native
+from mixpriv.threads import available_threads
+
+Float32 = NDArray[np.float32]
+UInt8 = NDArray[np.uint8]
+
+
+def robust_range(
+    image: Float32,
+    mask: UInt8 | None = None,
+    lower_percent: float = 0.5,
+    upper_percent: float = 99.5,
+    *,
+    threads: int = 0,
+) -> tuple[float, float]:
+    """Exact percentiles of the voxels inside a mask, as ``numpy.percentile`` in float64.
+
+    Parameters
+    ----------
+    image : any shape, finite inside the mask
+    mask : same shape, non-zero inside; None takes every voxel
+
+    Returns
+    -------
+    lo, hi
+
+    Raises
+    ------
+    InputError
+        an array is not as above, the mask is empty, NaN or Inf inside it, not 0 <= lower < upper <= 100.
+    """
+    return _native.robust_range(image, mask, lower_percent, upper_percent, _threads(threads))
+
+
+def mix(
+    target: Float32,
+    target_mask: UInt8,
+    target_range: tuple[float, float],
+    reference: Float32 | None,
+    reference_mask: UInt8 | None,
+    weight: float,
+    *,
+    threads: int = 0,
+) -> NDArray[np.float16]:
+    """Normalise the target, mix it with the reference and round to FP16, in one pass.
+
+    ``t = clip((target - lo) * s, 0, 1)`` with ``s = 1 / (hi - lo)``, ``r = clip(reference, 0, 1)``, each 0 outside its
+    mask (and where NaN); the result is ``weight * t + (1 - weight) * r``. Every operation is rounded to float32 in
+    this order, the last one to the nearest float16, ties to even: the same bits on every processor.
+
+    Parameters
+    ----------
+    target, reference : (D, H, W); the reference is None only with weight 1
+    target_mask, reference_mask : (D, H, W), non-zero inside
+    target_range : (lo, hi) with lo < hi, see `robust_range`
+    weight : the target's share, 0..1
+
+    Raises
+    ------
+    InputError
+        an array, the range or the weight is not as above.
+    """
+    return _native.mix(target, target_mask, target_range, reference, reference_mask, weight, _threads(threads))
+
+
+def unpack(answer: UInt8, reference_labels: UInt8, weight: float, *, threads: int = 0) -> Float32:
+    """Turn the server's answer into the unmixer's input.
+
+    Parameters
+    ----------
+    answer : (C-1, D, H, W), probabilities x 255 without the background's
+    reference_labels : (D, H, W), below C
+    weight : the target's share, 0..1
+
+    Returns
+    -------
+    (2C+1, D, H, W)
+        C probabilities (the background's is ``max(0, 255 - sum) / 255``), the one-hot reference labels, the weight.
+
+    Raises
+    ------
+    InputError
+        an array or the weight is not as above.
+    """
+    return _native.unpack(answer, reference_labels, weight, _threads(threads))
+
+
+def accumulate(total: Float32, probabilities: Float32, *, threads: int = 0) -> None:
+    """Add ``probabilities`` to ``total`` in place; same shape, ``total`` writable.
+
+    Raises
+    ------
+    InputError
+        an array is not as above.
+    """
+    _native.accumulate(total, probabilities, _threads(threads))
+
+
+def argmax(probabilities: Float32, *, threads: int = 0) -> UInt8:
+    """Index of the first largest class: (C, D, H, W) -> (D, H, W), at most 255 classes.
+
+    Raises
+    ------
+    InputError
+        the array is not as above.
+    """
+    return _native.argmax(probabilities, _threads(threads))
+
+
+def resample(
+    image: Float32, matrix: NDArray[np.float64], shape: tuple[int, int, int], *, threads: int = 0
+) -> Float32:
+    """Trilinear resampling through an affine.
+
+    Up to half a voxel outside the image its edge continues, beyond that the result is 0.
+
+    Parameters
+    ----------
+    image : (I, J, K)
+    matrix : (3, 4), from an output index to the index in ``image``
+    shape : of the result
+
+    Raises
+    ------
+    InputError
+        an array or the shape is not as above, or the matrix is not finite.
+    """
+    return _native.resample(image, matrix, shape, _threads(threads))
+
+
+def restore_labels(
+    probabilities: Float32, matrix: NDArray[np.float64], shape: tuple[int, int, int], *, threads: int = 0
+) -> UInt8:
+    """Resample every class as `resample` does and take the first largest; 0 outside the grid.
+
+    Parameters
+    ----------
+    probabilities : (C, D, H, W), at most 255 classes
+    matrix : (3, 4), from a scan index to the index in the grid
+    shape : of the scan
+
+    Raises
+    ------
+    InputError
+        an array or the shape is not as above, or the matrix is not finite.
+    """
+    return _native.restore_labels(probabilities, matrix, shape, _threads(threads))
+
+
+def _threads(threads: int) -> int:
+    return threads or available_threads()
