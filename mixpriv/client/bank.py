@@ -1,0 +1,97 @@
+"""References of the user's own: labelled scans, conformed once and kept in a private folder of the data directory.
+
+Each is spent on one scan only, which the ledger sees to. They are scans of real people: a mixture shows both.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixpriv import kernels
+from mixpriv.bundle import Bundle
+from mixpriv.client.brain import conform, extract_brain
+from mixpriv.client.conform import Grid, to_grid
+from mixpriv.client.files import data_folder, private_folder, write_file
+from mixpriv.client.key import ClientKey, content_digest
+from mixpriv.client.proxy import mix
+from mixpriv.client.reference import Reference
+from mixpriv.client.volume import Volume
+from mixpriv.engine import Engine
+from mixpriv.errors import InputError
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The references added for one bundle (its grid and classes), one file each, named by a keyed digest."""
+
+    folder: Path
+
+    @staticmethod
+    def of(bundle: Bundle) -> Bank:
+        """Name the user's bank for a bundle; its folder may not exist yet."""
+        return Bank(data_folder() / "references" / f"{bundle.name}-{bundle.fingerprint[:12]}")
+
+    def names(self) -> list[str]:
+        """Names of all references, spent or not, in a fixed order that does not follow their adding."""
+        return sorted(path.stem for path in self.folder.glob("*.npz"))
+
+    def load(self, name: str) -> Reference:
+        """Read a reference; InputError if its file is missing or damaged."""
+        path = self.folder / f"{name}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return Reference(arrays["image"], arrays["labels"], arrays["mask"])
+        except Exception as error:  # NumPy raises zip, pickle, key and OS errors for damaged files
+            raise InputError(f"{path}: not a reference ({type(error).__name__})") from None
+
+    def add(self, scan: Volume, labels: Volume, extractor: Engine, bundle: Bundle, key: ClientKey) -> str:
+        """Conform a labelled scan and keep it; returns its name.
+
+        Raises
+        ------
+        InputError
+            scan and labels do not fit together, hold labels unknown to the bundle, show no brain, or were added before.
+        OutputError
+            the folder cannot be written.
+        """
+        _check_pair(scan, labels, bundle)
+        content = content_digest(scan.voxels, scan.affine)
+        name = key.derive("reference", content).hex()[:16]
+        target = conform(scan, extract_brain(scan, extractor, bundle), bundle)
+        arrays = {
+            "image": mix(target, None, 1.0).astype(np.float32),
+            "labels": _conform_labels(labels, target.grid, len(bundle.classes)) * target.mask,
+            "mask": target.mask,
+        }
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        private_folder(private_folder(self.folder.parent) / self.folder.name)
+        try:
+            write_file(self.folder / f"{name}.npz", buffer.getvalue(), mode=0o600, replace=False)
+        except FileExistsError:
+            raise InputError(f"{scan.name}: is in the reference bank already, as {name}") from None
+        return name
+
+
+def _check_pair(scan: Volume, labels: Volume, bundle: Bundle) -> None:
+    if scan.voxels.shape != labels.voxels.shape:
+        raise InputError(f"{labels.name}: expected shape {scan.voxels.shape} as the scan, got {labels.voxels.shape}")
+    if not np.allclose(scan.affine, labels.affine, atol=1e-2):
+        raise InputError(f"{labels.name}: expected the same affine as the scan, got another")
+    values = np.unique(labels.voxels)
+    if not np.isin(values, np.arange(len(bundle.classes))).all():
+        raise InputError(f"{labels.name}: expected labels 0 to {len(bundle.classes) - 1}, got others")
+
+
+def _conform_labels(labels: Volume, grid: Grid, classes: int) -> NDArray[np.uint8]:
+    """Bring a label map into a grid: each class sampled as an image, the strongest wins."""
+    shares = [
+        to_grid(replace(labels, voxels=np.asfortranarray(labels.voxels == value, dtype=np.float32)), grid)
+        for value in range(classes)
+    ]
+    return kernels.argmax(np.stack(shares))

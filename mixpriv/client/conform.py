@@ -1,0 +1,137 @@
+"""Between a scan's own grid and the grids of the networks: each step forward beside its inverse.
+
+Arrays of a scan are in Fortran order, as in the file; the kernels want C order. Instead of copying, the array is handed
+over transposed and the matrix with its axes reversed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixpriv import kernels
+from mixpriv.bundle import Bundle
+from mixpriv.client.alignment import grid_to_world, mask_moments_mm
+from mixpriv.client.volume import Volume
+
+_REVERSE = [2, 1, 0]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A box of samples: its shape (D, H, W) along R, A, S and the affine (4, 4) from its index to world mm."""
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64] = field(repr=False)
+
+    @property
+    def spacing_mm(self) -> NDArray[np.float64]:
+        """Distance of neighbouring samples along each axis, (3,) mm."""
+        return np.asarray(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a sample, ml."""
+        return float(np.prod(self.spacing_mm)) / 1000.0
+
+
+@dataclass(frozen=True)
+class Conformed:
+    """A scan in the bundle's grid, on the client's side only: the image still shows the whole head.
+
+    Attributes
+    ----------
+    image : (D, H, W) float32, the scan's own intensities
+    mask : (D, H, W) uint8, 1 in the brain
+    intensity_range : robust minimum and maximum inside the mask
+    grid : where it lies
+    """
+
+    image: NDArray[np.float32] = field(repr=False)
+    mask: NDArray[np.uint8] = field(repr=False)
+    intensity_range: tuple[float, float] = field(repr=False)
+    grid: Grid
+
+
+def field_of_view(volume: Volume, spacing_mm: float, multiple: int) -> Grid:
+    """Lay the isotropic R, A, S grid around a whole scan, every size a multiple of ``multiple``, centred."""
+    half = np.full(3, 0.5)
+    corners = np.array(list(product(*zip(-half, np.array(volume.voxels.shape) - half, strict=True))))
+    world = corners @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    low, high = world.min(axis=0), world.max(axis=0)
+    # a thousandth of a voxel forgives rounding: 160.0001 must not become another 16 planes
+    blocks = np.ceil((high - low) / (spacing_mm * multiple) - 1e-3).astype(int).clip(min=1)
+    shape = blocks * multiple
+    affine = np.diag((spacing_mm, spacing_mm, spacing_mm, 1.0))
+    affine[:3, 3] = (low + high) / 2 - spacing_mm * (shape - 1) / 2
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def brain_grid(mask: NDArray[np.bool_], mask_grid: Grid, bundle: Bundle) -> Grid:
+    """Place and size the bundle's grid around a brain mask (D, H, W) that lies in another grid."""
+    centre_mm, std_mm = mask_moments_mm(mask, mask_grid.affine)
+    return Grid(bundle.grid_shape, grid_to_world(centre_mm, std_mm, bundle.alignment, bundle.spacing_mm))
+
+
+def to_grid(volume: Volume, grid: Grid) -> NDArray[np.float32]:
+    """Sample a scan in a grid, (D, H, W) float32: linear, 0 outside the scan; averaged first where it is much finer."""
+    array, affine = _average_blocks(volume, float(grid.spacing_mm.min()))
+    return kernels.resample(array, _index_map(grid.affine, affine)[_REVERSE], grid.shape)
+
+
+def between_grids(image: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
+    """Sample an image (D, H, W) of one grid in another grid, linear, 0 outside."""
+    return kernels.resample(image, _index_map(target.affine, source.affine), target.shape)
+
+
+def to_scan(probabilities: NDArray[np.float32], grid: Grid, volume: Volume) -> NDArray[np.uint8]:
+    """Invert `to_grid` for a segmentation: from class probabilities in a grid to labels in the scan's own grid.
+
+    Parameters
+    ----------
+    probabilities : (C, D, H, W) float32, any positive scale
+    grid : where they lie
+    volume : the scan
+
+    Returns
+    -------
+    labels : (I, J, K) uint8 in Fortran order, the class whose linearly interpolated probability is highest, 0 outside.
+    """
+    matrix = np.ascontiguousarray(_index_map(volume.affine, grid.affine)[:, [*_REVERSE, 3]])
+    i, j, k = volume.voxels.shape
+    return kernels.restore_labels(probabilities, matrix, (k, j, i)).T
+
+
+def _index_map(source_affine: NDArray[np.float64], target_affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, 4) matrix from an index of one grid to the index of the same place in another."""
+    return np.ascontiguousarray(np.linalg.solve(target_affine, source_affine)[:3])
+
+
+def _average_blocks(volume: Volume, spacing_mm: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Transpose the scan's array to C order, average blocks along axes far finer than ``spacing_mm``, fit the affine.
+
+    Linear interpolation alone would pick single voxels out of a fine scan: noise instead of an average. Blocks stay
+    smaller than the target's spacing, because interpolation smooths once more.
+    """
+    array, affine = volume.voxels.T, volume.affine.copy()
+    for axis, fine_mm in enumerate(volume.spacing_mm):
+        factor = round(spacing_mm / (1.5 * fine_mm))
+        if factor > 1:
+            array = _block_mean(array, 2 - axis, factor)
+            affine[:3, 3] += affine[:3, axis] * (factor - 1) / 2
+            affine[:3, axis] *= factor
+    return np.ascontiguousarray(array), affine
+
+
+def _block_mean(array: NDArray[np.float32], axis: int, factor: int) -> NDArray[np.float32]:
+    """Mean of ``factor`` neighbours along an axis; an incomplete last block is left out."""
+    count = array.shape[axis] // factor
+    parts = [array[(slice(None),) * axis + (slice(n, count * factor, factor),)] for n in range(factor)]
+    total = parts[0] + parts[1]
+    for part in parts[2:]:
+        total += part
+    total *= np.float32(1.0 / factor)
+    return total

@@ -1,0 +1,92 @@
+"""Where the client keeps its own things, and how files are written: whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from mixpriv.errors import InputError, OutputError
+
+
+def config_folder() -> Path:
+    """Name the user's configuration folder for mixpriv: ``$XDG_CONFIG_HOME/mixpriv`` or ``~/.config/mixpriv``."""
+    return _xdg("XDG_CONFIG_HOME", ".config")
+
+
+def data_folder() -> Path:
+    """Name the user's data folder for mixpriv: ``$XDG_DATA_HOME/mixpriv`` or ``~/.local/share/mixpriv``."""
+    return _xdg("XDG_DATA_HOME", ".local/share")
+
+
+def _xdg(variable: str, default: str) -> Path:
+    base = Path(os.environ.get(variable, ""))
+    # The XDG rules say that a relative path there must be ignored.
+    return (base if base.is_absolute() else Path.home() / default) / "mixpriv"
+
+
+def private_folder(path: Path) -> Path:
+    """Create a folder that only its owner may enter (0700), its parents as usual; returns it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o700)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot create this private folder ({error.strerror})") from None
+    return path
+
+
+def check_outputs(paths: Iterable[Path], *, force: bool) -> None:
+    """Before any work: outputs do not exist yet (or ``force``), and their folder is one that we may write to.
+
+    Raises
+    ------
+    InputError
+        an output exists.
+    OutputError
+        its folder is missing or not writable.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise OutputError(f"{path}: expected a file name for the output, got a folder")
+        if path.exists() and not force:
+            raise InputError(f"{path}: output exists; give --force to overwrite it")
+        if not path.parent.is_dir():
+            raise OutputError(f"{path}: cannot be written, its folder does not exist")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise OutputError(f"{path}: cannot be written, no permission in its folder")
+
+
+def write_file(path: Path, content: bytes, *, mode: int = 0o666, replace: bool = True) -> None:
+    """Write a file whole or not at all: a temporary file beside it, flushed to disk, then renamed.
+
+    With ``replace=False`` an existing file is left alone and `FileExistsError` is raised, also when another process
+    creates it at the same moment.
+
+    Raises
+    ------
+    OutputError
+        the folder or the disk does not take the file.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if replace:
+                temporary.replace(path)
+            else:
+                os.link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or type(error).__name__})") from None

@@ -1,0 +1,41 @@
+"""A coarse, keyed likeness of a brain: finds a re-exported copy of a scan that was sent before. It never leaves.
+
+Exact content has a digest; a copy that was re-oriented, resampled or rescaled has another. In the bundle's grid, which
+takes out position, size and orientation, such a copy still looks the same at several millimetres.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mixpriv.client.key import ClientKey
+
+BITS = 512
+SAME_SCAN = 0.2
+"""Two scans that differ in a smaller share of their bits are reported as copies of one another."""
+
+_BLOCK_MM = 6.0
+
+
+def likeness(brain: NDArray[np.float16], spacing_mm: float, key: ClientKey) -> bytes:
+    """Signs of secret projections of a normalised brain (D, H, W), 64 bytes; without the key they say nothing of it."""
+    factor = max(1, round(_BLOCK_MM / spacing_mm))
+    d, h, w = (n // factor for n in brain.shape)
+    blocks = brain[: d * factor, : h * factor, : w * factor].astype(np.float32)
+    coarse = blocks.reshape(d, factor, h, factor, w, factor).mean(axis=(1, 3, 5))
+    detail = (coarse - ndimage.gaussian_filter(coarse, 1.5)) * (coarse > 0)
+    detail -= detail.mean()
+    random = hashlib.shake_256(key.derive("likeness")).digest((BITS * detail.size + 7) // 8)
+    signs = np.unpackbits(np.frombuffer(random, np.uint8), count=BITS * detail.size).reshape(BITS, detail.size)
+    # sum over ±1 signs, as twice the sum over the ones: the total of a zero-mean image is zero
+    return np.packbits(signs.astype(np.float32) @ detail.ravel() > 0).tobytes()
+
+
+def difference(one: bytes, other: bytes) -> float:
+    """Share of bits in which two likenesses differ: 0 for the same image, about 1/2 for unrelated ones."""
+    bits = np.unpackbits(np.frombuffer(one, np.uint8) ^ np.frombuffer(other, np.uint8))
+    return float(bits.mean())

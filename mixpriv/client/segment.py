@@ -1,0 +1,240 @@
+"""From a scan to its segmentation: the one function that reads as the data flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixpriv import engine, kernels
+from mixpriv.bundle import Bundle
+from mixpriv.client.bank import Bank
+from mixpriv.client.brain import conform, extract_brain
+from mixpriv.client.conform import Conformed, to_scan
+from mixpriv.client.key import ClientKey, content_digest
+from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, now
+from mixpriv.client.likeness import SAME_SCAN, difference, likeness
+from mixpriv.client.proxy import draw_weight, mix, unmix, unpack_probabilities
+from mixpriv.client.random import Stream
+from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
+from mixpriv.client.stages import Stages
+from mixpriv.client.volume import Volume
+from mixpriv.engine import Engine
+from mixpriv.errors import InputError
+from mixpriv.wire.transport import Segmenter
+
+MODES = ("none", "mixup", "shielded")
+MAX_REFERENCES = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a scan is sent.
+
+    ``weight`` fixes the target's share instead of drawing it; for experiments, and with references of their own, since
+    a second share of the same reference would let the server subtract it.
+    """
+
+    mode: str = "mixup"
+    references: int = 1
+    from_bank: bool = False
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(f"mode: expected one of {', '.join(MODES)}, got {self.mode!r}")
+        if self.mode == "shielded":
+            raise InputError("mode shielded is not available yet: expected mixup or none")
+        if not 1 <= self.references <= MAX_REFERENCES:
+            raise InputError(f"references: expected 1 to {MAX_REFERENCES}, got {self.references}")
+        if self.mode == "none" and (self.references > 1 or self.from_bank or self.weight is not None):
+            raise InputError("mode none sends the brain itself: expected no references and no weight")
+        if self.weight is not None and not 0.0 < self.weight < 1.0:
+            raise InputError(f"weight: expected a number between 0 and 1, got {self.weight}")
+
+
+@dataclass(frozen=True)
+class Client:
+    """All that a client needs for scan after scan: made once by `open_client`."""
+
+    bundle: Bundle
+    key: ClientKey
+    ledger: Ledger
+    segmenter: Segmenter
+    server: str
+    extractor: Engine
+    unmixer: Engine
+    reference_model: ReferenceModel | None
+
+
+@dataclass(frozen=True)
+class View:
+    """What crossed the boundary for one reference: mixture (D, H, W) float16 out, answer (C-1, D, H, W) uint8 in."""
+
+    mixture: NDArray[np.float16] = field(repr=False)
+    answer: NDArray[np.uint8] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The result, with what is needed to report on it.
+
+    Attributes
+    ----------
+    labels : (I, J, K) uint8 in the scan's grid, Fortran order
+    probabilities : (C, D, H, W) float32 in the bundle's grid, summed over the references
+    target : the scan in the bundle's grid; secret
+    brain_ml : volume of the extracted brain
+    views : all that was sent and received
+    warnings : for the user, one line each
+    """
+
+    labels: NDArray[np.uint8] = field(repr=False)
+    probabilities: NDArray[np.float32] = field(repr=False)
+    target: Conformed
+    brain_ml: float
+    views: tuple[View, ...]
+    warnings: tuple[str, ...]
+
+
+def open_client(
+    bundle: Bundle,
+    key: ClientKey,
+    segmenter: Segmenter,
+    *,
+    server: str = EMBEDDED,
+    generator: bool = True,
+    ledger: Ledger | None = None,
+    threads: int | None = None,
+) -> Client:
+    """Load the client's networks; ``generator=False`` leaves out the reference generator where it is not used.
+
+    Raises
+    ------
+    InputError
+        a file of the bundle is missing or damaged.
+    """
+    return Client(
+        bundle=bundle,
+        key=key,
+        ledger=ledger or Ledger(),
+        segmenter=segmenter,
+        server=server,
+        extractor=engine.load(bundle.extractor_path, threads=threads),
+        unmixer=engine.load(bundle.unmixer_path, threads=threads),
+        reference_model=ReferenceModel.load(bundle.reference_path) if generator else None,
+    )
+
+
+def segment(scan: Volume, client: Client, options: Options, stages: Stages | None = None) -> Segmentation:
+    """Segment a scan, showing the server only mixtures of its brain with references that nobody else knows.
+
+    Raises
+    ------
+    InputError
+        no brain found, or not enough references in the bank.
+    ServerUnavailableError, IncompatibleServerError
+        from the segmenter.
+    """
+    stages = stages or Stages()
+    with stages("digest"):
+        content = content_digest(scan.voxels, scan.affine)
+    with stages("extract"):
+        brain = extract_brain(scan, client.extractor, client.bundle)
+    with stages("conform"):
+        target = conform(scan, brain, client.bundle)
+    with stages("ledger"):
+        warnings = _enter(content, target, client, options)
+    if options.mode == "none":
+        view, probabilities = _send_plain(target, client, stages)
+        views = [view]
+    else:
+        views, probabilities = _send_mixtures(content, target, client, options, stages)
+    with stages("restore"):
+        labels = to_scan(probabilities, target.grid, scan)
+    return Segmentation(labels, probabilities, target, brain.volume_ml, tuple(views), warnings)
+
+
+def _send_plain(target: Conformed, client: Client, stages: Stages) -> tuple[View, NDArray[np.float32]]:
+    with stages("mix"):
+        mixture = mix(target, None, 1.0)
+    with stages("server"):
+        answer = client.segmenter.segment(mixture[None, None])[0]
+    with stages("unmix"):
+        probabilities = unpack_probabilities(answer)
+    return View(mixture, answer), probabilities
+
+
+def _send_mixtures(
+    content: bytes, target: Conformed, client: Client, options: Options, stages: Stages
+) -> tuple[list[View], NDArray[np.float32]]:
+    purpose = _purpose(client.bundle, options)
+    views: list[View] = []
+    total: NDArray[np.float32] | None = None
+    for index in range(options.references):
+        with stages("reference"):
+            reference = _reference(content, index, client, options)
+            drawn = draw_weight(client.key.derive(f"weight/{purpose}", content, index), client.bundle.weight_range)
+            weight = drawn if options.weight is None else options.weight
+        with stages("mix"):
+            mixture = mix(target, reference, weight)
+        with stages("server"):
+            answer = client.segmenter.segment(mixture[None, None])[0]
+        with stages("unmix"):
+            probabilities = unmix(answer, reference.labels, weight, client.unmixer)
+            if total is None:
+                total = probabilities
+            else:
+                kernels.accumulate(total, probabilities)
+        views.append(View(mixture, answer))
+    assert total is not None  # noqa: S101 - Options ask for at least one
+    return views, total
+
+
+def _purpose(bundle: Bundle, options: Options) -> str:
+    """Say what a seed is for: another network or a fixed weight gets other references.
+
+    Two shares of one scan with one reference are two equations with two unknowns.
+    """
+    return f"{options.mode}/{bundle.fingerprint}/{options.weight or 'drawn'}"
+
+
+def _reference(content: bytes, index: int, client: Client, options: Options) -> Reference:
+    purpose = _purpose(client.bundle, options)
+    if options.from_bank:
+        bank = Bank.of(client.bundle)
+        use = client.key.derive(f"bank/{purpose}", content)
+        return bank.load(client.ledger.spend(use, bank.names(), index + 1)[index])
+    if client.reference_model is None:
+        raise InputError("reference generator: expected it to be loaded for references of mode mixup")
+    return draw_reference(client.reference_model, Stream(client.key.derive(f"reference/{purpose}", content, index)))
+
+
+def _enter(content: bytes, target: Conformed, client: Client, options: Options) -> tuple[str, ...]:
+    """Note in the ledger what is about to be sent; warn if another file of this scan went to a server before."""
+    bits = likeness(mix(target, None, 1.0), client.bundle.spacing_mm, client.key)
+    entry = Entry(
+        time=now(),
+        server=client.server,
+        bundle=f"{client.bundle.name} {client.bundle.version}",
+        mode=options.mode,
+        views=options.references,
+        content=client.key.derive("ledger", content),
+        likeness=bits,
+    )
+    copies = [e for e in client.ledger.entries() if _is_copy(e, entry)]
+    client.ledger.record(entry)
+    if not copies:
+        return ()
+    return (
+        f"looks like another copy of a scan that was sent on {copies[-1].time} (mode {copies[-1].mode}): "
+        "each copy that is sent tells the server more about the same person",
+    )
+
+
+def _is_copy(earlier: Entry, entry: Entry) -> bool:
+    """Whether both left this machine, as different content that looks the same."""
+    if EMBEDDED in (earlier.server, entry.server) or earlier.content == entry.content:
+        return False
+    return difference(earlier.likeness, entry.likeness) < SAME_SCAN

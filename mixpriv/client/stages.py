@@ -1,0 +1,28 @@
+"""Wall-clock seconds per stage of a run, and a word to whoever shows progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+STAGES = ("load", "digest", "extract", "conform", "ledger", "reference", "mix", "server", "unmix", "restore", "save")
+"""In the order of the data flow; those between reference and unmix repeat for every reference."""
+
+
+class Stages:
+    """Stopwatch: ``with stages("mix"): ...`` adds to ``stages.seconds["mix"]``."""
+
+    def __init__(self, on_start: Callable[[str], None] = lambda stage: None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._on_start = on_start
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Measure what runs inside, also when it fails."""
+        self._on_start(stage)
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
