@@ -1,0 +1,196 @@
+"""Reference images that belong to nobody: drawn from a small statistical model by a keyed stream.
+
+The model is the mean label-probability atlas of the training label maps plus an intensity table. A draw picks folded
+tissues (CSF < cortex < white matter) by the quantile of a band-pass Gaussian field, other structures by a
+smoothly jittered threshold, warps the labels smoothly and paints them. The label map is exact by construction and the
+image exists nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage, special
+
+from mixpriv.client.random import Stream
+from mixpriv.errors import InputError
+
+WARP_SIGMA_MM = 16.0
+"""Smoothness of the shape variation."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference in the bundle's grid.
+
+    ``image``: (D, H, W) float32 in [0, 1], zero outside ``mask``. ``labels``: (D, H, W) uint8 tissue values.
+    ``mask``: (D, H, W) uint8, 1 inside the reference's own brain.
+    """
+
+    image: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ReferenceModel:
+    """The shipped statistics.
+
+    ``atlas``: (K, D', H', W') uint8, mean probability x255 of K intensity classes (0 is background) on a grid with
+    ``step`` bundle voxels per atlas voxel. ``tissue_of``: (K,) tissue value per class. ``fold_rank``: (K,) int, position in the
+    folding order (0 CSF, 1 cortex, 2 white matter), -1 for what does not fold, the background among it.
+    ``intensity_range``: (K, 2) relative to white matter. ``warp_mm``: amplitude (standard deviation) of the shape variation.
+    """
+
+    atlas: NDArray[np.uint8]
+    step: float
+    tissue_of: NDArray[np.uint8]
+    fold_rank: NDArray[np.int8]
+    intensity_range: NDArray[np.float32]
+    warp_mm: float
+    grid_shape: tuple[int, int, int]
+    spacing_mm: float
+
+    @staticmethod
+    def load(path: str | PathLike[str]) -> ReferenceModel:
+        """Read a model written by :meth:`save`; InputError when the file is missing or not such a model."""
+        try:
+            with np.load(path, allow_pickle=False) as f:
+                d, h, w = (int(n) for n in f["grid_shape"])
+                return ReferenceModel(
+                    f["atlas"], float(f["step"]), f["tissue_of"], f["fold_rank"], f["intensity_range"],
+                    float(f["warp_mm"]), (d, h, w), float(f["spacing_mm"]),
+                )  # fmt: skip
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{path}: not a reference model ({type(error).__name__})") from None
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model as a compressed .npz."""
+        np.savez_compressed(
+            path, atlas=self.atlas, step=self.step, tissue_of=self.tissue_of, fold_rank=self.fold_rank,
+            intensity_range=self.intensity_range, warp_mm=self.warp_mm, grid_shape=self.grid_shape,
+            spacing_mm=self.spacing_mm,
+        )  # fmt: skip
+
+    @cached_property
+    def _dense(self) -> _DenseAtlas:
+        """The atlas at the bundle's resolution, at the voxels where a brain can be; made once per process."""
+        return _DenseAtlas(self)
+
+
+class _DenseAtlas:
+    """Per-voxel tables of a model: ``inside`` (grid, bool) and, for its V voxels, what the draw compares with noise."""
+
+    def __init__(self, model: ReferenceModel) -> None:
+        scale = 1.0 / model.step
+        shape = model.grid_shape
+
+        def dense(channel: NDArray[np.uint8]) -> NDArray[np.float32]:
+            matrix = np.full(3, scale)
+            offset = np.full(3, 0.5 * scale - 0.5)
+            return np.asarray(
+                ndimage.affine_transform(channel.astype(np.float32), matrix, offset, shape, order=1, mode="nearest")
+            )
+
+        self.inside = dense(model.atlas[0]) < 254.0
+        probability = np.stack([dense(channel)[self.inside] for channel in model.atlas])
+        probability /= np.maximum(probability.sum(0), 1e-6)
+        rank = model.fold_rank
+        solid = np.flatnonzero(rank < 0)
+        self.solid_probability = probability[solid].sum(0)
+        self.solid_class = solid[probability[solid].argmax(0)].astype(np.uint8)
+        groups = [np.flatnonzero(rank == r) for r in range(int(rank.max()) + 1)]
+        mass = np.stack([probability[g].sum(0) for g in groups])
+        mass /= np.maximum(mass.sum(0), 1e-6)
+        self.thresholds = np.cumsum(mass, 0)[:-1].astype(np.float32)
+        self.group_class = np.stack([g[probability[g].argmax(0)] for g in groups]).astype(np.uint8)
+
+
+def _smooth(field: NDArray[np.float32], sigmas: tuple[float, ...]) -> NDArray[np.float32]:
+    """Zero-mean, unit-variance field: Gaussian low-pass at ``sigmas[0]`` voxels, less the one at ``sigmas[1]``."""
+    spectrum = fft.rfftn(field)
+    squared = (
+        np.square(fft.fftfreq(field.shape[0]))[:, None, None]
+        + np.square(fft.fftfreq(field.shape[1]))[None, :, None]
+        + np.square(fft.rfftfreq(field.shape[2]))[None, None, :]
+    ).astype(np.float32)
+    gain = np.exp(-2 * np.float32(np.pi**2 * sigmas[0] ** 2) * squared)
+    for sigma in sigmas[1:]:
+        gain -= np.exp(-2 * np.float32(np.pi**2 * sigma**2) * squared)
+    out = fft.irfftn(spectrum * gain, s=field.shape)
+    out -= out.mean()
+    return np.asarray(out / max(float(out.std()), 1e-12), dtype=np.float32)
+
+
+def draw_labels(model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
+    """Draw an intensity-class map (D, H, W) uint8 in the bundle's grid."""
+    dense, shape = model._dense, model.grid_shape
+    sigma_mm, margin = stream.uniform(2.3, 3.3)[0], stream.uniform(0.1, 0.3)[0]
+    fold = _smooth(stream.normal(shape), (sigma_mm / model.spacing_mm, 1.6 * sigma_mm / model.spacing_mm))
+    quantile = special.ndtr(fold[dense.inside])
+    group = (quantile[None] > dense.thresholds).sum(0)
+    chosen = np.take_along_axis(dense.group_class, group[None], 0)[0]
+    jitter = _low_resolution_field(stream, shape, 6.0 / model.spacing_mm)[dense.inside]
+    solid = dense.solid_probability > 0.5 + margin * np.tanh(jitter)
+    labels = np.zeros(shape, np.uint8)
+    labels[dense.inside] = np.where(solid, dense.solid_class, chosen)
+    return _warp(labels, model, stream)
+
+
+def _low_resolution_field(stream: Stream, shape: tuple[int, int, int], sigma: float) -> NDArray[np.float32]:
+    """A unit-variance field of smoothness ``sigma`` voxels, made at a quarter of the resolution (it is smooth)."""
+    coarse = tuple(n // 4 + 2 for n in shape)
+    field = _smooth(stream.normal(coarse), (sigma / 4,))
+    out = ndimage.affine_transform(field, np.full(3, 0.25), np.full(3, 0.5), shape, order=1, mode="nearest")
+    return np.asarray(out, dtype=np.float32)
+
+
+def _warp(labels: NDArray[np.uint8], model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
+    amplitude = stream.uniform(0.5, 1.5)[0] * model.warp_mm / model.spacing_mm
+    index = [np.arange(n, dtype=np.float32) for n in labels.shape]
+    nearest = []
+    for axis, base in enumerate(index):
+        position = _low_resolution_field(stream, model.grid_shape, WARP_SIGMA_MM / model.spacing_mm)
+        position *= np.float32(amplitude)
+        position += base.reshape([-1 if a == axis else 1 for a in range(3)])
+        nearest.append(np.clip(np.rint(position), 0, labels.shape[axis] - 1).astype(np.intp))
+    return labels[nearest[0], nearest[1], nearest[2]]
+
+
+def paint(
+    labels: NDArray[np.uint8], intensity_range: NDArray[np.float32], spacing_mm: float, stream: Stream
+) -> NDArray[np.float32]:
+    """Intensities for an intensity-class map: class means, texture, blur and a bias field; (D, H, W) float32 in [0, 1].
+
+    Zero outside the labels. Class means are drawn from ``intensity_range`` (K, 2), half of the draw shared by all classes.
+    """
+    low, high = intensity_range[:, 0], intensity_range[:, 1]
+    share, texture, blur, bias = stream.uniform(size=4)
+    own = stream.uniform(size=len(low)).astype(np.float32)
+    means = low + (high - low) * (0.5 * np.float32(share) + 0.5 * own)
+    mask = labels > 0
+    image = means[labels]
+    image += stream.normal(labels.shape) * np.float32(0.015 + 0.03 * texture)
+    image[~mask] = 0
+    image = ndimage.gaussian_filter(image, (0.4 + 0.5 * blur) * 1.5 / spacing_mm, truncate=2.5)
+    shape = (labels.shape[0], labels.shape[1], labels.shape[2])
+    image *= 1 + np.float32(0.12 * bias) * _low_resolution_field(stream, shape, 30.0 / spacing_mm)
+    inside = image[mask]
+    if inside.size == 0:
+        raise InputError("reference: expected a drawing with brain in it, got none")
+    every = max(1, inside.size // 50000)
+    lo, hi = np.percentile(inside[::every], (0.5, 99.5))
+    image = np.clip((image - lo) / max(hi - lo, 1e-6), 0, 1)
+    image[~mask] = 0
+    return np.asarray(image, dtype=np.float32)
+
+
+def draw_reference(model: ReferenceModel, stream: Stream) -> Reference:
+    """Draw one reference: image, exact tissue labels and mask, all (D, H, W) of the bundle's grid."""
+    classes = draw_labels(model, stream)
+    image = paint(classes, model.intensity_range, model.spacing_mm, stream)
+    return Reference(image, model.tissue_of[classes], (classes > 0).astype(np.uint8))

@@ -1,0 +1,65 @@
+"""Fit the reference generator's statistical model to label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mixpriv.bundle import Alignment
+from mixpriv.client.reference import ReferenceModel
+from mixpriv.training.labels import FIRST_OUTER, INTENSITY_CLASSES, TISSUE_OF, Head
+
+ATLAS_STEP = 4 / 3
+"""Bundle voxels per atlas voxel: 2 mm at a spacing of 1.5 mm."""
+
+_FOLDED = {"csf": 0, "cortex": 1, "cerebellar_cortex": 1, "cerebral_wm": 2, "cerebellar_wm": 2, "lesion": 2}
+
+# T1 contrast relative to white matter, generous around what 1.5 T and 3 T MPRAGE show
+_INTENSITY_RANGE = {
+    "background": (0, 0), "cerebral_wm": (0.92, 1.0), "cerebellar_wm": (0.86, 1.0), "brainstem": (0.82, 0.98),
+    "lesion": (0.7, 0.9), "cortex": (0.55, 0.75), "cerebellar_cortex": (0.52, 0.76), "hippocampus": (0.54, 0.76),
+    "caudate": (0.6, 0.8), "putamen": (0.66, 0.86), "pallidum": (0.78, 0.97), "thalamus": (0.72, 0.92),
+    "ventricle": (0.12, 0.35), "choroid": (0.3, 0.55), "csf": (0.15, 0.42),
+}  # fmt: skip
+
+
+def grid_to_head(head: Head, alignment: Alignment, spacing_mm: float) -> NDArray[np.float64]:
+    """(3, 4) affine from bundle-grid index to the head's voxel index (1 mm)."""
+    scale = head.std_mm / np.asarray(alignment.std_mm) * spacing_mm
+    return np.column_stack([np.diag(scale), head.centre_mm - scale * np.asarray(alignment.centre_voxel)])
+
+
+def fit_reference_model(
+    heads: Iterable[Head], alignment: Alignment, grid_shape: Sequence[int], spacing_mm: float, warp_mm: float
+) -> ReferenceModel:
+    """Average the heads' class maps in the bundle's grid.
+
+    Returns the generator's model; its class order is that of ``INTENSITY_CLASSES``.
+    """
+    shape = tuple(int(np.ceil(n / ATLAS_STEP)) for n in grid_shape)
+    total = np.zeros((len(INTENSITY_CLASSES), *shape))
+    count = 0
+    for head in heads:
+        matrix = grid_to_head(head, alignment, spacing_mm)
+        # atlas index -> grid index (block centres) -> head index
+        offset = matrix[:, :3] @ np.full(3, 0.5 * ATLAS_STEP - 0.5) + matrix[:, 3]
+        inner = np.where(head.classes >= FIRST_OUTER, 0, head.classes)
+        for index in range(len(INTENSITY_CLASSES)):
+            smooth = ndimage.uniform_filter((inner == index).astype(np.float32), 2)
+            total[index] += ndimage.affine_transform(
+                smooth, np.diag(matrix)[:3] * ATLAS_STEP, offset, shape, order=1, cval=float(index == 0)
+            )
+        count += 1
+    return ReferenceModel(
+        atlas=np.rint(total / count * 255).astype(np.uint8),
+        step=ATLAS_STEP,
+        tissue_of=TISSUE_OF,
+        fold_rank=np.array([_FOLDED.get(name, -1) for name in INTENSITY_CLASSES], np.int8),
+        intensity_range=np.array([_INTENSITY_RANGE[name] for name in INTENSITY_CLASSES], np.float32),
+        warp_mm=warp_mm,
+        grid_shape=(int(grid_shape[0]), int(grid_shape[1]), int(grid_shape[2])),
+        spacing_mm=spacing_mm,
+    )

@@ -1,0 +1,160 @@
+"""Joint training of S and D, end to end: ``L_mix(S(x_mix), a y + (1-a) y_r) + lambda L_unmix(D(...), y)``.
+
+One S serves every mode: a share of the steps is unmixed (a = 1). Source: Kim et al., Mixup-Privacy, IPMI 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.losses import DiceLoss
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mixpriv.bundle import Alignment
+from mixpriv.client.random import Stream
+from mixpriv.client.reference import ReferenceModel, draw_labels, paint
+from mixpriv.training.atlas import fit_reference_model, grid_to_head
+from mixpriv.training.labels import TISSUES, Head, load_heads
+from mixpriv.training.loop import Schedule, autocast, fit
+from mixpriv.training.networks import SpaceToDepthUNet, Unmixer
+from mixpriv.training.synth import Augmentation, synthesise
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """What ``[segmenter]`` in a training config says; lengths in voxels of the bundle's grid."""
+
+    grid_shape: tuple[int, int, int]
+    spacing_mm: float
+    alignment: Alignment
+    crop: tuple[int, int, int]
+    filters: tuple[int, ...]
+    unmixer_width: int
+    weight_range: tuple[float, float]
+    plain_share: float
+    plain_steps: int
+    steps: int
+    learning_rate: float
+    unmix_lambda: float
+    seed: int
+    references: int
+    reference_warp_mm: float
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+class SegmentationLoss(nn.Module):
+    """Cross-entropy plus soft Dice against class probabilities (N, C, D, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dice = DiceLoss(softmax=True, soft_label=True, smooth_nr=1.0, smooth_dr=1.0)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = F.cross_entropy(logits, target) + self.dice(logits, target)
+        return loss
+
+
+def seed_stream(seed: int, index: int) -> Stream:
+    """The reference stream of a training run: public, unlike a client's."""
+    return Stream(np.random.SeedSequence([seed, index]).generate_state(8).astype("<u4").tobytes())
+
+
+def one_hot(labels: Tensor) -> Tensor:
+    """(D, H, W) labels to (1, C, D, H, W) float32."""
+    return F.one_hot(labels.long(), len(TISSUES)).permute(3, 0, 1, 2)[None].float()
+
+
+class ReferencePool:
+    """A few hundred label draws of the generator that clients use; intensities are drawn anew each time."""
+
+    def __init__(self, model: ReferenceModel, seed: int, count: int) -> None:
+        self.model, self.seed = model, seed
+        self.labels = [draw_labels(model, seed_stream(seed, i)) for i in range(count)]
+
+    def draw(self, window: tuple[slice, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Image (D, H, W) float32 and tissue labels uint8 of a random reference in a window, flipped at random."""
+        labels = self.labels[rng.integers(len(self.labels))]
+        if rng.random() < 0.5:
+            labels = labels[::-1]
+        labels = np.ascontiguousarray(labels[window])
+        stream = seed_stream(self.seed, int(rng.integers(1 << 40)) + len(self.labels))
+        image = paint(labels, self.model.intensity_range, self.model.spacing_mm, stream)
+        return torch.from_numpy(image), torch.from_numpy(self.model.tissue_of[labels])
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example: image (1,1,D,H,W), target one-hot (1,C,D,H,W), reference one-hot or None, weight."""
+
+    image: Tensor
+    target: Tensor
+    reference: Tensor | None
+    weight: float
+
+
+class Examples:
+    """Training examples by step; step k depends on the seed and k alone."""
+
+    def __init__(self, config: JointConfig, heads: list[Head], pool: ReferencePool) -> None:
+        self.config, self.heads, self.pool = config, heads, pool
+        self.matrices = [grid_to_head(head, config.alignment, config.spacing_mm) for head in heads]
+
+    def at(self, step: int) -> Example:
+        """The example of a step: plain (weight 1) for the first steps and a share of the others, else a mixture."""
+        config, rng = self.config, np.random.default_rng([self.config.seed, step])
+        start = [int(rng.integers(n - c + 1)) for n, c in zip(config.grid_shape, config.crop, strict=True)]
+        window = tuple(slice(s, s + c) for s, c in zip(start, config.crop, strict=True))
+        which = int(rng.integers(len(self.heads)))
+        image, tissue = synthesise(self.heads[which], self.matrices[which], window, rng, config.augmentation)
+        if step < config.plain_steps or rng.random() < config.plain_share:
+            return Example(image[None, None], one_hot(tissue), None, 1.0)
+        weight = float(rng.uniform(*config.weight_range))
+        other, labels = self.pool.draw(window, rng)
+        mixed = (weight * image + (1 - weight) * other).half().float()
+        return Example(mixed[None, None], one_hot(tissue), one_hot(labels), weight)
+
+
+class JointModel(nn.Module):
+    """S and D together."""
+
+    def __init__(self, filters: tuple[int, ...], unmixer_width: int) -> None:
+        super().__init__()
+        self.segmenter = SpaceToDepthUNet(1, len(TISSUES), filters)
+        self.unmixer = Unmixer(len(TISSUES), unmixer_width)
+
+
+def losses(model: JointModel, loss: SegmentationLoss, example: Example, unmix_lambda: float) -> dict[str, Tensor]:
+    """``plain`` alone, or ``mixed`` (L_mix) and ``unmixed`` (lambda L_unmix); the latter's gradient reaches S."""
+    weight = example.weight
+    with autocast():
+        logits = model.segmenter(example.image)
+    logits = logits.float()
+    if example.reference is None:
+        return {"plain": loss(logits, example.target)}
+    mixed = loss(logits, weight * example.target + (1 - weight) * example.reference)
+    share = torch.full_like(example.image, weight)
+    with autocast():
+        unmixed = model.unmixer(torch.cat([logits.softmax(1), example.reference, share], 1))
+    return {"mixed": mixed, "unmixed": unmix_lambda * loss(unmixed.float(), example.target)}
+
+
+def train_joint(config: JointConfig, label_maps: Path, folder: Path, initial: Path | None = None) -> Path:
+    """Train S and D, resuming from the folder; weights of an earlier run may start a new one.
+
+    Writes the reference model beside the checkpoints; returns the path of the averaged weights.
+    """
+    torch.manual_seed(config.seed)
+    heads = list(load_heads(label_maps))
+    reference_model = fit_reference_model(
+        heads, config.alignment, config.grid_shape, config.spacing_mm, config.reference_warp_mm
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    reference_model.save(folder / "reference.npz")
+    source = Examples(config, heads, ReferencePool(reference_model, config.seed, config.references))
+    model, loss = JointModel(config.filters, config.unmixer_width), SegmentationLoss()
+    schedule = Schedule(config.steps, config.learning_rate)
+    return fit(model, lambda k: losses(model, loss, source.at(k), config.unmix_lambda), schedule, folder, initial)

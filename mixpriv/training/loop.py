@@ -1,0 +1,116 @@
+"""The training loop that every network shares: schedule, weight averaging, log, checkpoints that a run resumes from."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """AdamW with 100 steps of linear warm-up, then cosine to 2 % of ``learning_rate`` at the last step."""
+
+    steps: int
+    learning_rate: float
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step (counted from 0)."""
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+        return self.learning_rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * cosine)
+
+
+def prefers_bfloat16() -> bool:
+    """True where the CPU multiplies bfloat16 natively; elsewhere it is far slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def autocast() -> torch.autocast:
+    """bfloat16 autocast where the CPU is fast at it, else none."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=prefers_bfloat16())
+
+
+def fit(
+    model: nn.Module,
+    losses_at: Callable[[int], Mapping[str, Tensor]],
+    schedule: Schedule,
+    folder: Path,
+    initial: Path | None = None,
+) -> Path:
+    """Minimise the sum of ``losses_at(step)``, resuming from ``folder/last.pt`` if it is there.
+
+    ``losses_at`` must depend on the step alone (and a seed), so that a resumed run goes on as it would have.
+    ``initial``: weights (a state dict) of an earlier run to start from. Returns the path of the averaged weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if initial is not None:
+        model.load_state_dict(torch.load(initial, weights_only=True))
+    averaged = copy.deepcopy(model).requires_grad_(False)
+    optimiser = torch.optim.AdamW(model.parameters(), schedule.learning_rate, weight_decay=1e-4)
+    step = _resume(folder, model, averaged, optimiser)
+    start, since = step, time.monotonic()
+    history: dict[str, list[float]] = defaultdict(list)
+    while step < schedule.steps:
+        for group in optimiser.param_groups:
+            group["lr"] = schedule.rate_at(step)
+        losses = losses_at(step)
+        optimiser.zero_grad(set_to_none=True)
+        sum(losses.values(), torch.zeros(())).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimiser.step()
+        step += 1
+        _average(averaged, model, min(0.998, (step - start) / (step - start + 10)))
+        for name, value in losses.items():
+            history[name].append(value.item())
+        if step % 50 == 0 or step == schedule.steps:
+            _log(folder, step, history, (time.monotonic() - since) / 50)
+            since = time.monotonic()
+        if step % 250 == 0 or step == schedule.steps:
+            _save(folder, model, averaged, optimiser, step)
+    return folder / "averaged.pt"
+
+
+def _resume(folder: Path, model: nn.Module, averaged: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    path = folder / "last.pt"
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    averaged.load_state_dict(state["averaged"])
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["step"])
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
+
+
+def _log(folder: Path, step: int, history: dict[str, list[float]], seconds_per_step: float) -> None:
+    record: dict[str, float] = {name: round(float(np.mean(values)), 4) for name, values in history.items()}
+    record |= {"step": step, "seconds_per_step": round(seconds_per_step, 3)}
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps(record) + "\n")
+    history.clear()
+
+
+def _save(folder: Path, model: nn.Module, averaged: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
+    state = {
+        "model": model.state_dict(), "averaged": averaged.state_dict(), "optimiser": optimiser.state_dict(), "step": step,
+    }  # fmt: skip
+    for name, content in (("last.pt", state), ("averaged.pt", averaged.state_dict())):
+        torch.save(content, folder / f".{name}")
+        (folder / f".{name}").replace(folder / name)

@@ -1,0 +1,103 @@
+"""The three networks: segmenter S (server), unmixer D (client), brain extractor (client).
+
+All work at half resolution with 2x2x2 blocks of voxels as channels: full-resolution layers cost the most and add little.
+Sizes must be multiples of 16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.blocks import Convolution
+from monai.networks.nets import DynUNet
+from monai.networks.utils import pixelshuffle, pixelunshuffle
+from torch import Tensor, nn
+
+
+class SpaceToDepthUNet(nn.Module):
+    """An nnU-Net-style U-Net (MONAI DynUNet) between space-to-depth and depth-to-space.
+
+    Input (N, in_channels, D, H, W), output logits (N, out_channels, D, H, W).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, filters: Sequence[int]) -> None:
+        super().__init__()
+        levels = len(filters)
+        self.unet = DynUNet(
+            spatial_dims=3,
+            in_channels=8 * in_channels,
+            out_channels=8 * out_channels,
+            kernel_size=[3] * levels,
+            strides=[1] + [2] * (levels - 1),
+            upsample_kernel_size=[2] * (levels - 1),
+            filters=list(filters),
+            norm_name=("INSTANCE", {"affine": True}),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        return pixelshuffle(self.unet(pixelunshuffle(image, 3, 2)), 3, 2)
+
+
+def linear_unmix(mixed: Tensor, reference: Tensor, weight: Tensor) -> Tensor:
+    """The baseline that D starts from: ``(p_mix - (1 - a) y_r) / a``, not clipped; (N, C, D, H, W)."""
+    return (mixed - (1 - weight) * reference) / weight
+
+
+class Unmixer(nn.Module):
+    """D: linear unmixing plus a learned correction from labels and weight alone; it never sees an image.
+
+    Input (N, 2C+1, D, H, W): answer (C), one-hot reference labels (C), weight (1). Output logits (N, C, D, H, W).
+    """
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.sharpness = nn.Parameter(torch.tensor(6.0))
+
+        def block(inp: int, out: int, kernel: int = 3, stride: int = 1) -> nn.Module:
+            return Convolution(3, inp, out, stride, kernel, act=("LEAKYRELU", {"negative_slope": 0.01}), norm=None)
+
+        self.stem = block(24 * classes + 1, width, 1)
+        self.fine = block(width, width)
+        self.down = nn.Sequential(block(width, 2 * width, 3, 2), block(2 * width, 2 * width), block(2 * width, 2 * width))
+        self.up = nn.ConvTranspose3d(2 * width, width, 2, 2)
+        self.merge = block(2 * width, width, 1)
+        self.last = block(width, width)
+        self.head = nn.Conv3d(width, 8 * classes, 1)
+
+    def forward(self, unmixer_input: Tensor) -> Tensor:
+        c = 8 * self.classes
+        blocks = pixelunshuffle(unmixer_input, 3, 2)
+        mixed, reference, weight = blocks[:, :c], blocks[:, c : 2 * c], blocks[:, 2 * c : 2 * c + 1]
+        linear = linear_unmix(mixed, reference, weight).clamp(-1, 2)
+        x = self.fine(self.stem(torch.cat([mixed, reference, linear, weight], 1)))
+        x = self.merge(torch.cat([x, self.up(self.down(x))], 1))
+        return pixelshuffle(self.sharpness * linear + self.head(self.last(x)), 3, 2)
+
+
+def multiply_adds(network: nn.Module, example: Tensor) -> int:
+    """Multiply-adds of all convolutions for one input, counted by running it."""
+    total = 0
+
+    def count(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, (nn.Conv3d, nn.ConvTranspose3d))
+        kernel = 1
+        for k in module.kernel_size:
+            kernel *= k
+        if isinstance(module, nn.ConvTranspose3d):
+            # with kernel == stride every output voxel is written once
+            kernel = 1
+        total += output.numel() * kernel * module.in_channels
+
+    hooks = [
+        m.register_forward_hook(count) for m in network.modules() if isinstance(m, (nn.Conv3d, nn.ConvTranspose3d))
+    ]
+    try:
+        with torch.no_grad():
+            network(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
