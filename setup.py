@@ -21,15 +21,19 @@ class CMakeBuild(build_ext):
     """Configure and build ``CMakeLists.txt``, one target per declared extension module."""
 
     def build_extension(self, ext: Extension) -> None:
+        """Leave the extension where setuptools expects it."""
         require_build_tools()
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         build = Path(self.build_temp, sysconfig.get_platform(), sys.implementation.cache_tag or "python").resolve()
+        options = {
+            "CMAKE_BUILD_TYPE": "Release",
+            "CMAKE_LIBRARY_OUTPUT_DIRECTORY": target.parent,
+            "PYBIND11_FINDPYTHON": "ON",
+            "Python_EXECUTABLE": sys.executable,
+            "pybind11_DIR": pybind11.get_cmake_dir(),
+        }
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-        run(
-            ["cmake", "-S", str(ROOT), "-B", str(build), *generator, "-DCMAKE_BUILD_TYPE=Release"]
-            + [f"-DPython_EXECUTABLE={sys.executable}", "-DPYBIND11_FINDPYTHON=ON"]
-            + [f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}"]
-        )
+        run(["cmake", "-S", str(ROOT), "-B", str(build), *generator, *(f"-D{k}={v}" for k, v in options.items())])
         run(["cmake", "--build", str(build), "--config", "Release", "--target", ext.name.rpartition(".")[2]])
 
 

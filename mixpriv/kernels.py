@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv import _native
+from mixpriv.errors import InputError
 from mixpriv.threads import available_threads
 
 Float32 = NDArray[np.float32]
@@ -119,9 +120,7 @@ def argmax(probabilities: Float32, *, threads: int = 0) -> UInt8:
     return _native.argmax(probabilities, _threads(threads))
 
 
-def resample(
-    image: Float32, matrix: NDArray[np.float64], shape: tuple[int, int, int], *, threads: int = 0
-) -> Float32:
+def resample(image: Float32, matrix: NDArray[np.float64], shape: tuple[int, int, int], *, threads: int = 0) -> Float32:
     """Trilinear resampling through an affine.
 
     Up to half a voxel outside the image its edge continues, beyond that the result is 0.
@@ -160,4 +159,6 @@ def restore_labels(
 
 
 def _threads(threads: int) -> int:
+    if threads < 0:
+        raise InputError(f"threads: expected a whole number from 0, got {threads}")
     return threads or available_threads()

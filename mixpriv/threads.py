@@ -84,7 +84,9 @@ def _quota_v2(folder: Path) -> float | None:
 
 def _quota_v1(folder: Path) -> float | None:
     try:
-        quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii")) for name in ("quota", "period"))
+        quota, period = (
+            int((folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii")) for name in ("quota", "period")
+        )
         return quota / period if quota > 0 else None
     except (OSError, ValueError, ZeroDivisionError):
         return None

@@ -80,8 +80,8 @@ Range robust_range(const float* image, const uint8_t* mask, int64_t count, doubl
                    int threads) {
     if (!(0.0 <= lower_percent && lower_percent < upper_percent && upper_percent <= 100.0))
         throw InputError("lower_percent, upper_percent: expected 0 <= lower < upper <= 100");
-    const Histogram coarse = count_keys(image, mask, count, bins, threads,
-                                        [](int64_t* histogram, uint32_t key) { ++histogram[key >> 16]; });
+    const Histogram coarse =
+        count_keys(image, mask, count, bins, threads, [](int64_t* histogram, uint32_t key) { ++histogram[key >> 16]; });
     const int64_t inside = check_counts(coarse);
     const double position[2] = {lower_percent / 100.0 * static_cast<double>(inside - 1),
                                 upper_percent / 100.0 * static_cast<double>(inside - 1)};
@@ -94,11 +94,10 @@ Range robust_range(const float* image, const uint8_t* mask, int64_t count, doubl
         uint8_t& slot = slot_of[static_cast<size_t>(bin[r])];
         if (slot == no_slot) slot = slots++;
     }
-    const Histogram fine =
-        count_keys(image, mask, count, slots * bins, threads, [&](int64_t* histogram, uint32_t key) {
-            const uint8_t slot = slot_of[key >> 16];
-            if (slot != no_slot) ++histogram[slot * bins + (key & 0xFFFFu)];
-        });
+    const Histogram fine = count_keys(image, mask, count, slots * bins, threads, [&](int64_t* histogram, uint32_t key) {
+        const uint8_t slot = slot_of[key >> 16];
+        if (slot != no_slot) ++histogram[slot * bins + (key & 0xFFFFu)];
+    });
     double value[ranks];
     for (int r = 0; r < ranks; ++r) {
         const int64_t low_half = bin_of(fine.data() + slot_of[static_cast<size_t>(bin[r])] * bins, &rank[r]);

@@ -42,8 +42,7 @@ void to_probability(const uint8_t* answer, float* probability, uint16_t* sum, in
 }
 
 void background(const uint16_t* sum, float* probability, int64_t count) {
-    for (int64_t i = 0; i < count; ++i)
-        probability[i] = static_cast<float>(sum[i] < 255 ? 255 - sum[i] : 0) / 255.0f;
+    for (int64_t i = 0; i < count; ++i) probability[i] = static_cast<float>(sum[i] < 255 ? 255 - sum[i] : 0) / 255.0f;
 }
 
 void one_hot(const uint8_t* labels, uint8_t label, float* channel, int64_t count) {

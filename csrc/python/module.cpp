@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -43,7 +44,8 @@ bool fits(const std::vector<int64_t>& shape, const std::vector<int64_t>& wanted)
     return true;
 }
 
-// The array itself, never a copy or a cast. `wanted` is its shape, -1 standing for any size from 1; empty for any shape.
+// The array itself, never a copy or a cast. `wanted` is its shape, -1 standing for any size from 1; empty for any
+// shape.
 template <class T>
 py::array_t<T> checked(const char* name, const py::handle& value, const std::vector<int64_t>& wanted,
                        bool writeable = false) {
@@ -67,10 +69,52 @@ Shape3 shape3(const py::array& array, py::ssize_t first_axis = 0) {
     return {{array.shape(first_axis), array.shape(first_axis + 1), array.shape(first_axis + 2)}};
 }
 
-Shape3 output_shape(const std::array<int64_t, 3>& shape) {
-    for (const int64_t n : shape)
-        if (n < 1) throw InputError("shape: expected three sizes from 1, got " + shape_text({shape[0], shape[1], shape[2]}));
-    return {{shape[0], shape[1], shape[2]}};
+// Scalars are converted here and not by pybind11, whose own TypeError would print the arguments: weights and voxels.
+[[noreturn]] void refuse(const char* name, const char* expected, const py::handle& value) {
+    PyErr_Clear();
+    throw InputError(std::string(name) + ": expected " + expected + ", got " + describe(value));
+}
+
+double number(const char* name, const py::handle& value) {
+    const double x = PyFloat_AsDouble(value.ptr());
+    if (x == -1.0 && PyErr_Occurred() != nullptr) refuse(name, "a number", value);
+    return x;
+}
+
+int64_t whole_number(const char* name, const py::handle& value) {
+    const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+    const long long x = index ? PyLong_AsLongLong(index.ptr()) : -1;
+    if (x == -1 && PyErr_Occurred() != nullptr) refuse(name, "whole numbers", value);
+    return x;
+}
+
+py::sequence sequence_of(const char* name, size_t size, const char* expected, const py::handle& value) {
+    if (PySequence_Check(value.ptr()) == 0 || PyObject_Length(value.ptr()) != static_cast<Py_ssize_t>(size))
+        refuse(name, expected, value);
+    return py::reinterpret_borrow<py::sequence>(value);
+}
+
+int thread_count(const py::handle& value) {
+    return static_cast<int>(std::clamp<int64_t>(whole_number("threads", value), 1, 1 << 16));
+}
+
+Range range_of(const char* name, const py::handle& value) {
+    const py::sequence pair = sequence_of(name, 2, "a pair of numbers", value);
+    return {number(name, pair[0]), number(name, pair[1])};
+}
+
+Shape3 output_shape(const py::handle& value) {
+    constexpr double most_voxels = 0x1p40;
+    const py::sequence sizes = sequence_of("shape", 3, "three sizes", value);
+    Shape3 shape{};
+    double voxels = 1.0;
+    for (size_t a = 0; a < 3; ++a) {
+        shape.size[a] = whole_number("shape", sizes[a]);
+        if (shape.size[a] < 1) throw InputError("shape: expected sizes from 1, got " + std::to_string(shape.size[a]));
+        voxels *= static_cast<double>(shape.size[a]);
+    }
+    if (voxels > most_voxels) throw InputError("shape: expected at most 2^40 voxels, got more");
+    return shape;
 }
 
 Matrix matrix34(const py::handle& value) {
@@ -83,8 +127,7 @@ Matrix matrix34(const py::handle& value) {
 
 int64_t class_count(const py::array& probabilities) {
     const int64_t classes = probabilities.shape(0);
-    if (classes > 255)
-        throw InputError("probabilities: expected at most 255 classes, got " + std::to_string(classes));
+    if (classes > 255) throw InputError("probabilities: expected at most 255 classes, got " + std::to_string(classes));
     return classes;
 }
 
@@ -95,22 +138,30 @@ void without_gil(const Kernel& kernel) {
     kernel();
 }
 
-py::tuple py_robust_range(const py::object& image, const py::object& mask, double lower, double upper, int threads) {
+py::tuple py_robust_range(const py::object& image, const py::object& mask, const py::object& lower_percent,
+                          const py::object& upper_percent, const py::object& threads) {
     const auto x = checked<float>("image", image, {});
     const uint8_t* inside = mask.is_none() ? nullptr : checked<uint8_t>("mask", mask, shape_of(x)).data();
     const float* data = x.data();
     const int64_t count = x.size();
+    const double lower = number("lower_percent", lower_percent), upper = number("upper_percent", upper_percent);
+    const int workers = thread_count(threads);
     Range range{};
-    without_gil([&] { range = robust_range(data, inside, count, lower, upper, threads); });
+    without_gil([&] { range = robust_range(data, inside, count, lower, upper, workers); });
     return py::make_tuple(range.lo, range.hi);
 }
 
-py::array py_mix(const py::object& target, const py::object& target_mask, std::array<double, 2> target_range,
-                 const py::object& reference, const py::object& reference_mask, double weight, int threads) {
+py::array py_mix(const py::object& target, const py::object& target_mask, const py::object& target_range,
+                 const py::object& reference, const py::object& reference_mask, const py::object& weight,
+                 const py::object& threads) {
     const auto x = checked<float>("target", target, {-1, -1, -1});
     const auto shape = shape_of(x);
-    MixInput input{x.data(), checked<uint8_t>("target_mask", target_mask, shape).data(),
-                   {target_range[0], target_range[1]}, nullptr, nullptr, weight};
+    MixInput input{x.data(),
+                   checked<uint8_t>("target_mask", target_mask, shape).data(),
+                   range_of("target_range", target_range),
+                   nullptr,
+                   nullptr,
+                   number("weight", weight)};
     if (!reference.is_none()) {
         input.reference = checked<float>("reference", reference, shape).data();
         input.reference_mask = checked<uint8_t>("reference_mask", reference_mask, shape).data();
@@ -119,11 +170,13 @@ py::array py_mix(const py::object& target, const py::object& target_mask, std::a
     auto* out = static_cast<uint16_t*>(mixture.mutable_data());
     const int64_t count = x.size();
     const Isa isa = current_isa();
-    without_gil([&] { mix(input, out, count, isa, threads); });
+    const int workers = thread_count(threads);
+    without_gil([&] { mix(input, out, count, isa, workers); });
     return mixture;
 }
 
-py::array_t<float> py_unpack(const py::object& answer, const py::object& reference_labels, double weight, int threads) {
+py::array_t<float> py_unpack(const py::object& answer, const py::object& reference_labels, const py::object& weight,
+                             const py::object& threads) {
     const auto a = checked<uint8_t>("answer", answer, {-1, -1, -1, -1});
     const int64_t classes = a.shape(0) + 1;
     if (classes > 255) throw InputError("answer: expected at most 254 channels, got " + std::to_string(classes - 1));
@@ -132,55 +185,61 @@ py::array_t<float> py_unpack(const py::object& answer, const py::object& referen
         checked<uint8_t>("reference_labels", reference_labels, {shape.size[0], shape.size[1], shape.size[2]});
     py::array_t<float> result({2 * classes + 1, shape.size[0], shape.size[1], shape.size[2]});
     const uint8_t *bytes = a.data(), *label = labels.data();
+    const double target_weight = number("weight", weight);
     float* out = result.mutable_data();
     const Isa isa = current_isa();
-    without_gil([&] { unpack(bytes, label, weight, classes, shape.count(), out, isa, threads); });
+    const int workers = thread_count(threads);
+    without_gil([&] { unpack(bytes, label, target_weight, classes, shape.count(), out, isa, workers); });
     return result;
 }
 
-void py_accumulate(const py::object& total, const py::object& probabilities, int threads) {
+void py_accumulate(const py::object& total, const py::object& probabilities, const py::object& threads) {
     auto sum = checked<float>("total", total, {}, true);
     const auto p = checked<float>("probabilities", probabilities, shape_of(sum));
     float* out = sum.mutable_data();
     const float* data = p.data();
     const int64_t count = sum.size();
-    without_gil([&] { accumulate(out, data, count, threads); });
+    const int workers = thread_count(threads);
+    without_gil([&] { accumulate(out, data, count, workers); });
 }
 
-py::array_t<uint8_t> py_argmax(const py::object& probabilities, int threads) {
+py::array_t<uint8_t> py_argmax(const py::object& probabilities, const py::object& threads) {
     const auto p = checked<float>("probabilities", probabilities, {-1, -1, -1, -1});
     const int64_t classes = class_count(p);
     const Shape3 shape = shape3(p, 1);
     py::array_t<uint8_t> labels({shape.size[0], shape.size[1], shape.size[2]});
     const float* data = p.data();
     uint8_t* out = labels.mutable_data();
-    without_gil([&] { argmax(data, classes, shape.count(), out, threads); });
+    const int workers = thread_count(threads);
+    without_gil([&] { argmax(data, classes, shape.count(), out, workers); });
     return labels;
 }
 
-py::array_t<float> py_resample(const py::object& image, const py::object& matrix, std::array<int64_t, 3> shape,
-                               int threads) {
+py::array_t<float> py_resample(const py::object& image, const py::object& matrix, const py::object& shape,
+                               const py::object& threads) {
     const auto x = checked<float>("image", image, {-1, -1, -1});
     const Matrix m = matrix34(matrix);
     const Shape3 to = output_shape(shape);
-    py::array_t<float> result({shape[0], shape[1], shape[2]});
+    py::array_t<float> result({to.size[0], to.size[1], to.size[2]});
     const float* data = x.data();
     const Shape3 from = shape3(x);
     float* out = result.mutable_data();
-    without_gil([&] { resample(data, from, m, to, out, threads); });
+    const int workers = thread_count(threads);
+    without_gil([&] { resample(data, from, m, to, out, workers); });
     return result;
 }
 
 py::array_t<uint8_t> py_restore_labels(const py::object& probabilities, const py::object& matrix,
-                                       std::array<int64_t, 3> shape, int threads) {
+                                       const py::object& shape, const py::object& threads) {
     const auto p = checked<float>("probabilities", probabilities, {-1, -1, -1, -1});
     const int64_t classes = class_count(p);
     const Matrix m = matrix34(matrix);
     const Shape3 to = output_shape(shape), from = shape3(p, 1);
-    py::array_t<uint8_t> labels({shape[0], shape[1], shape[2]});
+    py::array_t<uint8_t> labels({to.size[0], to.size[1], to.size[2]});
     const float* data = p.data();
     uint8_t* out = labels.mutable_data();
-    without_gil([&] { restore_labels(data, classes, from, m, to, out, threads); });
+    const int workers = thread_count(threads);
+    without_gil([&] { restore_labels(data, classes, from, m, to, out, workers); });
     return labels;
 }
 
