@@ -40,8 +40,19 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def check_outputs(paths: Iterable[Path], *, force: bool) -> None:
+def make_folder(path: Path) -> Path:
+    """Create a folder for outputs, with its parents; OutputError where that is not possible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot create this folder ({error.strerror})") from None
+    return path
+
+
+def check_outputs(paths: Iterable[Path], *, force: bool, made: bool = False) -> None:
     """Before any work: outputs do not exist yet (or ``force``), and their folder is one that we may write to.
+
+    With ``made`` a folder that does not exist will be made, and the one above it counts.
 
     Raises
     ------
@@ -55,9 +66,12 @@ def check_outputs(paths: Iterable[Path], *, force: bool) -> None:
             raise OutputError(f"{path}: expected a file name for the output, got a folder")
         if path.exists() and not force:
             raise InputError(f"{path}: output exists; give --force to overwrite it")
-        if not path.parent.is_dir():
+        folder = path.parent
+        while made and not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if not folder.is_dir():
             raise OutputError(f"{path}: cannot be written, its folder does not exist")
-        if not os.access(path.parent, os.W_OK | os.X_OK):
+        if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(f"{path}: cannot be written, no permission in its folder")
 
 

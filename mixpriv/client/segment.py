@@ -15,7 +15,7 @@ from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.key import ClientKey, content_digest
 from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, now
 from mixpriv.client.likeness import SAME_SCAN, difference, likeness
-from mixpriv.client.proxy import draw_weight, mix, unmix, unpack_probabilities
+from mixpriv.client.proxy import draw_weight, keep_inside, mix, unmix, unpack_probabilities
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
 from mixpriv.client.stages import Stages
@@ -152,6 +152,7 @@ def segment(scan: Volume, client: Client, options: Options, stages: Stages | Non
     else:
         views, probabilities = _send_mixtures(content, target, client, options, stages)
     with stages("restore"):
+        keep_inside(probabilities, target.mask, float(len(views)))
         labels = to_scan(probabilities, target.grid, scan)
     return Segmentation(labels, probabilities, target, brain.volume_ml, tuple(views), warnings)
 

@@ -6,7 +6,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-STAGES = ("load", "digest", "extract", "conform", "ledger", "reference", "mix", "server", "unmix", "restore", "save")
+STAGES = (
+    "load",
+    "digest",
+    "extract",
+    "conform",
+    "ledger",
+    "reference",
+    "mix",
+    "server",
+    "unmix",
+    "restore",
+    "report",
+    "save",
+)
 """In the order of the data flow; those between reference and unmix repeat for every reference."""
 
 

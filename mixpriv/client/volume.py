@@ -22,11 +22,11 @@ MAX_VOXELS = 2**29
 MIN_VOXELS_PER_AXIS = 8
 MIN_EXTENT_MM, MAX_EXTENT_MM = 16.0, 700.0
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 20.0
+SUFFIXES = (".nii.gz", ".nii")
 
 _MAX_DEFLATE_RATIO = 1032  # a property of the format: no stream expands more
 _MIN_DETERMINANT = 0.01  # of the affine's unit axes: 1 is orthogonal, 0 is flat
 _GZIP_LEVEL = 1
-_SUFFIXES = (".nii.gz", ".nii")
 _DAMAGED = (OSError, EOFError, cast("type[Exception]", IsalError))  # its stub calls the class an instance
 
 
@@ -60,7 +60,7 @@ class Volume:
 
 def stem(path: Path) -> str:
     """File name without .nii or .nii.gz."""
-    return next((path.name[: -len(s)] for s in _SUFFIXES if path.name.lower().endswith(s)), path.name)
+    return next((path.name[: -len(s)] for s in SUFFIXES if path.name.lower().endswith(s)), path.name)
 
 
 def load_volume(path: Path) -> Volume:

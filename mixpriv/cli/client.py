@@ -1,0 +1,271 @@
+"""``mixpriv-client``: the command of the trusted side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from mixpriv import __version__
+from mixpriv.bundle import DEFAULT_BUNDLE
+from mixpriv.errors import MixprivError
+
+PROGRAM = "mixpriv-client"
+EXIT_BUG = 1
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+_TRACEBACK = "MIXPRIV_TRACEBACK"
+_EPILOG = """\
+exit codes: 0 done, 1 a bug, 2 bad usage or bad input, 3 server unreachable, busy, timed out or refusing us,
+4 server serves another network, 5 output cannot be written, 130 interrupted"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code: int = arguments.run(arguments)
+        return code
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        code, message = explain(error)
+        complain(f"error: {message}")
+        return code
+
+
+def explain(error: Exception) -> tuple[int, str]:
+    """Exit code and one line for the user; what is not ours is a bug, whose text might hold anything and is not shown."""
+    if isinstance(error, MixprivError):
+        return error.exit_code, " ".join(str(error).split())
+    if os.environ.get(_TRACEBACK):
+        traceback.print_exception(error)
+    return EXIT_BUG, f"unexpected {type(error).__name__}, a bug; set {_TRACEBACK}=1 to see where"
+
+
+def complain(message: str) -> None:
+    """One line on the standard error stream."""
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    """End as on Ctrl-C: half-written files are removed and the embedded server is stopped."""
+    raise SystemExit(EXIT_TERMINATED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Segment scans on a server that sees only a mixture of the brain with a reference.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_segment(commands)
+    _add_references(commands)
+    _add_info(commands)
+    _add_key(commands)
+    return parser
+
+
+def _add_segment(commands: Any) -> None:
+    parser = commands.add_parser("segment", help="segment scans", description=_SEGMENT)
+    parser.set_defaults(run=_run_segment)
+    parser.add_argument("scans", nargs="+", type=Path, metavar="SCAN", help="T1-weighted head scan, .nii or .nii.gz")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="label map, or a folder (default: SCAN's stem + _dseg.nii.gz)"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite outputs that exist")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="a picture (.png) or all results (.json)")
+    parser.add_argument("--json", action="store_true", help="results as one JSON document on the standard output")
+    parser.add_argument("--save-wire", type=Path, metavar="DIR", help="keep exactly what was sent and received")
+    _add_bundle(parser)
+    privacy = parser.add_argument_group("what the server sees")
+    privacy.add_argument(
+        "--mode",
+        choices=("shielded", "mixup", "none"),
+        default="mixup",
+        help="mixup: a mixture (default); none: the brain itself; shielded: not available yet",
+    )
+    privacy.add_argument(
+        "--references",
+        type=int,
+        default=1,
+        metavar="K",
+        help="mixtures sent and averaged (default 1): more accuracy, less privacy",
+    )
+    privacy.add_argument(
+        "--references-from",
+        choices=("generator", "bank"),
+        default="generator",
+        help="drawn for this scan (default), or your own scans added by 'references add', each used once",
+    )
+    privacy.add_argument("--weight", type=float, help=argparse.SUPPRESS)  # the brain's share, for experiments
+    _add_server(parser)
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    server = parser.add_argument_group("server")
+    server.add_argument(
+        "--server",
+        default=os.environ.get("MIXPRIV_SERVER") or None,
+        metavar="HOST:PORT",
+        help="default: $MIXPRIV_SERVER, or a server of our own on this machine, stopped at the end",
+    )
+    server.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="the most to wait for one answer (default 120)"
+    )
+    server.add_argument("--insecure", action="store_true", help="no TLS to another machine")
+    server.add_argument("--tls-ca", type=Path, metavar="PEM", help="trust servers certified by this authority")
+    server.add_argument("--tls-cert", type=Path, metavar="PEM", help="our own certificate, with --tls-key")
+    server.add_argument("--tls-key", type=Path, metavar="PEM", help="our own private key")
+
+
+def _add_references(commands: Any) -> None:
+    parser = commands.add_parser("references", help="your own reference scans", description=_REFERENCES)
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    add = actions.add_parser("add", help="add a labelled scan to the bank")
+    add.set_defaults(run=_run_references_add)
+    add.add_argument("image", type=Path, metavar="IMAGE", help="T1-weighted head scan")
+    add.add_argument("labels", type=Path, metavar="LABELS", help="its label map, with the bundle's label values")
+    _add_bundle(add)
+    listing = actions.add_parser("list", help="list the bank")
+    listing.set_defaults(run=_run_references_list)
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    _add_bundle(listing)
+
+
+def _add_info(commands: Any) -> None:
+    parser = commands.add_parser("info", help="versions, bundle and where things are kept")
+    parser.set_defaults(run=_run_info)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    _add_bundle(parser)
+
+
+def _add_key(commands: Any) -> None:
+    parser = commands.add_parser("key", help="this installation's secret key", description=_KEY)
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    path = actions.add_parser("path", help="print where the key is kept")
+    path.set_defaults(run=_run_key_path)
+    export = actions.add_parser("export", help="save a copy of the key, readable by you alone")
+    export.set_defaults(run=_run_key_export)
+    export.add_argument("file", type=Path, metavar="FILE", help="a new file; never overwritten")
+
+
+def _add_bundle(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bundle", default=DEFAULT_BUNDLE, metavar="NAME", help=f"trained networks: name or folder ({DEFAULT_BUNDLE})"
+    )
+
+
+_SEGMENT = (
+    "Segment scans. Only a mixture of the extracted brain with a reference leaves this program; face, skull, reference, "
+    "weight, key, names and header stay. Mixing is obfuscation, not encryption."
+)
+_REFERENCES = (
+    "A bank of your own labelled scans to mix with. Each is used for one scan at most. They are scans of real people: "
+    "a mixture shows both."
+)
+_KEY = (
+    "All that is random comes from this key and the scan, so the same scan is always sent as the same bytes. "
+    "Whoever has the key can unmix what was sent."
+)
+
+
+# The commands import what they need when they run, so that --help answers at once.
+
+
+def _run_segment(arguments: argparse.Namespace) -> int:
+    from mixpriv.cli.segmenting import run
+
+    return run(arguments)
+
+
+def _run_references_add(arguments: argparse.Namespace) -> int:
+    from mixpriv import engine
+    from mixpriv.bundle import load_bundle
+    from mixpriv.client.bank import Bank
+    from mixpriv.client.key import load_or_create_key
+    from mixpriv.client.volume import load_volume
+
+    bundle = load_bundle(arguments.bundle)
+    scan, labels = load_volume(arguments.image), load_volume(arguments.labels)
+    extractor = engine.load(bundle.extractor_path)
+    print(Bank.of(bundle).add(scan, labels, extractor, bundle, load_or_create_key()))
+    return 0
+
+
+def _run_references_list(arguments: argparse.Namespace) -> int:
+    from mixpriv.bundle import load_bundle
+    from mixpriv.client.bank import Bank
+    from mixpriv.client.ledger import Ledger
+
+    spent = Ledger().spent()
+    items = [{"name": name, "used": name in spent} for name in Bank.of(load_bundle(arguments.bundle)).names()]
+    if arguments.json:
+        print(json.dumps(items, indent=2))
+    else:
+        for item in items:
+            print(item["name"], "used" if item["used"] else "unused")
+    return 0
+
+
+def _run_info(arguments: argparse.Namespace) -> int:
+    from mixpriv import _native
+    from mixpriv.bundle import load_bundle, shipped_bundles
+    from mixpriv.client.bank import Bank
+    from mixpriv.client.key import key_path
+    from mixpriv.client.ledger import ledger_path
+    from mixpriv.threads import available_threads
+
+    bundle = load_bundle(arguments.bundle)
+    facts: dict[str, Any] = {
+        "version": __version__,
+        "instruction set": _native.isa(),
+        "threads": available_threads(),
+        "bundles": list(shipped_bundles()),
+        "bundle": f"{bundle.name} {bundle.version}",
+        "fingerprint": bundle.fingerprint,
+        "classes": list(bundle.classes),
+        "spacing_mm": bundle.spacing_mm,
+        "licence": bundle.licence,
+        "key": str(key_path()),
+        "ledger": str(ledger_path()),
+        "reference bank": str(Bank.of(bundle).folder),
+    }
+    if arguments.json:
+        print(json.dumps({name.replace(" ", "_"): fact for name, fact in facts.items()}, indent=2))
+    else:
+        for name, fact in facts.items():
+            print(f"{name:<16} {', '.join(fact) if isinstance(fact, list) else fact}")
+    return 0
+
+
+def _run_key_path(arguments: argparse.Namespace) -> int:
+    from mixpriv.client.key import key_path
+
+    print(key_path())
+    return 0
+
+
+def _run_key_export(arguments: argparse.Namespace) -> int:
+    from mixpriv.client.key import load_or_create_key
+
+    load_or_create_key().save(arguments.file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

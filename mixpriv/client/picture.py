@@ -1,0 +1,130 @@
+"""A picture of a run: the scan, what was sent of it, and its segmentation, in three planes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from mixpriv import kernels
+from mixpriv.client.report import ClassVolume
+from mixpriv.client.segment import Segmentation
+
+_PIXEL_MM = 0.5
+_MARGIN, _GAP, _LINE = 28, 14, 30
+_BACKGROUND, _INK, _FAINT = (0, 0, 0), (236, 238, 240), (142, 149, 157)
+_OPACITY = 0.62
+_COLOURS = np.array(
+    [(0, 0, 0), (240, 213, 160), (210, 105, 98), (130, 188, 108), (64, 138, 232), (112, 208, 220), (178, 132, 222),
+     (236, 160, 66), (226, 118, 178), (156, 156, 90), (90, 170, 150), (200, 200, 200)], np.float32,
+)  # fmt: skip
+_PLANES = ((2, "L", "R"), (1, "L", "R"), (0, "P", "A"))
+"""Axial, coronal, sagittal: the array axis that is cut, and what lies left and right in the picture (left is left)."""
+
+Rgb = NDArray[np.uint8]
+
+
+def draw_picture(result: Segmentation, volumes: Sequence[ClassVolume]) -> bytes:
+    """A PNG: planes through the middle of the brain (rows) of scan, mixture and segmentation (columns)."""
+    columns = _panels(result)
+    heads = (
+        "the scan stays here",
+        "sent to the server" if len(result.views) == 1 else f"sent to the server, 1 of {len(result.views)}",
+        "the segmentation made from the answer",
+    )
+    widths = [max(panel.shape[1] for panel in column) for column in columns]
+    heights = [max(column[row].shape[0] for column in columns) for row in range(len(_PLANES))]
+    top = _MARGIN + _LINE + _GAP
+    legend = top + sum(heights) + _GAP * len(heights)
+    canvas = Image.new(
+        "RGB", (2 * _MARGIN + sum(widths) + 2 * _GAP, legend + _LINE * _legend_rows(volumes) + _MARGIN), _BACKGROUND
+    )
+    draw, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(20), ImageFont.load_default(15)
+    x = _MARGIN
+    for head, column, width in zip(heads, columns, widths, strict=True):
+        draw.text((x + width / 2, _MARGIN), head, _INK, font, anchor="ma")
+        y = top
+        for panel, height, (_, left, right) in zip(column, heights, _PLANES, strict=True):
+            corner = (x + (width - panel.shape[1]) // 2, y + (height - panel.shape[0]) // 2)
+            canvas.paste(Image.fromarray(panel), corner)
+            draw.text((x + 8, y + height / 2), left, _FAINT, small, anchor="lm")
+            draw.text((x + width - 8, y + height / 2), right, _FAINT, small, anchor="rm")
+            y += height + _GAP
+        x += width + _GAP
+    _draw_legend(draw, volumes, legend, canvas.width)
+    buffer = io.BytesIO()
+    canvas.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _panels(result: Segmentation) -> tuple[list[Rgb], list[Rgb], list[Rgb]]:
+    """Each column's planes, drawn: scan, mixture, segmentation over the scan."""
+    target = result.target
+    low, high = target.intensity_range
+    scan = np.clip((target.image - low) / (1.1 * (high - low)), 0, 1)
+    mixture = result.views[0].mixture.astype(np.float32)
+    labels = kernels.argmax(result.probabilities)
+    middle = [round(float(np.average(np.arange(n), weights=w))) for n, w in _profiles(target.mask)]
+    columns: tuple[list[Rgb], list[Rgb], list[Rgb]] = ([], [], [])
+    for axis, _, _ in _PLANES:
+        spacing = np.delete(target.grid.spacing_mm, axis)
+        size = tuple(round(n * s / _PIXEL_MM) for n, s in zip(np.delete(scan.shape, axis), spacing, strict=True))
+        grey = _enlarge(np.take(scan, middle[axis], axis), size)
+        sent = _enlarge(np.take(mixture, middle[axis], axis), size)
+        seen = _enlarge_labels(np.take(labels, middle[axis], axis), size, len(result.probabilities))
+        columns[0].append(_grey(grey))
+        columns[1].append(_grey(sent))
+        columns[2].append(_overlay(grey, seen))
+    return columns
+
+
+def _profiles(mask: NDArray[np.uint8]) -> list[tuple[int, NDArray[np.intp]]]:
+    others = ((1, 2), (0, 2), (0, 1))
+    return [(n, np.count_nonzero(mask, axis=axes)) for n, axes in zip(mask.shape, others, strict=True)]
+
+
+def _enlarge(plane: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
+    """A plane (x, y) as rows from the top (y reversed) and columns (x), at its real aspect."""
+    upright = np.ascontiguousarray(plane.T[::-1], dtype=np.float32)
+    return np.asarray(Image.fromarray(upright).resize((size[0], size[1]), Image.Resampling.BICUBIC))
+
+
+def _enlarge_labels(plane: NDArray[np.uint8], size: tuple[int, ...], classes: int) -> NDArray[np.intp]:
+    """As `_enlarge`, each class by itself, so that borders are smooth."""
+    shares = [_enlarge((plane == value).astype(np.float32), size) for value in range(classes)]
+    return np.asarray(np.argmax(shares, axis=0))
+
+
+def _grey(plane: NDArray[np.float32]) -> Rgb:
+    return np.asarray(np.repeat((np.clip(plane, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2))
+
+
+def _overlay(grey: NDArray[np.float32], labels: NDArray[np.intp]) -> Rgb:
+    base = _grey(grey).astype(np.float32)
+    colour = _colours(labels) * (0.55 + 0.45 * base / 255)
+    opacity = np.where(labels > 0, _OPACITY, 0.0)[..., None]
+    return np.asarray(base * (1 - opacity) + colour * opacity, dtype=np.uint8)
+
+
+def _colours(labels: NDArray[np.intp]) -> NDArray[np.float32]:
+    return np.asarray(_COLOURS[np.where(labels > 0, (labels - 1) % (len(_COLOURS) - 1) + 1, 0)])
+
+
+_PER_ROW = 5
+
+
+def _legend_rows(volumes: Sequence[ClassVolume]) -> int:
+    return -(-len(volumes) // _PER_ROW)
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, volumes: Sequence[ClassVolume], top: int, width: int) -> None:
+    font = ImageFont.load_default(17)
+    step = (width - 2 * _MARGIN) / min(_PER_ROW, len(volumes))
+    for n, volume in enumerate(volumes):
+        x, y = _MARGIN + step * (n % _PER_ROW), top + _LINE * (n // _PER_ROW) + _LINE / 2
+        colour = tuple(int(c) for c in _colours(np.array(volume.index)))
+        draw.rounded_rectangle((x, y - 8, x + 16, y + 8), 4, colour)
+        draw.text((x + 26, y), f"{volume.name}  {volume.volume_ml:.0f} ml", _INK, font, anchor="lm")

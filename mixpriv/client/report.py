@@ -1,0 +1,90 @@
+"""What a user gets beside the label map: volumes per class, and on request all that crossed the wire."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixpriv.bundle import Bundle
+from mixpriv.client.files import write_file
+from mixpriv.client.segment import View
+from mixpriv.client.volume import encode_image, write_nifti
+from mixpriv.wire.contract import SegmenterContract, TensorSpec
+
+
+@dataclass(frozen=True)
+class ClassVolume:
+    """How much of a scan a class takes."""
+
+    index: int
+    name: str
+    voxels: int
+    volume_ml: float
+
+
+def class_volumes(labels: NDArray[np.uint8], voxel_ml: float, classes: Sequence[str]) -> list[ClassVolume]:
+    """Count a label map (I, J, K); the background, class 0, is left out."""
+    counts = [int(np.count_nonzero(labels == index)) for index in range(1, len(classes))]
+    return [
+        ClassVolume(index, classes[index], count, round(count * voxel_ml, 3))
+        for index, count in enumerate(counts, start=1)
+    ]
+
+
+def encode_table(volumes: Sequence[ClassVolume]) -> bytes:
+    """The volumes as tab-separated text with a header line."""
+    rows = [f"{v.index}\t{v.name}\t{v.voxels}\t{v.volume_ml:.3f}\n" for v in volumes]
+    return "".join(["index\tname\tvoxels\tvolume_ml\n", *rows]).encode()
+
+
+def wire_files(folder: Path, references: int) -> list[tuple[Path, Path]]:
+    """Where each request's mixture and answer go: the first has plain names, further ones a number."""
+    numbers = ["", *(f"_{n}" for n in range(2, references + 1))]
+    return [(folder / f"mixture{n}.nii.gz", folder / f"segmentation_mixture{n}.nii.gz") for n in numbers]
+
+
+def save_wire(folder: Path, views: Sequence[View], bundle: Bundle, server: str) -> None:
+    """Write exactly what was sent and received: tensors as images, and what was said about them in ``request.json``.
+
+    Raises
+    ------
+    OutputError
+        a file cannot be written.
+    """
+    contract = SegmenterContract.of(bundle)
+    requests = []
+    for view, (mixture, answer) in zip(views, wire_files(folder, len(views)), strict=True):
+        # NIfTI knows no FP16: each value is the same number in FP32.
+        write_nifti(mixture, encode_image(view.mixture.astype(np.float32), bundle.spacing_mm))
+        write_nifti(answer, encode_image(np.moveaxis(view.answer, 0, -1), bundle.spacing_mm))
+        requests.append(
+            {
+                "sent": _describe(contract.mixture, view.mixture[None, None], mixture),
+                "received": _describe(contract.segmentation_mixture, view.answer[None], answer),
+            }
+        )
+    document = {
+        "server": server,
+        "model_name": contract.model_name,
+        "model_version": str(contract.model_version),
+        "requests": requests,
+    }
+    write_file(folder / "request.json", json.dumps(document, indent=2).encode() + b"\n")
+
+
+def _describe(spec: TensorSpec, tensor: NDArray[Any], path: Path) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "datatype": spec.dtype,
+        "shape": list(tensor.shape),
+        "bytes": tensor.nbytes,
+        "sha256": hashlib.sha256(tensor.tobytes()).hexdigest(),
+        "file": path.name,
+    }
