@@ -33,7 +33,19 @@ class CMakeBuild(build_ext):
             "pybind11_DIR": pybind11.get_cmake_dir(),
         }
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-        run(["cmake", "-S", str(ROOT), "-B", str(build), *generator, *(f"-D{k}={v}" for k, v in options.items())])
+        # Fresh: the cache of an earlier build names programs of pip's build environment, which is gone.
+        run(
+            [
+                "cmake",
+                "--fresh",
+                "-S",
+                str(ROOT),
+                "-B",
+                str(build),
+                *generator,
+                *(f"-D{k}={v}" for k, v in options.items()),
+            ]
+        )
         run(["cmake", "--build", str(build), "--config", "Release", "--target", ext.name.rpartition(".")[2]])
 
 
