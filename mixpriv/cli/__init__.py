@@ -1,0 +1,1 @@
+"""The commands: mixpriv-client, mixpriv-server, mixpriv."""

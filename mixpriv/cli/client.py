@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def explain(error: Exception) -> tuple[int, str]:
-    """Exit code and one line for the user; what is not ours is a bug, whose text might hold anything and is not shown."""
+    """Exit code and one line for the user; what is not ours is a bug, whose text might hold anything: not shown."""
     if isinstance(error, MixprivError):
         return error.exit_code, " ".join(str(error).split())
     if os.environ.get(_TRACEBACK):
@@ -124,9 +124,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="default: $MIXPRIV_SERVER, or a server of our own on this machine, stopped at the end",
     )
-    server.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="the most to wait for one answer (default 120)"
-    )
+    server.add_argument("--timeout", type=float, metavar="SECONDS", help="longest wait for one answer (default 120)")
     server.add_argument("--insecure", action="store_true", help="no TLS to another machine")
     server.add_argument("--tls-ca", type=Path, metavar="PEM", help="trust servers certified by this authority")
     server.add_argument("--tls-cert", type=Path, metavar="PEM", help="our own certificate, with --tls-key")
@@ -166,13 +164,13 @@ def _add_key(commands: Any) -> None:
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--bundle", default=DEFAULT_BUNDLE, metavar="NAME", help=f"trained networks: name or folder ({DEFAULT_BUNDLE})"
+        "--bundle", default=DEFAULT_BUNDLE, metavar="NAME", help=f"trained networks, name or folder ({DEFAULT_BUNDLE})"
     )
 
 
 _SEGMENT = (
-    "Segment scans. Only a mixture of the extracted brain with a reference leaves this program; face, skull, reference, "
-    "weight, key, names and header stay. Mixing is obfuscation, not encryption."
+    "Segment scans. Only a mixture of the extracted brain with a reference leaves this program; face, skull, "
+    "reference, weight, key, names and header stay. Mixing is obfuscation, not encryption."
 )
 _REFERENCES = (
     "A bank of your own labelled scans to mix with. Each is used for one scan at most. They are scans of real people: "

@@ -7,20 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 STAGES = (
-    "load",
-    "digest",
-    "extract",
-    "conform",
-    "ledger",
-    "reference",
-    "mix",
-    "server",
-    "unmix",
-    "restore",
-    "report",
-    "save",
-)
-"""In the order of the data flow; those between reference and unmix repeat for every reference."""
+    "load", "digest", "extract", "conform", "ledger",
+    "reference", "mix", "server", "unmix",
+    "restore", "report", "save",
+)  # fmt: skip
+"""In the order of the data flow; the second row is repeated for every reference."""
 
 
 class Stages:

@@ -140,7 +140,7 @@ def _affine_of(image: Any, shape: tuple[int, int, int], path: Path) -> NDArray[n
     if extent.min() < MIN_EXTENT_MM or extent.max() > MAX_EXTENT_MM:
         raise InputError(
             f"{path}: expected a field of view of {MIN_EXTENT_MM:.0f} to {MAX_EXTENT_MM:.0f} mm along each axis, "
-            f"got {' x '.join(f'{e:.0f}' for e in extent)} mm"
+            f"got a smaller or larger one with shape {shape}"
         )
     return affine
 
