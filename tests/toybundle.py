@@ -53,7 +53,7 @@ def write_toy_bundle(folder: Path, *, name: str = "toy-t1", sharpness: float = S
 
 def expected_probabilities(mixture: NDArray[np.float16], sharpness: float = SHARPNESS) -> NDArray[np.float64]:
     """What the toy segmenter means before quantising: (N, M=1, D, H, W) -> (N, C, D, H, W), float64."""
-    levels = np.array(INTENSITIES).reshape(1, -1, 1, 1, 1)
+    levels = np.array(INTENSITIES, np.float16).astype(np.float64).reshape(1, -1, 1, 1, 1)
     likelihood = np.exp(-sharpness * (mixture.astype(np.float64) - levels) ** 2)
     result: NDArray[np.float64] = likelihood / likelihood.sum(axis=1, keepdims=True)
     return result

@@ -47,7 +47,8 @@ class TestAnswer:
         c, weight = len(bundle.classes), 0.4
         target, reference = (np.eye(c, dtype=np.float32)[np.arange(16**3) * k % c].T for k in (1, 5))
         stacked = np.concatenate([weight * target + (1 - weight) * reference, reference, np.full((1, 16**3), weight)])
-        answer = engine.load(bundle.unmixer_path)(unmixer_input=stacked.astype(np.float32).reshape(1, -1, 16, 16, 16))
+        mixed = np.ascontiguousarray(stacked, np.float32).reshape(1, -1, 16, 16, 16)
+        answer = engine.load(bundle.unmixer_path)(unmixer_input=mixed)
         np.testing.assert_array_equal(answer["probabilities"][0].argmax(0).ravel(), target.argmax(0))
 
 
@@ -67,11 +68,11 @@ class TestRefusal:
             engine.load(bundle.segmenter_path)(**inputs)
 
     def test_of_a_missing_file(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="absent.onnx: no such file"):
+        with pytest.raises(InputError, match=r"absent\.onnx: no such file"):
             engine.load(tmp_path / "absent.onnx")
 
     def test_of_a_file_that_is_no_network(self, tmp_path: Path) -> None:
         path = tmp_path / "text.onnx"
         path.write_text("not a network", encoding="utf-8")
-        with pytest.raises(InputError, match="text.onnx: not a readable ONNX network"):
+        with pytest.raises(InputError, match=r"text\.onnx: not a readable ONNX network"):
             engine.load(path)

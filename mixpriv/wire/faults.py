@@ -1,0 +1,42 @@
+"""From a failed call to what the user can do about it: by the failure's meaning, since Triton's status tells little.
+
+A wrong token, a full queue, a queue time-out and refused TLS all arrive as UNAVAILABLE.
+"""
+
+from __future__ import annotations
+
+from mixpriv.errors import IncompatibleServerError, MixprivError, ServerUnavailableError
+from mixpriv.wire.contract import printable
+
+_MEANINGS: tuple[tuple[str, type[MixprivError], str], ...] = (
+    ("maximum queue size", ServerUnavailableError, "is busy: its queue is full"),
+    ("request timeout expired", ServerUnavailableError, "is busy: the request waited too long in its queue"),
+    ("protocol is restricted", ServerUnavailableError, "refuses us: it expects another token"),
+    ("no available versions", ServerUnavailableError, "has the model but could not load it"),
+    ("stub process", ServerUnavailableError, "has lost its model process"),
+    ("handshake", ServerUnavailableError, "refuses TLS or is not trusted"),
+    ("certificate", ServerUnavailableError, "refuses TLS or is not trusted"),
+    ("unknown model", IncompatibleServerError, "does not serve this client's network"),
+)
+"""Words in the details, in lower case; the first that fits decides."""
+
+_STATUSES: dict[str, tuple[type[MixprivError], str]] = {
+    "DEADLINE_EXCEEDED": (ServerUnavailableError, "gave no answer in time"),
+    "UNAVAILABLE": (ServerUnavailableError, "cannot be reached or closed the connection"),
+    "UNAUTHENTICATED": (ServerUnavailableError, "refuses us"),
+    "PERMISSION_DENIED": (ServerUnavailableError, "refuses us"),
+    "NOT_FOUND": (IncompatibleServerError, "does not serve this client's network"),
+    "INVALID_ARGUMENT": (IncompatibleServerError, "does not accept the request's form"),
+    "UNIMPLEMENTED": (IncompatibleServerError, "does not speak KServe v2 over gRPC"),
+}
+
+
+def fault(address: str, status: str, details: str) -> MixprivError:
+    """The error to raise for a gRPC status (its name) and details."""
+    kind, meaning = _STATUSES.get(status, (ServerUnavailableError, f"failed ({status})"))
+    for words, meant_kind, meant in _MEANINGS:
+        if words in details.lower():
+            kind, meaning = meant_kind, meant
+            break
+    said = printable(details.strip().partition("\n")[0], 160)
+    return kind(f"server {address} {meaning}" + (f": {said}" if said else ""))

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mixpriv.bundle import Bundle
+from mixpriv.server.triton import TritonServer
+from tests.toybundle import write_toy_bundle
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_toy_bundle(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Bundle) -> Iterator[TritonServer]:
+    """A real tritonserver on loopback TCP; tests must leave it as it was."""
+    with TritonServer(bundle, host="127.0.0.1", port=0, stop_timeout_s=0) as running:
+        yield running
+
+
+@pytest.fixture
+def shared_memory() -> Iterator[None]:
+    """Nothing of ours may be left in /dev/shm."""
+    folder = Path("/dev/shm")
+    before = set(folder.glob("mixpriv-*"))
+    yield
+    assert set(folder.glob("mixpriv-*")) <= before

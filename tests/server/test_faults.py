@@ -1,0 +1,181 @@
+"""Real faults against a real tritonserver: the client returns in time, nothing is left behind."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixpriv.bundle import Bundle
+from mixpriv.errors import ServerUnavailableError
+from mixpriv.server.embedded import embedded_server
+from mixpriv.server.triton import TritonServer
+from mixpriv.wire.contract import SegmenterContract
+from mixpriv.wire.transport import GrpcSegmenter
+from tests.server.processes import children, session_members, soon
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra"),
+    pytest.mark.usefixtures("shared_memory"),
+]
+LARGE = np.zeros((1, 1, 160, 192, 160), np.float16)
+
+
+def connect(server: TritonServer, bundle: Bundle, timeout_s: float) -> GrpcSegmenter:
+    return GrpcSegmenter(server.address, SegmenterContract.of(bundle), timeout_s=timeout_s)
+
+
+class TestEmbedded:
+    def test_serves_on_a_private_socket_and_is_gone_afterwards(self, bundle: Bundle) -> None:
+        with embedded_server(bundle, threads=1) as address:
+            path = Path(address.removeprefix("unix:"))
+            assert path.parent.stat().st_mode & 0o777 == 0o700
+            (pid,) = children(os.getpid())
+            with GrpcSegmenter(address, SegmenterContract.of(bundle)) as segmenter:
+                assert segmenter.segment(np.zeros((1, 1, 16, 16, 16), np.float16)).shape == (1, 5, 16, 16, 16)
+            regions = list(Path("/dev/shm").glob(f"mixpriv-{os.getpid()}-*"))
+            assert [region.stat().st_mode & 0o777 for region in regions] == [0o600]
+        assert not path.parent.exists()
+        assert session_members(pid) == []
+
+    def test_dies_when_the_body_fails(self, bundle: Bundle) -> None:
+        pids: list[int] = []
+
+        def fail() -> None:
+            with embedded_server(bundle):
+                pids.extend(children(os.getpid()))
+                raise KeyError("body")
+
+        with pytest.raises(KeyError, match="body"):
+            fail()
+        (pid,) = pids
+        assert session_members(pid) == []
+
+    def test_is_refused_in_a_thread_that_it_would_die_with(self, bundle: Bundle) -> None:
+        with ThreadPoolExecutor(1) as other, pytest.raises(RuntimeError, match="from the main thread"):
+            other.submit(TritonServer(bundle).__enter__).result()
+
+
+class TestStoppedServer:
+    @pytest.mark.parametrize("host", ["127.0.0.1", None])
+    def test_cannot_hold_a_client(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, host: str | None) -> None:
+        with TritonServer(bundle, host=host, port=0, stop_timeout_s=0) as server:
+            segmenter = connect(server, bundle, timeout_s=1)
+            segmenter.check()
+            os.kill(server.pid, signal.SIGSTOP)
+            for _ in ("in the check", "in the transmission"):
+                started = time.monotonic()
+                with pytest.raises(ServerUnavailableError, match="gave no answer in time"):
+                    segmenter.segment(LARGE)
+                assert time.monotonic() - started < 1.5
+                monkeypatch.setattr(segmenter, "_check", lambda deadline: None)
+            started = time.monotonic()
+            segmenter.close()
+            assert time.monotonic() - started < 1
+
+
+class TestKilledServer:
+    def test_ends_a_request_at_once(self, bundle: Bundle) -> None:
+        with TritonServer(bundle, stop_timeout_s=0) as server, connect(server, bundle, timeout_s=20) as segmenter:
+            segmenter.check()
+            os.kill(children(server.pid)[0], signal.SIGSTOP)  # so that the request is in flight
+            threading.Timer(0.5, os.kill, (server.pid, signal.SIGKILL)).start()
+            started = time.monotonic()
+            with pytest.raises(ServerUnavailableError, match="closed the connection"):
+                segmenter.segment(LARGE)
+            assert time.monotonic() - started < 5
+            with pytest.raises(ServerUnavailableError, match="tritonserver ended by itself"):
+                server.wait()
+        assert session_members(server.pid) == []
+
+    def test_stub_killed(self, bundle: Bundle) -> None:
+        with TritonServer(bundle, stop_timeout_s=0) as server, connect(server, bundle, timeout_s=20) as segmenter:
+            os.kill(children(server.pid)[0], signal.SIGKILL)
+            with pytest.raises(ServerUnavailableError, match="has lost its model process"):
+                segmenter.segment(LARGE)
+
+
+@contextmanager
+def command(bundle: Bundle, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """``mixpriv-server`` as a process."""
+    arguments = [sys.executable, "-m", "mixpriv.cli.server", "--bundle", str(bundle.directory), *options]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+class TestCommand:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_stops_cleanly_when_asked(self, bundle: Bundle, number: signal.Signals) -> None:
+        with command(bundle, "--port", "0", "--threads", "1") as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("mixpriv-server: toy-t1 0.1.0 ready on 127.0.0.1:")
+            (server,) = children(process.pid)
+            process.send_signal(number)
+            assert process.wait(20) == 0
+            assert process.communicate() == ("mixpriv-server: stopped\n", "")
+        assert session_members(server) == []
+
+    def test_takes_its_server_with_it_when_killed(self, bundle: Bundle) -> None:
+        with command(bundle, "--port", "0") as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            (server,) = children(process.pid)
+            assert len(session_members(server)) == 2
+            process.kill()
+            assert soon(lambda: session_members(server) == [], within_s=10)
+            regions = f"mixpriv-{process.pid}-*"
+            assert soon(lambda: not list(Path("/dev/shm").glob(regions)), within_s=5)
+
+    def test_says_that_its_server_died(self, bundle: Bundle) -> None:
+        with command(bundle, "--port", "0") as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            os.kill(children(process.pid)[0], signal.SIGKILL)
+            _, said = process.communicate(timeout=10)
+        assert process.returncode == 3
+        assert said.startswith("mixpriv-server: tritonserver ended by itself: ")
+        assert said.count("\n") == 1
+
+    def test_says_that_the_port_is_taken(self, bundle: Bundle) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with command(bundle, "--port", str(port)) as process:
+                _, said = process.communicate(timeout=10)
+        assert process.returncode == 3
+        assert said == f"mixpriv-server: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--host", "0.0.0.0"], "expected a loopback address"),
+            (["--host", "node"], "expected a loopback address"),
+            (["--port", "65536"], "expected 0 to 65535"),
+            (["--threads", "0"], "expected a whole number from 1"),
+        ],
+    )
+    def test_refuses_bad_usage(self, bundle: Bundle, options: list[str], message: str) -> None:
+        with command(bundle, *options) as process:
+            _, said = process.communicate(timeout=10)
+        assert process.returncode == 2
+        assert message in said
+
+    def test_help_is_quick(self, bundle: Bundle) -> None:
+        code = "import sys; from mixpriv.cli import server; print(*sys.modules)"
+        loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        assert not {"numpy", "grpc", "openvino", "tritonclient", "asyncio"} & set(loaded)
