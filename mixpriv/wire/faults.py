@@ -15,7 +15,7 @@ _MEANINGS: tuple[tuple[str, type[MixprivError], str], ...] = (
     ("no available versions", ServerUnavailableError, "has the model but could not load it"),
     ("stub process", ServerUnavailableError, "has lost its model process"),
     ("handshake", ServerUnavailableError, "refuses TLS or is not trusted"),
-    ("certificate", ServerUnavailableError, "refuses TLS or is not trusted"),
+    ("verification", ServerUnavailableError, "refuses TLS or is not trusted"),
     ("unknown model", IncompatibleServerError, "does not serve this client's network"),
 )
 """Words in the details, in lower case; the first that fits decides."""
@@ -38,5 +38,6 @@ def fault(address: str, status: str, details: str) -> MixprivError:
         if words in details.lower():
             kind, meaning = meant_kind, meant
             break
-    said = printable(details.strip().partition("\n")[0], 160)
+    # gRPC tells the cause last, Triton first.
+    said = printable(details.rpartition("last error: ")[2].strip().partition("\n")[0], 160)
     return kind(f"server {address} {meaning}" + (f": {said}" if said else ""))

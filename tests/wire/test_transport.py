@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,12 +11,13 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2
 
 from mixpriv.errors import IncompatibleServerError, InputError, ServerUnavailableError
 from mixpriv.wire.contract import SegmenterContract, TensorSpec
 from mixpriv.wire.transport import GrpcSegmenter
 from tests.toybundle import write_toy_bundle
+from tests.wire.fakeserver import FakeServer, response
 
 SHAPE = (1, 1, 16, 16, 16)
 ANSWER = (1, 5, 16, 16, 16)
@@ -28,41 +28,9 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> SegmenterContract:
     return SegmenterContract.of(write_toy_bundle(tmp_path_factory.mktemp("toy")))
 
 
-class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Says that it serves `contract` and answers what `answer` makes; remembers the mixtures that came."""
-
-    def __init__(self, contract: SegmenterContract, answer: Callable[[Any], Any]) -> None:
-        self.contract = contract
-        self.answer = answer
-        self.requests: list[Any] = []
-
-    def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by KServe
-        config = model_config_pb2.ModelConfig(name=request.name)
-        for name, value in self.contract.parameters.items():
-            config.parameters[name].string_value = value
-        for tensors, spec in (
-            (config.input, self.contract.mixture),
-            (config.output, self.contract.segmentation_mixture),
-        ):
-            tensors.add(name=spec.name, data_type=f"TYPE_{spec.dtype}", dims=spec.shape)
-        return service_pb2.ModelConfigResponse(config=config)
-
-    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by KServe
-        self.requests.append(request)
-        return self.answer(context)
-
-
-def response(array: np.ndarray, *, name: str = "segmentation_mixture", dtype: str = "UINT8", cut: int = 0) -> Any:
-    message = service_pb2.ModelInferResponse()
-    message.outputs.add(name=name, datatype=dtype, shape=array.shape)
-    message.raw_output_contents.append(array.tobytes()[cut:])
-    return message
-
-
 @contextmanager
 def connected(contract: SegmenterContract, server: FakeServer, timeout_s: float = 5) -> Iterator[GrpcSegmenter]:
-    running = grpc.server(ThreadPoolExecutor(2))
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(server, running)
+    running = server.bind()
     port = running.add_insecure_port("127.0.0.1:0")
     running.start()
     try:
