@@ -44,7 +44,7 @@ class Bank:
         """Read a reference; InputError if its file is missing or damaged."""
         path = self.folder / f"{name}.npz"
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 return Reference(arrays["image"], arrays["labels"], arrays["mask"])
         except Exception as error:  # NumPy raises zip, pickle, key and OS errors for damaged files
             raise InputError(f"{path}: not a reference ({type(error).__name__})") from None

@@ -18,8 +18,8 @@ BITS = 512
 SAME_SCAN = 0.17
 """Two scans that differ in a smaller share of their bits are reported as copies of one another.
 
-Measured on 21 scans of 19 people: mirrored, resampled, noisy or thick-sliced copies differ in at most 0.12, two visits of
-one person in 0.11 and 0.20, two people in 0.24 or more. A copy turned by 10 degrees is not recognised.
+Measured on 21 scans of 19 people: mirrored, resampled, noisy or thick-sliced copies differ in at most 0.12, two visits
+of one person in 0.11 and 0.20, two people in 0.24 or more. A copy turned by 10 degrees is not recognised.
 """
 
 _BLOCK_MM = 6.0

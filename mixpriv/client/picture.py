@@ -56,7 +56,7 @@ def draw_picture(result: Segmentation, volumes: Sequence[ClassVolume]) -> bytes:
         x += width + _GAP
     _draw_legend(draw, volumes, legend, canvas.width)
     buffer = io.BytesIO()
-    canvas.save(buffer, "PNG", optimize=True)
+    canvas.save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -63,9 +63,9 @@ class Client:
     ledger: Ledger
     segmenter: Segmenter
     server: str
-    extractor: Engine
-    unmixer: Engine
-    reference_model: ReferenceModel | None
+    extractor: Engine = field(repr=False)
+    unmixer: Engine = field(repr=False)
+    reference_model: ReferenceModel | None = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -229,8 +229,8 @@ def _enter(content: bytes, target: Conformed, client: Client, options: Options) 
     if not copies:
         return ()
     return (
-        f"looks like another copy of a scan that was sent on {copies[-1].time} (mode {copies[-1].mode}): "
-        "each copy that is sent tells the server more about the same person",
+        f"looks like another copy of a scan, or another scan of a person, sent on {copies[-1].time} "
+        f"(mode {copies[-1].mode}): together they tell a server more",
     )
 
 

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mixpriv.bundle import Bundle
+from mixpriv.client.bank import Bank
+from mixpriv.client.segment import Client, Options, segment
+from mixpriv.client.volume import Volume
+from mixpriv.errors import InputError
+from tests.phantom import brain_scan
+
+
+def labelled(seed: int = 0) -> tuple[Volume, Volume]:
+    scan, truth = brain_scan(seed=seed)
+    return scan, Volume(np.asfortranarray(truth, np.float32), scan.affine, scan.header, "labels")
+
+
+def add(client: Client, bundle: Bundle, seed: int = 0) -> str:
+    return Bank.of(bundle).add(*labelled(seed), client.extractor, bundle, client.key)
+
+
+class TestAdding:
+    def test_is_conformed_and_private(self, client: Client, bundle: Bundle) -> None:
+        name = add(client, bundle)
+        bank = Bank.of(bundle)
+        assert bank.names() == [name]
+        reference = bank.load(name)
+        assert reference.image.shape == reference.labels.shape == reference.mask.shape == bundle.grid_shape
+        assert not reference.image[reference.mask == 0].any()
+        assert not reference.labels[reference.mask == 0].any()
+        assert set(np.unique(reference.labels)) == {0, 1, 2, 3, 4, 5}
+        assert 0 <= reference.image.min() < 0.1
+        assert 0.9 < reference.image.max() <= 1
+        for path in (bank.folder, bank.folder.parent):
+            assert path.stat().st_mode & 0o777 == 0o700
+        assert (bank.folder / f"{name}.npz").stat().st_mode & 0o777 == 0o600
+
+    def test_labels_lie_on_the_image(self, client: Client, bundle: Bundle) -> None:
+        reference = Bank.of(bundle).load(add(client, bundle))
+        levels = [float(np.median(reference.image[reference.labels == value])) for value in (1, 3, 2, 4, 5)]
+        assert levels == sorted(levels, reverse=True)
+
+    def test_twice(self, client: Client, bundle: Bundle) -> None:
+        name = add(client, bundle)
+        with pytest.raises(InputError, match=f"is in the reference bank already, as {name}"):
+            add(client, bundle)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda v, a: (v[:-1], a), r"labels: expected shape \(60, 72, 60\) as the scan, got \(59, 72, 60\)"),
+            (lambda v, a: (v, a + 0.1), "labels: expected the same affine as the scan, got another"),
+            (lambda v, a: (v * 2, a), "labels: expected labels 0 to 5, got others"),
+            (lambda v, a: (v * 0.5, a), "labels: expected labels 0 to 5, got others"),
+        ],
+    )
+    def test_pairs_that_do_not_fit(self, change, message: str, client: Client, bundle: Bundle) -> None:  # type: ignore[no-untyped-def]
+        scan, labels = labelled()
+        voxels, affine = change(labels.voxels, labels.affine)
+        with pytest.raises(InputError, match=message):
+            Bank.of(bundle).add(scan, Volume(voxels, affine, None, "labels"), client.extractor, bundle, client.key)
+        assert not Bank.of(bundle).folder.exists()
+
+
+class TestUse:
+    OPTIONS = Options(from_bank=True)
+
+    def mixture(self, client: Client, seed: int) -> NDArray[np.float16]:
+        return segment(brain_scan(seed=seed)[0], client, self.OPTIONS).views[0].mixture
+
+    def test_once_at_most_but_again_for_the_same_scan(self, client: Client, bundle: Bundle) -> None:
+        for seed in (10, 11):
+            add(client, bundle, seed)
+        first, second = self.mixture(client, 1), self.mixture(client, 2)
+        assert not np.array_equal(first, second)
+        np.testing.assert_array_equal(self.mixture(client, 1), first)
+        with pytest.raises(InputError, match="expected 1 unused references for this scan, got 0"):
+            self.mixture(client, 3)
+
+    def test_an_empty_bank(self, client: Client) -> None:
+        with pytest.raises(InputError, match="expected 1 unused references for this scan, got 0"):
+            self.mixture(client, 1)
+
+    def test_a_damaged_reference(self, client: Client, bundle: Bundle) -> None:
+        (Bank.of(bundle).folder / f"{add(client, bundle)}.npz").write_bytes(b"PK\x03\x04 damaged")
+        with pytest.raises(InputError, match=r"\.npz: not a reference \(BadZipFile\)"):
+            self.mixture(client, 1)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from mixpriv.bundle import Bundle
+from mixpriv.client.brain import conform, extract_brain
+from mixpriv.client.segment import Client
+from mixpriv.client.volume import Volume
+from mixpriv.errors import InputError
+from tests.phantom import brain_scan
+
+
+def with_voxels(scan: Volume, voxels: np.ndarray) -> Volume:
+    return replace(scan, voxels=np.asfortranarray(voxels, dtype=np.float32))
+
+
+class TestExtraction:
+    def test_a_brain_is_found_whole(self, client: Client, bundle: Bundle) -> None:
+        scan, truth = brain_scan()
+        brain = extract_brain(scan, client.extractor, bundle)
+        assert brain.volume_ml == pytest.approx((truth > 0).sum() * scan.voxel_ml, rel=0.05)
+        assert all(n % bundle.multiple == 0 for n in brain.grid.shape)
+
+    def test_holes_belong_to_it_and_islands_do_not(self, client: Client, bundle: Bundle) -> None:
+        scan, _ = brain_scan()
+        voxels = scan.voxels.copy()
+        voxels[28:31, 34:37, 28:31] = 0
+        voxels[1:8, 1:8, 1:8] = 800
+        brain = extract_brain(with_voxels(scan, voxels), client.extractor, bundle)
+        whole = extract_brain(scan, client.extractor, bundle)
+        np.testing.assert_array_equal(brain.mask, whole.mask)
+        target = conform(with_voxels(scan, voxels), brain, bundle)
+        assert target.mask.sum() == pytest.approx(conform(scan, whole, bundle).mask.sum(), rel=0.02)
+
+    def test_negative_values_do_not_matter(self, client: Client, bundle: Bundle) -> None:
+        scan, _ = brain_scan()
+        shifted = with_voxels(scan, scan.voxels - 300)
+        one, other = (extract_brain(s, client.extractor, bundle) for s in (scan, shifted))
+        assert (one.mask == other.mask).mean() > 0.999
+
+    def test_a_smaller_head_is_scaled_up(self, client: Client, bundle: Bundle) -> None:
+        large, _ = brain_scan()
+        small = replace(large, affine=np.diag([2.5, 2.5, 2.5, 1.0]))
+        grids = [conform(s, extract_brain(s, client.extractor, bundle), bundle).grid for s in (large, small)]
+        np.testing.assert_allclose(grids[1].spacing_mm / grids[0].spacing_mm, 2.5 / 3, rtol=0.02)
+
+
+def nothing(scan: Volume) -> np.ndarray:
+    voxels = np.zeros_like(scan.voxels)
+    voxels[5, 5, 5] = 1
+    return voxels
+
+
+def small(scan: Volume) -> np.ndarray:
+    voxels = np.zeros_like(scan.voxels)
+    voxels[20:35, 20:35, 20:35] = scan.voxels[20:35, 20:35, 20:35] + 1
+    return voxels
+
+
+def everything(scan: Volume) -> np.ndarray:
+    return scan.voxels + 500
+
+
+class TestNoBrain:
+    @pytest.mark.parametrize("make", [nothing, small, everything])
+    def test_is_said_in_one_line(self, make: Callable[[Volume], np.ndarray], client: Client, bundle: Bundle) -> None:
+        scan, _ = brain_scan()
+        strange = with_voxels(replace(scan, affine=np.diag([3.5, 3.5, 3.5, 1.0])), make(scan))
+        with pytest.raises(InputError, match=r"phantom: no brain found: expected 300 to 2500 ml .*, got \d+ ml$"):
+            extract_brain(strange, client.extractor, bundle)
+
+    def test_no_contrast(self, client: Client, bundle: Bundle) -> None:
+        scan, truth = brain_scan()
+        flat = with_voxels(scan, truth > 0)
+        brain = extract_brain(scan, client.extractor, bundle)
+        inner = replace(brain, probability=np.where(_eroded(brain.mask), 1, 0).astype(np.float32))
+        with pytest.raises(InputError, match="expected tissue contrast inside the brain, got none"):
+            conform(flat, inner, bundle)
+
+
+def _eroded(mask: np.ndarray) -> np.ndarray:
+    return ndimage.binary_erosion(mask, iterations=4)

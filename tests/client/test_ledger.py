@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from mixpriv.client.key import ClientKey
+from mixpriv.client.ledger import Entry, Ledger, ledger_path, now
+from mixpriv.client.likeness import BITS, SAME_SCAN, difference, likeness
+from mixpriv.errors import InputError, OutputError
+
+
+def entry(content: bytes = b"c" * 32) -> Entry:
+    return Entry(now(), "host:8001", "toy 0.1.0", "mixup", 1, content, b"l" * 64)
+
+
+class TestRecord:
+    def test_what_was_sent_is_kept_in_order(self) -> None:
+        entries = [entry(bytes([n]) * 32) for n in range(3)]
+        for one in entries:
+            Ledger().record(one)
+        assert Ledger().entries() == entries
+        assert ledger_path().parent.stat().st_mode & 0o777 == 0o700
+
+    def test_nothing_sent_nothing_made(self) -> None:
+        assert Ledger().entries() == []
+        assert Ledger().spent() == set()
+        assert not ledger_path().exists()
+
+    def test_entries_stay(self) -> None:
+        Ledger().record(entry())
+        with sqlite3.connect(ledger_path()) as db, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            db.execute("DELETE FROM sent")
+        db.close()
+
+
+class TestReferences:
+    def test_each_is_used_once_and_the_same_scan_gets_the_same(self) -> None:
+        names = ["a", "b", "c"]
+        first = Ledger().spend(b"one", names, 1)
+        assert Ledger().spend(b"one", names, 1) == first
+        assert Ledger().spend(b"one", names, 2)[:1] == first
+        assert set(Ledger().spend(b"two", names, 1)).isdisjoint(Ledger().spend(b"one", names, 2))
+        assert Ledger().spent() == set(names)
+
+    def test_too_few(self) -> None:
+        Ledger().spend(b"one", ["a", "b"], 1)
+        with pytest.raises(InputError, match="expected 2 unused references for this scan, got 1"):
+            Ledger().spend(b"two", ["a", "b"], 2)
+        assert Ledger().spent() == {"a"}
+
+    def test_processes_at_once_share_none(self) -> None:
+        code = (
+            "import sys; from mixpriv.client.ledger import Ledger\n"
+            "print(Ledger().spend(sys.argv[1].encode(), [str(n) for n in range(20)], 4))"
+        )
+        running = [
+            subprocess.Popen([sys.executable, "-c", code, str(n)], stdout=subprocess.PIPE, text=True) for n in range(4)
+        ]
+        taken = [name for process in running for name in eval(process.communicate()[0])]
+        assert len(set(taken)) == 16
+
+
+class TestDamage:
+    @pytest.mark.parametrize(
+        "content", [b"no database, but long enough to look like one " * 100, b"SQLite format 3\0" * 64]
+    )
+    def test_a_damaged_ledger_is_named_and_left_alone(self, content: bytes) -> None:
+        ledger_path().parent.mkdir(parents=True)
+        ledger_path().write_bytes(content)
+        for call in (Ledger().entries, Ledger().spent, lambda: Ledger().record(entry())):
+            with pytest.raises(InputError, match=r"ledger\.sqlite3: damaged, or not a mixpriv ledger; move it away"):
+                call()
+        assert ledger_path().read_bytes() == content
+
+    def test_another_database(self) -> None:
+        ledger_path().parent.mkdir(parents=True)
+        with sqlite3.connect(ledger_path()) as db:
+            db.execute("CREATE TABLE other (x)")
+        db.close()
+        with pytest.raises(InputError, match="expected a mixpriv ledger of schema 1, got another file"):
+            Ledger().entries()
+
+    def test_no_place_for_it(self, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(OutputError, match="folder: ledger cannot be used"):
+            Ledger(tmp_path / "folder").record(entry())
+
+
+class TestLikeness:
+    KEY = ClientKey(bytes(32))
+
+    def brain(self, seed: int) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        field = ndimage.gaussian_filter(random.standard_normal((64, 80, 64)), 2.0)
+        return (np.clip(0.5 + 4 * field, 0.01, 1)).astype(np.float16)
+
+    def test_copies_are_alike_and_others_are_not(self) -> None:
+        brain = self.brain(0)
+        noisy = (brain + np.random.default_rng(1).normal(0, 0.05, brain.shape)).astype(np.float16)
+        bits = likeness(brain, 3.0, self.KEY)
+        assert difference(bits, bits) == 0
+        assert difference(bits, likeness(noisy, 3.0, self.KEY)) < SAME_SCAN / 2
+        assert difference(bits, likeness(self.brain(2), 3.0, self.KEY)) > 2 * SAME_SCAN
+
+    def test_another_key_gives_unrelated_bits(self) -> None:
+        brain = self.brain(0)
+        other = likeness(brain, 3.0, ClientKey(bytes(range(32))))
+        assert abs(difference(likeness(brain, 3.0, self.KEY), other) - 0.5) < 0.1
+        assert len(other) * 8 == BITS

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixpriv.client.conform import Conformed, Grid
+from mixpriv.client.proxy import draw_weight, keep_inside, linear_unmix, mix, unmix, unpack_probabilities
+from mixpriv.client.reference import Reference
+from mixpriv.client.segment import Client
+
+SHAPE = (16, 16, 32)
+CLASSES = 6
+
+
+def box(random: np.random.Generator) -> np.ndarray:
+    mask = np.zeros(SHAPE, np.uint8)
+    low = random.integers(0, 8, 3)
+    mask[tuple(slice(a, a + 8) for a in low)] = 1
+    return mask
+
+
+def target_and_reference(seed: int = 0) -> tuple[Conformed, Reference]:
+    random = np.random.default_rng(seed)
+    masks = box(random), box(random)
+    image = random.normal(500, 200, SHAPE).astype(np.float32)
+    target = Conformed(image, masks[0], (100.0, 900.0), Grid(SHAPE, np.eye(4)))
+    labels = random.integers(1, CLASSES, SHAPE).astype(np.uint8) * masks[1]
+    return target, Reference(random.random(SHAPE, np.float32), labels, masks[1])
+
+
+def answer_to(weight: float, labels: np.ndarray, reference_labels: np.ndarray) -> np.ndarray:
+    """What a perfect segmenter would answer."""
+    exact = weight * np.eye(CLASSES)[labels] + (1 - weight) * np.eye(CLASSES)[reference_labels]
+    return np.ascontiguousarray(np.moveaxis(np.rint(255 * exact), -1, 0)[1:].astype(np.uint8))
+
+
+class TestWeight:
+    @given(st.binary(min_size=32, max_size=32))
+    def test_lies_in_the_range(self, seed: bytes) -> None:
+        assert 0.3 <= draw_weight(seed, (0.3, 0.7)) < 0.7
+
+    def test_is_uniform_and_repeatable(self) -> None:
+        seeds = [np.random.default_rng(n).bytes(32) for n in range(2000)]
+        drawn = np.array([draw_weight(seed, (0.0, 1.0)) for seed in seeds])
+        np.testing.assert_allclose(np.quantile(drawn, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.04)
+        assert drawn[7] == draw_weight(seeds[7], (0.0, 1.0))
+
+
+class TestMix:
+    @given(st.integers(0, 1000), st.floats(0.05, 0.95))
+    def test_is_the_formula(self, seed: int, weight: float) -> None:
+        target, reference = target_and_reference(seed)
+        own = np.clip((target.image.astype(np.float64) - 100) / 800, 0, 1) * target.mask
+        expected = weight * own + (1 - weight) * reference.image * reference.mask
+        np.testing.assert_allclose(mix(target, reference, weight), expected, atol=1e-3)
+
+    @given(st.integers(0, 1000))
+    def test_zero_outside_the_union(self, seed: int) -> None:
+        target, reference = target_and_reference(seed)
+        mixture = mix(target, reference, 0.5)
+        assert not mixture[(target.mask == 0) & (reference.mask == 0)].any()
+        assert not mix(target, None, 1.0)[target.mask == 0].any()
+
+
+class TestUnmix:
+    @given(st.integers(0, 1000), st.floats(0.35, 0.95))
+    def test_the_linear_baseline_inverts_a_perfect_answer(self, seed: int, weight: float) -> None:
+        random = np.random.default_rng(seed)
+        labels, known = (random.integers(0, CLASSES, SHAPE).astype(np.uint8) for _ in range(2))
+        shares = linear_unmix(answer_to(weight, labels, known), known, weight)
+        np.testing.assert_array_equal(shares.argmax(axis=0), labels)
+        np.testing.assert_allclose(shares.sum(axis=0), 1, atol=0.06)
+
+    def test_the_network_is_given_answer_labels_and_weight(self, client: Client) -> None:
+        random = np.random.default_rng(0)
+        labels, known = (random.integers(0, CLASSES, SHAPE).astype(np.uint8) for _ in range(2))
+        probabilities = unmix(answer_to(0.6, labels, known), known, 0.6, client.unmixer)
+        np.testing.assert_array_equal(probabilities.argmax(axis=0), labels)
+
+    def test_a_plain_answer_is_its_probabilities(self) -> None:
+        labels = np.random.default_rng(0).integers(0, CLASSES, SHAPE)
+        probabilities = unpack_probabilities(answer_to(1.0, labels, labels))
+        np.testing.assert_array_equal(probabilities, np.moveaxis(np.eye(CLASSES)[labels], -1, 0))
+
+    def test_nothing_is_kept_outside_the_brain(self) -> None:
+        probabilities = np.full((CLASSES, *SHAPE), 0.5, np.float32)
+        mask = box(np.random.default_rng(0))
+        keep_inside(probabilities, mask, 3.0)
+        assert (probabilities[:, mask == 1] == 0.5).all()
+        assert (probabilities[0, mask == 0] == 3.0).all()
+        assert not probabilities[1:, mask == 0].any()
+
+
+def test_a_target_never_shows_its_image() -> None:
+    target, _ = target_and_reference()
+    assert repr(target) == f"Conformed(grid=Grid(shape={SHAPE}))"
+    with pytest.raises(AttributeError, match="cannot assign"):
+        target.mask = target.mask  # type: ignore[misc]

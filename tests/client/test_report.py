@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixpriv.bundle import Bundle
+from mixpriv.client.files import check_outputs
+from mixpriv.client.picture import _enlarge, draw_picture
+from mixpriv.client.report import class_volumes, encode_table, save_wire, wire_files
+from mixpriv.client.segment import Client, Options, Segmentation, segment
+from mixpriv.errors import InputError, OutputError
+from tests.phantom import brain_scan
+
+
+@pytest.fixture
+def result(client: Client) -> Segmentation:
+    return segment(brain_scan()[0], client, Options(references=2))
+
+
+class TestVolumes:
+    def test_are_counted_without_the_background(self) -> None:
+        labels = np.array([[[0, 1, 1, 2]]], np.uint8)
+        volumes = class_volumes(labels, 0.5, ("background", "white matter", "grey matter", "none"))
+        assert [(v.index, v.name, v.voxels, v.volume_ml) for v in volumes] == [
+            (1, "white matter", 2, 1.0),
+            (2, "grey matter", 1, 0.5),
+            (3, "none", 0, 0.0),
+        ]
+        assert encode_table(volumes).decode() == (
+            "index\tname\tvoxels\tvolume_ml\n1\twhite matter\t2\t1.000\n2\tgrey matter\t1\t0.500\n3\tnone\t0\t0.000\n"
+        )
+
+
+class TestWire:
+    def test_is_what_was_sent_and_received_and_no_more(
+        self, result: Segmentation, client: Client, bundle: Bundle, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "wire"
+        folder.mkdir()
+        save_wire(folder, result.views, bundle, "host:1")
+        files = wire_files(folder, 2)
+        assert {p.name for p in folder.iterdir()} == {"request.json", *(p.name for pair in files for p in pair)}
+        for view, (mixture, answer) in zip(result.views, files, strict=True):
+            np.testing.assert_array_equal(nib.load(mixture).get_fdata(), view.mixture)
+            np.testing.assert_array_equal(np.moveaxis(np.asarray(nib.load(answer).dataobj), -1, 0), view.answer)
+            np.testing.assert_array_equal(nib.load(mixture).affine, np.diag([3, 3, 3, 1]))
+        request = json.loads((folder / "request.json").read_text())
+        assert set(request) == {"server", "model_name", "model_version", "requests"}
+        sent = request["requests"][1]["sent"]
+        assert sent["sha256"] == hashlib.sha256(result.views[1].mixture.tobytes()).hexdigest()
+        assert (sent["name"], sent["datatype"], sent["shape"]) == ("mixture", "FP16", [1, 1, *bundle.grid_shape])
+
+
+class TestPicture:
+    def test_has_three_planes_of_three_things_and_every_class(self, result: Segmentation, bundle: Bundle) -> None:
+        volumes = class_volumes(result.labels, 0.027, bundle.classes)
+        picture = Image.open(io.BytesIO(draw_picture(result, volumes)))
+        assert picture.format == "PNG"
+        width_mm, length_mm, height_mm = np.array(bundle.grid_shape) * result.target.grid.spacing_mm
+        assert picture.width > 3 * 2 * max(width_mm, length_mm)
+        assert picture.height > 2 * (length_mm + 2 * height_mm)
+        pixels = np.asarray(picture).astype(int)
+        third = picture.width // 3
+        coloured = [np.ptp(pixels[:, n * third : (n + 1) * third], axis=2) > 30 for n in range(3)]
+        body = slice(60, round(2 * length_mm))
+        assert not coloured[0][body].any()
+        assert not coloured[1][body].any()
+        assert coloured[2][body].mean() > 0.1
+
+    def test_axes_run_to_the_right_and_up(self) -> None:
+        plane = np.zeros((20, 30), np.float32)
+        plane[15:, 20:] = 1.0  # at the end of both axes
+        drawn = _enlarge(plane, (40, 90))
+        assert drawn.shape == (90, 40)
+        assert drawn[:25, 32:].min() > 0.9
+        assert drawn[35:].max() == drawn[:, :25].max() == 0
+
+
+class TestOutputs:
+    def test_existing_files_need_force(self, tmp_path: Path) -> None:
+        (tmp_path / "a.nii").touch()
+        with pytest.raises(InputError, match=r"a\.nii: output exists; give --force to overwrite it"):
+            check_outputs([tmp_path / "b.nii", tmp_path / "a.nii"], force=False)
+        check_outputs([tmp_path / "a.nii"], force=True)
+
+    @pytest.mark.parametrize("made", [False, True])
+    def test_a_place_that_takes_no_file(self, made: bool, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(OutputError, match="cannot be written, its folder does not exist"):
+            check_outputs([tmp_path / "file" / "a.nii"], force=True, made=made)
+        with pytest.raises(OutputError, match="expected a file name for the output, got a folder"):
+            check_outputs([tmp_path], force=True, made=made)
+
+    def test_a_folder_that_will_be_made(self, tmp_path: Path) -> None:
+        path = tmp_path / "new" / "newer" / "a.nii"
+        check_outputs([path], force=False, made=True)
+        with pytest.raises(OutputError, match="its folder does not exist"):
+            check_outputs([path], force=False)

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mixpriv.bundle import Bundle
+from mixpriv.client.conform import Conformed
+from mixpriv.client.key import ClientKey
+from mixpriv.client.proxy import mix
+from mixpriv.client.reference import Reference
+from mixpriv.client.segment import Client, Options, segment
+from mixpriv.client.stages import Stages
+from mixpriv.client.volume import Volume
+from mixpriv.errors import InputError, ServerUnavailableError
+from tests.phantom import brain_scan
+from tests.toybundle import InProcessSegmenter
+
+PLAIN = Options("none")
+
+
+def dice(one: NDArray[np.uint8], other: NDArray[np.uint8], value: int) -> float:
+    return float(2 * ((one == value) & (other == value)).sum() / ((one == value).sum() + (other == value).sum()))
+
+
+def touched(scan: Volume) -> Volume:
+    """The scan with one voxel of the brain changed by the least."""
+    voxels = scan.voxels.copy(order="F")
+    voxels[30, 36, 30] = np.nextafter(voxels[30, 36, 30], np.float32(np.inf))
+    return replace(scan, voxels=voxels)
+
+
+class Recording:
+    """A segmenter that remembers what it was shown."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._segmenter = InProcessSegmenter(bundle)
+        self.seen: list[NDArray[np.float16]] = []
+
+    def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
+        self.seen.append(mixture)
+        return self._segmenter.segment(mixture)
+
+
+Mixed = tuple[Reference | None, float]
+
+
+@pytest.fixture
+def mixed(monkeypatch: pytest.MonkeyPatch) -> list[Mixed]:
+    """The references and weights that were mixed, which nothing else ever shows."""
+    seen: list[Mixed] = []
+
+    def spy(target: Conformed, reference: Reference | None, weight: float) -> NDArray[np.float16]:
+        seen.append((reference, weight))
+        return mix(target, reference, weight)
+
+    monkeypatch.setattr("mixpriv.client.segment.mix", spy)
+    monkeypatch.setattr("mixpriv.client.segment._enter", lambda *arguments: ())
+    return seen
+
+
+class TestModes:
+    @pytest.mark.parametrize(
+        ("options", "bar"), [(PLAIN, 0.9), (Options(weight=0.7), 0.7), (Options(references=3, weight=0.7), 0.7)]
+    )
+    def test_the_tissues_are_found(self, options: Options, bar: float, client: Client) -> None:
+        scan, truth = brain_scan()
+        result = segment(scan, client, options)
+        assert dice(result.labels, truth, 1) > bar
+        assert result.labels.shape == scan.voxels.shape
+        assert len(result.views) == options.references
+
+    def test_more_references_average(self, client: Client) -> None:
+        scan, _ = brain_scan()
+        result = segment(scan, client, Options(references=3))
+        inside = result.target.mask > 0
+        np.testing.assert_allclose(result.probabilities.sum(axis=0)[inside], 3, atol=1e-3)
+        assert len({view.mixture.tobytes() for view in result.views}) == 3
+
+    def test_no_label_outside_the_brain(self, client: Client) -> None:
+        result = segment(brain_scan()[0], client, Options(weight=0.3))
+        assert not result.probabilities[1:, result.target.mask == 0].any()
+
+    def test_stages_are_timed(self, client: Client) -> None:
+        told: list[str] = []
+        stages = Stages(told.append)
+        segment(brain_scan()[0], client, Options(), stages)
+        expected = ["digest", "extract", "conform", "ledger", "reference", "mix", "server", "unmix", "restore"]
+        assert told == list(stages.seconds) == expected
+
+    def test_the_scan_is_untouched(self, client: Client) -> None:
+        scan, _ = brain_scan()
+        before = scan.voxels.copy()
+        segment(scan, client, Options())
+        np.testing.assert_array_equal(scan.voxels, before)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"mode": "shielded"}, "mode shielded is not available yet: expected mixup or none"),
+            ({"mode": "plain"}, "mode: expected one of none, mixup, shielded, got 'plain'"),
+            ({"references": 0}, "references: expected 1 to 20, got 0"),
+            ({"references": 21}, "references: expected 1 to 20, got 21"),
+            ({"mode": "none", "references": 2}, "mode none sends the brain itself: expected no references"),
+            ({"mode": "none", "weight": 0.5}, "mode none sends the brain itself"),
+            ({"weight": 0.0}, "weight: expected a number between 0 and 1, got 0.0"),
+            ({"weight": float("nan")}, "weight: expected a number between 0 and 1, got nan"),
+        ],
+    )
+    def test_options_that_make_no_sense(self, options: dict[str, object], message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            Options(**options)  # type: ignore[arg-type]
+
+
+class TestWhatIsSent:
+    """What the server is shown, and that it learns nothing from seeing a scan twice."""
+
+    @pytest.mark.parametrize("options", [PLAIN, Options(references=2)])
+    def test_two_runs_are_the_same_bytes(self, options: Options, client: Client) -> None:
+        scan, _ = brain_scan()
+        first, second = (segment(scan, client, options) for _ in range(2))
+        assert [v.mixture.tobytes() for v in first.views] == [v.mixture.tobytes() for v in second.views]
+        np.testing.assert_array_equal(first.labels, second.labels)
+
+    def test_more_references_begin_with_the_same(self, client: Client) -> None:
+        scan, _ = brain_scan()
+        one, two = (segment(scan, client, Options(references=k)) for k in (1, 2))
+        np.testing.assert_array_equal(one.views[0].mixture, two.views[0].mixture)
+
+    @pytest.mark.parametrize("what", ["voxel", "key", "fixed weight", "bundle"])
+    def test_another_reference_and_weight_for_another(
+        self, what: str, mixed: list[Mixed], client: Client, bundle: Bundle
+    ) -> None:
+        """Never only another weight: one reference in two shares could be subtracted."""
+        scan, options = brain_scan()[0], Options()
+        segment(scan, client, options)
+        if what == "voxel":
+            scan = touched(scan)
+        elif what == "key":
+            client = replace(client, key=ClientKey(bytes(32)))
+        elif what == "fixed weight":
+            options = Options(weight=0.5)
+        else:
+            client = replace(client, bundle=replace(bundle, fingerprint="0" * 64))
+        segment(scan, client, options)
+        (first, first_weight), (second, second_weight) = mixed
+        assert first is not None
+        assert second is not None
+        assert (first.labels != second.labels).mean() > 0.05
+        assert abs(first_weight - second_weight) > 1e-4
+
+    @pytest.mark.parametrize("options", [PLAIN, Options(), Options(weight=0.9, references=2)])
+    def test_nothing_outside_the_two_brains(
+        self, options: Options, mixed: list[Mixed], client: Client, bundle: Bundle
+    ) -> None:
+        """Face and skull of the scan leave no trace, however bright."""
+        scan, _ = brain_scan()
+        voxels = scan.voxels.copy(order="F")
+        voxels[2:10, 60:70, 2:50] = 880.0  # a piece of skull, away from the brain
+        recording = Recording(bundle)
+        target = segment(replace(scan, voxels=voxels), replace(client, segmenter=recording), options).target
+        assert target.image[target.mask == 0].max() > 800
+        for mixture, (reference, _) in zip(recording.seen, mixed, strict=True):
+            union = target.mask if reference is None else target.mask | reference.mask
+            assert mixture.dtype == np.float16
+            assert mixture.shape == (1, 1, *bundle.grid_shape)
+            assert not mixture[0, 0][union == 0].any()
+
+    def test_what_is_kept_of_it_is_what_was_sent(self, client: Client, bundle: Bundle) -> None:
+        recording = Recording(bundle)
+        result = segment(brain_scan()[0], replace(client, segmenter=recording), Options(references=2))
+        for view, seen in zip(result.views, recording.seen, strict=True):
+            np.testing.assert_array_equal(view.mixture, seen[0, 0])
+
+    def test_no_secret_in_reprs(self, client: Client) -> None:
+        result = segment(brain_scan()[0], client, Options())
+        assert "array" not in repr(result)
+        assert "seed" not in repr(client)
+        assert json.dumps(repr(client.key)) == '"ClientKey(secret)"'
+
+
+class TestLedger:
+    def test_every_send_is_entered_before_it_happens(self, client: Client) -> None:
+        class Broken:
+            def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
+                raise ServerUnavailableError("server gone")
+
+        with pytest.raises(ServerUnavailableError, match="server gone"):
+            segment(brain_scan()[0], replace(client, segmenter=Broken(), server="host:1"), Options(references=2))
+        (entry,) = client.ledger.entries()
+        assert (entry.server, entry.mode, entry.views, entry.bundle) == ("host:1", "mixup", 2, "toy-t1 0.1.0")
+
+    def test_a_copy_of_a_scan_is_told_but_not_the_scan_itself(self, client: Client) -> None:
+        scan, _ = brain_scan()
+        remote = replace(client, server="host:1")
+        assert segment(scan, remote, Options()).warnings == ()
+        assert segment(scan, remote, Options()).warnings == ()
+        flipped = np.diag([-1.0, 1, 1, 1])
+        flipped[0, 3] = scan.voxels.shape[0] - 1
+        copy = replace(scan, voxels=np.asfortranarray(scan.voxels[::-1] * 2), affine=scan.affine @ flipped)
+        (warning,) = segment(copy, remote, Options()).warnings
+        assert warning.startswith("looks like another copy of a scan, or another scan of a person, sent on 2")
+
+    def test_what_stays_on_this_machine_is_no_reason_to_warn(self, client: Client) -> None:
+        scan, _ = brain_scan()
+        segment(scan, client, Options())
+        assert segment(touched(scan), client, Options()).warnings == ()
+        assert segment(touched(scan), replace(client, server="host:1"), Options()).warnings == ()
