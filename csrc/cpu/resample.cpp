@@ -25,10 +25,12 @@ struct Interval {
     int64_t begin, end;
 };
 
-// Input voxels around a position: offset of the lower corner and the fractions towards the upper ones.
-struct Cell {
-    int64_t corner;
-    float fraction[3];
+constexpr int64_t block = 128;
+
+// Input voxels around consecutive positions: offset of the lower corner and the fractions towards the upper ones.
+struct Cells {
+    int64_t corner[block];
+    float fraction[3][block];
 };
 
 struct Lattice {
@@ -42,25 +44,33 @@ struct Lattice {
         }
     }
 
-    Cell cell(const Row& row, int64_t k) const {
-        Cell found{0, {}};
+    // Fills `cells` with the positions begin .. begin + count of a row. One plain loop per step, and 32-bit indices
+    // along an axis, so that it vectorises.
+    void locate(const Row& row, int64_t begin, int64_t count, Cells* cells) const {
+        std::fill_n(cells->corner, count, int64_t{0});
         for (int a = 0; a < 3; ++a) {
-            const double p = std::clamp(row.at(a, k), 0.0, static_cast<double>(size[a] - 1));
-            const int64_t below = std::min(static_cast<int64_t>(p), std::max<int64_t>(size[a] - 2, 0));
-            found.corner += below * stride[a];
-            found.fraction[a] = static_cast<float>(p - static_cast<double>(below));
+            const auto last = static_cast<double>(size[a] - 1);
+            const auto last_corner = static_cast<int32_t>(std::max<int64_t>(size[a] - 2, 0));
+            const auto first = static_cast<int32_t>(begin);
+            int32_t below[block];
+            for (int32_t k = 0; k < count; ++k) {
+                const double p = std::clamp(row.at(a, first + k), 0.0, last);
+                below[k] = std::min(static_cast<int32_t>(p), last_corner);
+                cells->fraction[a][k] = static_cast<float>(p - below[k]);
+            }
+            for (int64_t k = 0; k < count; ++k) cells->corner[k] += below[k] * stride[a];
         }
-        return found;
     }
 
-    float blend(const float* corner, const float* fraction) const {
-        const auto line = [&](const float* p) { return p[0] + (p[next[2]] - p[0]) * fraction[2]; };
+    float blend(const float* corner, const Cells& cells, int64_t k) const {
+        const float x = cells.fraction[0][k], y = cells.fraction[1][k], z = cells.fraction[2][k];
+        const auto line = [&](const float* p) { return p[0] + (p[next[2]] - p[0]) * z; };
         const auto plane = [&](const float* p) {
             const float a = line(p), b = line(p + next[1]);
-            return a + (b - a) * fraction[1];
+            return a + (b - a) * y;
         };
         const float a = plane(corner), b = plane(corner + next[0]);
-        return a + (b - a) * fraction[0];
+        return a + (b - a) * x;
     }
 };
 
@@ -96,6 +106,8 @@ Interval inside(const Row& row, const Lattice& lattice, int64_t count) {
 // Calls visit(row, interval, offset of the row in the output) for every row of the output.
 template <class Visit>
 void for_rows(const Matrix& m, const Lattice& lattice, Shape3 shape, int threads, const Visit& visit) {
+    for (const int64_t n : lattice.size)
+        if (n > INT32_MAX) throw InputError("volume to resample: expected axes below 2^31 voxels, got a longer one");
     for (const auto& line : m)
         for (const double entry : line)
             if (!(std::abs(entry) < largest_entry))
@@ -148,9 +160,11 @@ void resample(const float* image, Shape3 image_shape, const Matrix& matrix, Shap
     for_rows(matrix, lattice, shape, threads, [&](const Row& row, Interval where, int64_t offset) {
         float* out = result + offset;
         std::fill(out, out + where.begin, 0.0f);
-        for (int64_t k = where.begin; k < where.end; ++k) {
-            const Cell cell = lattice.cell(row, k);
-            out[k] = lattice.blend(image + cell.corner, cell.fraction);
+        Cells cells;
+        for (int64_t begin = where.begin; begin < where.end; begin += block) {
+            const int64_t count = std::min(block, where.end - begin);
+            lattice.locate(row, begin, count, &cells);
+            for (int64_t k = 0; k < count; ++k) out[begin + k] = lattice.blend(image + cells.corner[k], cells, k);
         }
         std::fill(out + where.end, out + shape.size[2], 0.0f);
     });
@@ -161,12 +175,12 @@ void restore_labels(const float* probabilities, int64_t classes, Shape3 grid_sha
     const Lattice lattice(grid_shape);
     const int64_t channel = grid_shape.count();
     const std::vector<uint8_t> known = cell_labels(probabilities, classes, lattice, grid_shape, threads);
-    const auto label_in = [&](const Cell& cell) {
-        const float* p = probabilities + cell.corner;
-        float best = lattice.blend(p, cell.fraction);
+    const auto label_in = [&](const Cells& cells, int64_t k) {
+        const float* p = probabilities + cells.corner[k];
+        float best = lattice.blend(p, cells, k);
         int64_t label = 0;
         for (int64_t c = 1; c < classes; ++c) {
-            const float value = lattice.blend(p + c * channel, cell.fraction);
+            const float value = lattice.blend(p + c * channel, cells, k);
             if (value > best) {
                 best = value;
                 label = c;
@@ -177,10 +191,14 @@ void restore_labels(const float* probabilities, int64_t classes, Shape3 grid_sha
     for_rows(matrix, lattice, shape, threads, [&](const Row& row, Interval where, int64_t offset) {
         uint8_t* out = labels + offset;
         std::fill(out, out + shape.size[2], uint8_t{0});
-        for (int64_t k = where.begin; k < where.end; ++k) {
-            const Cell cell = lattice.cell(row, k);
-            const uint8_t label = known[static_cast<size_t>(cell.corner)];
-            out[k] = label != mixed ? label : label_in(cell);
+        Cells cells;
+        for (int64_t begin = where.begin; begin < where.end; begin += block) {
+            const int64_t count = std::min(block, where.end - begin);
+            lattice.locate(row, begin, count, &cells);
+            for (int64_t k = 0; k < count; ++k) {
+                const uint8_t label = known[static_cast<size_t>(cells.corner[k])];
+                out[begin + k] = label != mixed ? label : label_in(cells, k);
+            }
         }
     });
 }

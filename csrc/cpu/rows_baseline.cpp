@@ -24,13 +24,23 @@ uint16_t to_half(float x) {
     return static_cast<uint16_t>(x < 0x1p-14f ? subnormal - 0x3F000000u : normal);
 }
 
-void mix(const MixRow& row, int64_t count) {
+// Loads come before the choice, and no choice is left in the loops: compilers can then vectorise them.
+float weighted(float x, uint8_t mask, float weight) {
+    return weight * (mask != 0 ? x : 0.0f);
+}
+
+void mix(const MixRow& given, int64_t count) {
+    const MixRow row = given;
+    if (row.reference == nullptr) {
+        for (int64_t i = 0; i < count; ++i)
+            row.mixture[i] =
+                to_half(weighted(clip01((row.target[i] - row.lo) * row.scale), row.target_mask[i], row.weight));
+        return;
+    }
     for (int64_t i = 0; i < count; ++i) {
-        const float t = row.target_mask[i] != 0 ? clip01((row.target[i] - row.lo) * row.scale) : 0.0f;
-        float mixture = row.weight * t;
-        if (row.reference != nullptr)
-            mixture = mixture + row.rest * (row.reference_mask[i] != 0 ? clip01(row.reference[i]) : 0.0f);
-        row.mixture[i] = to_half(mixture);
+        const float t = weighted(clip01((row.target[i] - row.lo) * row.scale), row.target_mask[i], row.weight);
+        const float r = weighted(clip01(row.reference[i]), row.reference_mask[i], row.rest);
+        row.mixture[i] = to_half(t + r);
     }
 }
 

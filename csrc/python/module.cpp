@@ -110,7 +110,8 @@ Shape3 output_shape(const py::handle& value) {
     double voxels = 1.0;
     for (size_t a = 0; a < 3; ++a) {
         shape.size[a] = whole_number("shape", sizes[a]);
-        if (shape.size[a] < 1) throw InputError("shape: expected sizes from 1, got " + std::to_string(shape.size[a]));
+        if (shape.size[a] < 1 || shape.size[a] > INT32_MAX)
+            throw InputError("shape: expected sizes from 1 to 2^31 - 1, got " + std::to_string(shape.size[a]));
         voxels *= static_cast<double>(shape.size[a]);
     }
     if (voxels > most_voxels) throw InputError("shape: expected at most 2^40 voxels, got more");

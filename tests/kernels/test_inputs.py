@@ -163,9 +163,13 @@ BAD: dict[str, tuple[Call, str]] = {
         "matrix: expected finite entries, below 1e30 in size",
     ),
     "shape of two": (lambda: resample(shape=(2, 2)), "shape: expected three sizes, got tuple"),
-    "shape with 0": (lambda: resample(shape=(2, 0, 2)), "shape: expected sizes from 1, got 0"),
+    "shape with 0": (lambda: resample(shape=(2, 0, 2)), "shape: expected sizes from 1 to 2^31 - 1, got 0"),
     "fractional shape": (lambda: resample(shape=(2, 2.0, 2)), "shape: expected whole numbers, got float"),
-    "enormous shape": (lambda: resample(shape=(2**62, 4, 4)), "shape: expected at most 2^40 voxels, got more"),
+    "enormous axis": (
+        lambda: resample(shape=(2, 2, 2**31)),
+        "shape: expected sizes from 1 to 2^31 - 1, got 2147483648",
+    ),
+    "enormous shape": (lambda: resample(shape=(2**30, 2**30, 4)), "shape: expected at most 2^40 voxels, got more"),
     "shape beyond 64 bits": (lambda: resample(shape=(2**70, 4, 4)), "shape: expected whole numbers, got int"),
 }
 
