@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from importlib import resources
 from pathlib import Path
 
-from mixpriv.bundle import Bundle
+from mixpriv.bundle import Bundle, load_bundle, shipped_bundles
 from mixpriv.errors import InputError, OutputError
 from mixpriv.wire.contract import SegmenterContract, TensorSpec
 
@@ -49,16 +51,30 @@ def write_repository(bundle: Bundle, folder: Path, *, link: bool = False) -> Non
     if (folder / bundle.model_name).exists():
         raise OutputError(f"{folder / bundle.model_name} already exists")
     try:
-        for path, text in repository_files(bundle).items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text, encoding="utf-8")
-        target = folder / bundle.model_name / str(bundle.model_version) / network.name
+        target = _write_texts(bundle, folder) / network.name
         if link:
             target.symlink_to(network.resolve())
         else:
             shutil.copyfile(network, target)
     except OSError as error:
         raise OutputError(f"{folder}: cannot write the model repository: {error.strerror}") from None
+
+
+def refresh(folder: Path) -> None:
+    """Write the repository that stands in git anew: all shipped bundles, their networks as relative links."""
+    for bundle in map(load_bundle, shipped_bundles()):
+        shutil.rmtree(folder / bundle.model_name, ignore_errors=True)
+        version = _write_texts(bundle, folder)
+        target = os.path.relpath(bundle.segmenter_path, version)
+        (version / bundle.segmenter_path.name).symlink_to(target)
+
+
+def _write_texts(bundle: Bundle, folder: Path) -> Path:
+    """Write the generated texts and return the folder where the network belongs."""
+    for path, text in repository_files(bundle).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    return folder / bundle.model_name / str(bundle.model_version)
 
 
 def config_text(bundle: Bundle) -> str:
@@ -103,3 +119,7 @@ def _tensor(spec: TensorSpec) -> str:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    refresh(Path(sys.argv[1]))

@@ -8,6 +8,7 @@ from tritonclient.grpc import model_config_pb2
 
 from mixpriv.bundle import Bundle, load_bundle, shipped_bundles
 from mixpriv.errors import InputError, OutputError
+from mixpriv.server import repository
 from mixpriv.server.repository import config_text, repository_files, write_repository
 from mixpriv.wire.contract import SegmenterContract
 from tests.toybundle import write_toy_bundle
@@ -56,13 +57,30 @@ class TestWriting:
             write_repository(bundle, tmp_path / "file" / "repository")
 
 
-def test_the_repository_in_git_is_the_generated_one() -> None:
-    if not shipped_bundles():
-        pytest.skip("no bundle ships yet")
-    generated = {path: text for name in shipped_bundles() for path, text in repository_files(load_bundle(name)).items()}
-    found = {
-        str(path.relative_to(IN_GIT)): path.read_text(encoding="utf-8")
-        for path in IN_GIT.rglob("*")
-        if path.is_file() and path.name != "README.md"
-    }
-    assert found == generated, "run: mixpriv-server --write-repository, see model_repository/README.md"
+class TestInGit:
+    @pytest.fixture(autouse=True)
+    def shipped(self) -> None:
+        if not shipped_bundles():
+            pytest.skip("no bundle ships yet")
+
+    def test_texts_are_the_generated_ones(self) -> None:
+        generated = {p: text for name in shipped_bundles() for p, text in repository_files(load_bundle(name)).items()}
+        files = [path for path in IN_GIT.rglob("*") if path.is_file() and path.suffix not in (".md", ".onnx")]
+        found = {str(path.relative_to(IN_GIT)): path.read_text(encoding="utf-8") for path in files}
+        assert found == generated, "run: python -m mixpriv.server.repository model_repository"
+
+    def test_networks_are_the_bundles_own(self) -> None:
+        networks = {load_bundle(name).segmenter_path.resolve() for name in shipped_bundles()}
+        assert {path.resolve() for path in IN_GIT.rglob("*.onnx")} == networks
+
+
+def test_refreshing_drops_the_version_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for sharpness in (300, 400):
+        bundle = write_toy_bundle(tmp_path / "shipped", sharpness=sharpness)
+        monkeypatch.setattr(repository, "shipped_bundles", lambda: ("toy-t1",))
+        monkeypatch.setattr(repository, "load_bundle", lambda name, bundle=bundle: bundle)
+        repository.refresh(tmp_path / "repository")
+    (version,) = (path for path in (tmp_path / "repository" / "toy-t1_segmenter").iterdir() if path.is_dir())
+    assert version.name == str(bundle.model_version)
+    assert (version / "segmenter.onnx").resolve() == bundle.segmenter_path
+    assert not (version / "segmenter.onnx").readlink().is_absolute()
