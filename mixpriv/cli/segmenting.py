@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_outputs([arguments.report], force=arguments.force)
     results: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
-        connection = _Connection(arguments, bundle, options, stack)
+        connection = Connection(arguments, bundle, options, stack)
         for job in jobs:
             with _shown(job.scan.name) as progress:
                 result = _attempt(job, connection, options, force=arguments.force, progress=progress)
@@ -103,6 +103,8 @@ def plan(arguments: argparse.Namespace) -> list[Job]:
     taken = [job.labels.resolve() for job in jobs]
     if len(set(taken)) < len(taken):
         raise InputError("scans: expected different names, since two would be written to the same output")
+    if not {scan.resolve() for scan in scans}.isdisjoint(taken):
+        raise InputError(f"{arguments.output}: expected an output that is not the scan itself")
     return jobs
 
 
@@ -119,18 +121,18 @@ def _labels_path(scan: Path, output: Path | None, *, many: bool) -> Path:
     return output
 
 
-class _Connection:
+class Connection:
     """The way to the server and the client's networks: opened when the first good scan needs them, then kept."""
 
     def __init__(
         self, arguments: argparse.Namespace, bundle: Bundle, options: Options, stack: contextlib.ExitStack
     ) -> None:
-        self._arguments, self._bundle, self._options, self._stack = arguments, bundle, options, stack
+        self.arguments, self.bundle, self.options = arguments, bundle, options
+        self.server: str = arguments.server or EMBEDDED
+        self.seconds: float | None = None
+        self._stack = stack
         self._client: Client | None = None
         self._failure: Exception | None = None
-        self.server = arguments.server or EMBEDDED
-        self.key = load_or_create_key()
-        self.seconds: float | None = None
 
     def client(self) -> Client:
         """Everything that `segment` needs; a first failure stays, so that it does not cost every scan its time."""
@@ -139,37 +141,38 @@ class _Connection:
         if self._client is None:
             begin = time.perf_counter()
             try:
-                self._client = self._open()
+                self._client = connect(self, self._stack)
             except Exception as error:
                 self._failure = error
                 raise
             self.seconds = round(time.perf_counter() - begin, 4)
         return self._client
 
-    def _open(self) -> Client:
-        given = self._arguments
-        if given.server is None:
-            from mixpriv.server.embedded import embedded_server
 
-            address = self._stack.enter_context(embedded_server(self._bundle))
-        else:
-            address = given.server
-        tls = TlsOptions(given.tls_ca, given.tls_cert, given.tls_key)
-        segmenter = self._stack.enter_context(
-            GrpcSegmenter(
-                address,
-                SegmenterContract.of(self._bundle),
-                timeout_s=given.timeout or DEFAULT_TIMEOUT_S,
-                tls=None if tls == TlsOptions() else tls,
-                insecure=given.insecure,
-            )
-        )
-        segmenter.check()
-        needs_generator = self._options.mode != "none" and not self._options.from_bank
-        return open_client(self._bundle, self.key, segmenter, server=self.server, generator=needs_generator)
+def connect(connection: Connection, stack: contextlib.ExitStack) -> Client:
+    """Reach the server, or start one of our own, and load the client's networks; the stack closes it all."""
+    given, bundle, options = connection.arguments, connection.bundle, connection.options
+    key = load_or_create_key()
+    address = given.server
+    if address is None:
+        from mixpriv.server.embedded import embedded_server
+
+        address = stack.enter_context(embedded_server(bundle))
+    tls = TlsOptions(given.tls_ca, given.tls_cert, given.tls_key)
+    segmenter = GrpcSegmenter(
+        address,
+        SegmenterContract.of(bundle),
+        timeout_s=given.timeout or DEFAULT_TIMEOUT_S,
+        tls=None if tls == TlsOptions() else tls,
+        insecure=given.insecure,
+    )
+    stack.enter_context(segmenter)
+    segmenter.check()
+    generator = options.mode != "none" and not options.from_bank
+    return open_client(bundle, key, segmenter, server=connection.server, generator=generator)
 
 
-def _attempt(job: Job, connection: _Connection, options: Options, *, force: bool, progress: Progress) -> dict[str, Any]:
+def _attempt(job: Job, connection: Connection, options: Options, *, force: bool, progress: Progress) -> dict[str, Any]:
     """Do one job and tell how it went, as a JSON object."""
     try:
         check_outputs(job.outputs(), force=force)
@@ -180,7 +183,7 @@ def _attempt(job: Job, connection: _Connection, options: Options, *, force: bool
         return {"scan": str(job.scan), "exit_code": code, "error": message}
 
 
-def _do(job: Job, connection: _Connection, options: Options, progress: Progress) -> dict[str, Any]:
+def _do(job: Job, connection: Connection, options: Options, progress: Progress) -> dict[str, Any]:
     stages = Stages(progress)
     with stages("load"):
         scan = load_volume(job.scan)
@@ -217,7 +220,7 @@ def _rounded(seconds: dict[str, float]) -> dict[str, float]:
 
 
 def _document(
-    bundle: Bundle, options: Options, connection: _Connection, results: list[dict[str, Any]]
+    bundle: Bundle, options: Options, connection: Connection, results: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What ``--json`` prints: how it was done and each scan's result; no weight, no key, no reference."""
     return {
@@ -238,9 +241,9 @@ def _tell(result: dict[str, Any], options: Options, *, quiet: bool) -> None:
     if "error" in result:
         complain(f"error: {result['error']}")
     elif not quiet:
-        how = options.mode if options.mode == "none" else f"{options.mode} with {options.references} reference(s)"
+        how = "mode none" if options.mode == "none" else f"mode {options.mode}, references {options.references}"
         total = result["seconds"]["total"]
-        print(f"{result['output']}: brain of {result['brain_ml']:.0f} ml segmented in {total:.1f} s, mode {how}")
+        print(f"{result['output']}: brain of {result['brain_ml']:.0f} ml segmented in {total:.1f} s, {how}")
 
 
 @contextlib.contextmanager

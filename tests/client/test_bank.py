@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -56,7 +58,9 @@ class TestAdding:
             (lambda v, a: (v * 0.5, a), "labels: expected labels 0 to 5, got others"),
         ],
     )
-    def test_pairs_that_do_not_fit(self, change, message: str, client: Client, bundle: Bundle) -> None:  # type: ignore[no-untyped-def]
+    def test_pairs_that_do_not_fit(
+        self, change: Callable[..., tuple[np.ndarray, np.ndarray]], message: str, client: Client, bundle: Bundle
+    ) -> None:
         scan, labels = labelled()
         voxels, affine = change(labels.voxels, labels.affine)
         with pytest.raises(InputError, match=message):

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from mixpriv.bundle import Bundle
+from mixpriv.cli import segmenting
+from mixpriv.client.key import load_or_create_key
+from mixpriv.client.segment import Client, open_client
+from tests.phantom import write_reference_model, write_scan
+from tests.toybundle import InProcessSegmenter, write_toy_bundle
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    bundle = write_toy_bundle(tmp_path_factory.mktemp("toy"))
+    write_reference_model(bundle)
+    return bundle
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's own folders, empty, and no settings from outside."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home" / "data"))
+    for variable in ("MIXPRIV_SERVER", "MIXPRIV_TRACEBACK"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "scans").mkdir()
+    return tmp_path / "scans"
+
+
+@pytest.fixture
+def scan(folder: Path) -> Path:
+    return write_scan(folder / "head.nii.gz")
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> list[Client]:
+    """No server: the segmenter runs here. Holds every client that was opened."""
+    opened: list[Client] = []
+
+    def connect(connection: segmenting.Connection, stack: contextlib.ExitStack) -> Client:
+        bundle = connection.bundle
+        key = load_or_create_key()
+        opened.append(open_client(bundle, key, InProcessSegmenter(bundle), server=connection.server))
+        return opened[-1]
+
+    monkeypatch.setattr(segmenting, "connect", connect)
+    return opened

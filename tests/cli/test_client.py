@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mixpriv.bundle import Bundle
+from mixpriv.cli.client import main
+from mixpriv.client.segment import Client
+from mixpriv.client.stages import STAGES
+from mixpriv.errors import ServerUnavailableError
+from tests.phantom import brain_scan, write_scan
+
+HEAVY = ("numpy", "nibabel", "grpc", "openvino", "scipy", "rich")
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(bundle: Bundle, in_process: list[Client], capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run ``segment`` on the toy bundle: exit code, standard output, standard error."""
+
+    def segment(*arguments: object) -> tuple[int, str, str]:
+        code = main(["segment", "--bundle", str(bundle.directory), *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return segment
+
+
+def listing(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+class TestSegment:
+    def test_leaves_labels_and_table_beside_the_scan(self, run: Run, scan: Path, folder: Path) -> None:
+        code, out, err = run(scan, "--weight", 0.7)
+        assert (code, err) == (0, "")
+        assert len(out.splitlines()) == 1
+        assert f"{folder}/head_dseg.nii.gz: brain of " in out
+        assert listing(folder) == {"head.nii.gz", "head_dseg.nii.gz", "head_dseg.tsv"}
+        labels, source = nib.load(folder / "head_dseg.nii.gz"), nib.load(scan)
+        np.testing.assert_array_equal(labels.affine, source.affine)
+        assert labels.shape == source.shape
+        _, truth = brain_scan()
+        assert ((np.asarray(labels.dataobj) == 1) == (truth == 1)).mean() > 0.95
+        assert (folder / "head_dseg.tsv").read_text().splitlines()[1].startswith("1\twhite matter\t")
+
+    def test_json(self, run: Run, scan: Path) -> None:
+        code, out, err = run(scan, "--json", "--references", 2)
+        document = json.loads(out)
+        assert (code, err) == (0, "")
+        assert (document["mode"], document["references"], document["server"]) == ("mixup", 2, "embedded")
+        (result,) = document["scans"]
+        assert result["exit_code"] == 0
+        assert set(result["seconds"]) == {*STAGES, "total"}
+        assert [c["name"] for c in result["classes"]][:2] == ["white matter", "grey matter"]
+        assert "weight" not in out
+
+    @pytest.mark.parametrize("name", ["out.nii.gz", "out.nii", "."])
+    def test_output(self, name: str, run: Run, scan: Path, tmp_path: Path) -> None:
+        output = tmp_path / "results" / name
+        (tmp_path / "results").mkdir()
+        assert run(scan, "-o", output)[0] == 0
+        made = "head_dseg.nii.gz" if name == "." else name
+        assert listing(tmp_path / "results") == {made, made.partition(".nii")[0] + ".tsv"}
+        assert nib.load(tmp_path / "results" / made).get_data_dtype() == np.uint8
+
+    def test_reports_and_wire(self, run: Run, scan: Path, folder: Path) -> None:
+        assert run(scan, "--report", folder / "r.png", "--save-wire", folder / "new" / "wire")[0] == 0
+        assert (folder / "r.png").read_bytes().startswith(b"\x89PNG")
+        assert listing(folder / "new" / "wire") == {"mixture.nii.gz", "segmentation_mixture.nii.gz", "request.json"}
+        assert run(scan, "--force", "--report", folder / "r.json")[0] == 0
+        assert json.loads((folder / "r.json").read_text())["scans"][0]["exit_code"] == 0
+
+    def test_two_runs_leave_the_same_bytes(self, run: Run, scan: Path, tmp_path: Path) -> None:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            run(scan, "-o", tmp_path / name, "--save-wire", tmp_path / name / "wire")
+        assert len(listing(tmp_path / "one")) == 6
+        for path in listing(tmp_path / "one") - {"wire"}:
+            assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
+
+    def test_the_same_scan_in_another_file_is_the_same_request(self, run: Run, scan: Path, folder: Path) -> None:
+        source = nib.load(scan)
+        nib.save(nib.Nifti1Image(source.get_fdata(dtype=np.float32), source.affine), folder / "unzipped.nii")
+        assert run(scan, folder / "unzipped.nii", "--save-wire", folder / "wire")[0] == 0
+        sent = [(folder / "wire" / name / "mixture.nii.gz").read_bytes() for name in ("head", "unzipped")]
+        assert sent[0] == sent[1]
+
+
+class TestSeveralScans:
+    def test_one_server_for_all(self, run: Run, in_process: list[Client], folder: Path) -> None:
+        scans = [write_scan(folder / f"s{n}.nii.gz", seed=n) for n in range(3)]
+        code, out, _ = run(*scans)
+        assert code == 0
+        assert len(out.splitlines()) == 3
+        assert len(in_process) == 1
+
+    def test_go_on_after_a_failure_and_tell_the_first_code(self, run: Run, folder: Path, scan: Path) -> None:
+        (folder / "text.nii.gz").write_text("text")
+        code, out, err = run(folder / "text.nii.gz", scan, folder / "none.nii", "--json")
+        assert code == 2
+        results = json.loads(out)["scans"]
+        assert [r["exit_code"] for r in results] == [2, 0, 2]
+        assert "expected a NIfTI image" in results[0]["error"]
+        assert len(err.splitlines()) == 2
+        assert (folder / "head_dseg.nii.gz").exists()
+
+    def test_an_unreachable_server_is_tried_once(
+        self,
+        run,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        tried = []
+
+        def connect(*arguments: object) -> Client:
+            tried.append(1)
+            raise ServerUnavailableError("server gone")
+
+        monkeypatch.setattr("mixpriv.cli.segmenting.connect", connect)
+        code, _, err = run(*(write_scan(folder / f"s{n}.nii.gz") for n in range(2)))
+        assert (code, len(tried)) == (3, 1)
+        assert err == "mixpriv-client: error: server gone\n" * 2
+
+
+class TestRefusals:
+    """One line on the standard error, the documented code, and nothing written."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "message"),
+        [
+            (["missing.nii.gz"], 2, "missing.nii.gz: no such file"),
+            (["head.nii.gz", "--mode", "shielded"], 2, "mode shielded is not available yet: expected mixup or none"),
+            (["head.nii.gz", "--references", "0"], 2, "references: expected 1 to 20, got 0"),
+            (["head.nii.gz", "--mode", "none", "--references", "3"], 2, "mode none sends the brain itself"),
+            (["head.nii.gz", "-o", "out.mgz"], 2, "out.mgz: expected an output named .nii or .nii.gz, or an existing"),
+            (["head.nii.gz", "-o", "head.nii.gz", "--force"], 2, "expected an output that is not the scan itself"),
+            (["head.nii.gz", "-o", "none/out.nii"], 5, "cannot be written, its folder does not exist"),
+            (["head.nii.gz", "--save-wire", "head.nii.gz"], 5, "cannot be written, its folder does not exist"),
+            (["head.nii.gz", "--report", "out.pdf"], 2, "out.pdf: expected a report named .json or .png"),
+            (["head.nii.gz", "head.nii.gz"], 2, "scans: expected different names"),
+            (["head.nii.gz", "other.nii", "--report", "out.png"], 2, "a picture shows one scan, got 2 scans"),
+            (["head.nii.gz", "other.nii", "-o", "out.nii"], 2, "expected an existing folder as the output of several"),
+            (["head.nii.gz", "--bundle", "nosuch"], 2, "bundle 'nosuch' not found"),
+        ],
+    )
+    def test_bad_usage(
+        self,
+        arguments: list[str],
+        code: int,
+        message: str,
+        run,
+        scan: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(scan.parent)
+        got, out, err = run(*arguments)
+        assert (got, out) == (code, "")
+        assert err.startswith("mixpriv-client: error: ")
+        assert message in err
+        assert len(err.splitlines()) == 1
+        assert listing(scan.parent) == {"head.nii.gz"}
+
+    @pytest.mark.parametrize("existing", ["head_dseg.nii.gz", "head_dseg.tsv", "wire/request.json", "r.json", "r.png"])
+    def test_outputs_that_exist(
+        self,
+        existing: str,
+        run,
+        in_process: list[Client],
+        scan: Path,
+        folder: Path,
+    ) -> None:
+        (folder / "wire").mkdir()
+        (folder / existing).write_bytes(b"old")
+        report = folder / ("r.json" if existing == "r.json" else "r.png")
+        arguments = [scan, "--save-wire", folder / "wire", "--report", report]
+        code, _, err = run(*arguments)
+        assert code == 2
+        assert "output exists; give --force to overwrite it" in err
+        assert in_process == []
+        assert (folder / existing).read_bytes() == b"old"
+        assert run(*arguments, "--force")[0] == 0
+        assert (folder / existing).read_bytes() != b"old"
+
+    def test_no_brain(self, run: Run, scan: Path, folder: Path) -> None:
+        """As in a CT: everything in the field of view has some value."""
+        source = nib.load(scan)
+        hounsfield = np.random.default_rng(0).normal(40, 20, (90, 90, 90)).astype(np.int16)
+        nib.save(nib.Nifti1Image(hounsfield, source.affine), folder / "ct.nii.gz")
+        code, _, err = run(folder / "ct.nii.gz")
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert "ct.nii.gz: no brain found" in err
+        assert listing(folder) == {"head.nii.gz", "ct.nii.gz"}
+
+    def test_a_full_disk(self, run: Run, scan: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(descriptor: int) -> None:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and "scans" in os.readlink(f"/proc/self/fd/{descriptor}"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr("os.fsync", full)
+        code, _, err = run(scan)
+        assert (code, len(err.splitlines())) == (5, 1)
+        assert "cannot be written (No space left on device)" in err
+        assert listing(folder) == {"head.nii.gz"}
+
+    def test_a_damaged_ledger_stops_before_anything_is_sent(self, run: Run, scan: Path, home: Path) -> None:
+        ledger = home / "home" / "data" / "mixpriv" / "ledger.sqlite3"
+        ledger.parent.mkdir(parents=True)
+        ledger.write_bytes(b"damaged" * 100)
+        code, _, err = run(scan)
+        assert code == 2
+        assert "ledger.sqlite3: damaged, or not a mixpriv ledger" in err
+
+
+class TestBugs:
+    def break_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*arguments: object) -> None:
+            raise RuntimeError("voxel 123.456")
+
+        monkeypatch.setattr("mixpriv.cli.segmenting.segment", broken)
+
+    def test_show_no_values(self, run: Run, scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.break_it(monkeypatch)
+        code, _, err = run(scan)
+        assert code == 1
+        assert err == "mixpriv-client: error: unexpected RuntimeError, a bug; set MIXPRIV_TRACEBACK=1 to see where\n"
+
+    def test_show_where_when_asked(self, run: Run, scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.break_it(monkeypatch)
+        monkeypatch.setenv("MIXPRIV_TRACEBACK", "1")
+        _, _, err = run(scan)
+        assert "Traceback" in err
+
+
+class TestOtherCommands:
+    def test_references(
+        self,
+        bundle: Bundle,
+        run,
+        scan: Path,
+        folder: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        _, truth = brain_scan(seed=5)
+        image = write_scan(folder / "reference.nii.gz", seed=5)
+        nib.save(nib.Nifti1Image(truth, nib.load(image).affine), folder / "labels.nii.gz")
+        where = ["--bundle", str(bundle.directory)]
+        assert main(["references", "add", str(image), str(folder / "labels.nii.gz"), *where]) == 0
+        name = capsys.readouterr().out.strip()
+        assert main(["references", "list", *where]) == 0
+        assert capsys.readouterr().out == f"{name} unused\n"
+        assert run(scan, "--references-from", "bank")[0] == 0
+        assert main(["references", "list", "--json", *where]) == 0
+        assert json.loads(capsys.readouterr().out) == [{"name": name, "used": True}]
+        code, _, err = run(write_scan(folder / "next.nii.gz", seed=7), "--references-from", "bank")
+        assert code == 2
+        assert "expected 1 unused references for this scan, got 0" in err
+
+    def test_key(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["key", "path"]) == 0
+        path = Path(capsys.readouterr().out.strip())
+        assert not path.exists()
+        assert main(["key", "export", str(home / "copy")]) == 0
+        assert (home / "copy").read_bytes() == path.read_bytes()
+        assert main(["key", "export", str(home / "copy")]) == 2
+        assert "never overwritten" in capsys.readouterr().err
+
+    def test_info(self, bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["info", "--bundle", str(bundle.directory)]) == 0
+        assert bundle.fingerprint in capsys.readouterr().out
+        assert main(["info", "--json", "--bundle", str(bundle.directory)]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert facts["classes"] == list(bundle.classes)
+        assert set(facts) >= {"version", "key", "ledger", "reference_bank", "instruction_set", "threads"}
+
+    @pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["--version"]])
+    def test_help_loads_nothing_heavy(self, arguments: list[str]) -> None:
+        code = (
+            "import sys; from mixpriv.cli.client import main\n"
+            f"try: main({arguments})\n"
+            f"except SystemExit: print([m for m in {HEAVY} if m in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]"

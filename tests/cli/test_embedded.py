@@ -1,0 +1,83 @@
+"""The command with a real tritonserver."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mixpriv.bundle import Bundle
+from mixpriv.cli.client import main
+from tests.phantom import write_reference_model
+from tests.toybundle import write_toy_bundle
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "mixpriv.cli.client", *map(str, arguments)]
+
+
+def test_a_scan_through_a_server_of_its_own(bundle: Bundle, scan: Path) -> None:
+    done = subprocess.run(
+        command("segment", scan, "--bundle", bundle.directory, "--json"), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert document["server"] == "embedded"
+    assert document["start_seconds"] > 0
+    assert (scan.parent / "head_dseg.nii.gz").exists()
+
+
+def test_no_server(bundle: Bundle, scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin = time.monotonic()
+    code = main(["segment", str(scan), "--bundle", str(bundle.directory), "--server", "127.0.0.1:1", "--timeout", "5"])
+    error = capsys.readouterr().err
+    assert code == 3
+    assert error.startswith("mixpriv-client: error: server 127.0.0.1:1 ")
+    assert len(error.splitlines()) == 1
+    assert time.monotonic() - begin < 10
+
+
+def test_a_server_of_another_network(
+    bundle: Bundle, scan: Path, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    from mixpriv.server.triton import TritonServer
+
+    other = write_toy_bundle(home / "other", sharpness=300.0)
+    with TritonServer(other, host="127.0.0.1", port=0, stop_timeout_s=0) as server:
+        code = main(["segment", str(scan), "--bundle", str(bundle.directory), "--server", server.address])
+    error = capsys.readouterr().err
+    assert code == 4
+    assert "incompatible" in error
+    assert len(error.splitlines()) == 1
+    assert [p.name for p in scan.parent.iterdir()] == ["head.nii.gz"]
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_in_mid_request(sent: signal.Signals, code: int, scan: Path, home: Path) -> None:
+    slow = write_toy_bundle(home / "slow", slowness=100)
+    write_reference_model(slow)
+    begin = set(Path("/dev/shm").glob("mixpriv-*"))
+    running = subprocess.Popen(
+        command("segment", scan, "--bundle", slow.directory, "--save-wire", scan.parent / "wire"),
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    ledger = home / "home" / "data" / "mixpriv" / "ledger.sqlite3"
+    deadline = time.monotonic() + 60
+    while not ledger.exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.kill(running.pid, sent)
+    out, err = running.communicate(timeout=30)
+    assert running.returncode == code, err
+    assert (out, err) == ("", "mixpriv-client: interrupted\n" if sent == signal.SIGINT else "")
+    assert [p.name for p in scan.parent.iterdir()] == ["head.nii.gz"]
+    assert set(Path("/dev/shm").glob("mixpriv-*")) <= begin
