@@ -124,6 +124,10 @@ class TestRestoreLabels:
         expected[2:5, 2:5, 2:5] = 1
         np.testing.assert_array_equal(labels, expected)
 
+    def test_first_of_equal_classes_wins(self) -> None:
+        probabilities = np.array([[0.5, 0.0], [0.5, 1.0]], np.float32).reshape(2, 1, 1, 2)
+        assert kernels.restore_labels(probabilities, IDENTITY, (1, 1, 2)).tolist() == [[[0, 1]]]
+
     def test_255_classes(self) -> None:
         probabilities = np.zeros((255, 2, 2, 2), np.float32)
         probabilities[254] = 1
