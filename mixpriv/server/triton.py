@@ -6,12 +6,10 @@ import contextlib
 import math
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -23,13 +21,13 @@ from mixpriv.errors import ServerUnavailableError
 from mixpriv.server.log import reason_in
 from mixpriv.server.repository import write_repository
 from mixpriv.server.wheel import TritonWheel, find_wheel
+from mixpriv.server.workspace import Workspace, require_shared_memory
 from mixpriv.threads import available_threads
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.transport import GrpcSegmenter
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the Python backend exchanges tensors
 _LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("_launch.py")))
 _SOCKET_PORT = 1
 """Triton appends a port to a socket's path, too."""
@@ -38,8 +36,9 @@ _SOCKET_PORT = 1
 class TritonServer:
     """A tritonserver that serves one bundle, as a context manager: ready on entry, gone after exit.
 
-    It dies with this process, also when that is killed, and leaves nothing in /dev/shm. Start it from the main thread:
-    the kernel counts the death of the thread that started it as the parent's.
+    It dies with this process, also when that is killed. Start it from the main thread: the kernel counts the death of
+    the thread that started it as the parent's. Its model process sees what is installed in this environment, and
+    neither PYTHONPATH nor the user's own packages.
 
     Parameters
     ----------
@@ -104,8 +103,9 @@ class TritonServer:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("a server must be started from the main thread, with which it dies")
         wheel = find_wheel()
-        _require_shared_memory(2 * self._request_bytes())
-        self._folder = _private_folder(self._cleanup)
+        require_shared_memory(2 * self._request_bytes())
+        self._workspace = self._cleanup.enter_context(Workspace())
+        self._folder = self._workspace.folder
         if self._host is None:
             self._listen = f"unix:{self._folder / 's'}"
         else:
@@ -113,9 +113,7 @@ class TritonServer:
             self._port = _free_port(self._host, self._port)
         write_repository(self._bundle, self._folder / "models", link=True)
         _link_backend(wheel, self._folder)
-        self._regions = f"mixpriv-{os.getpid()}-{secrets.token_hex(4)}-"
         self._log = self._folder / "server.log"
-        self._cleanup.callback(_remove_shared_memory, self._regions)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*_LAUNCH, str(os.getpid()), str(wheel.server), *self._options()],
@@ -132,7 +130,7 @@ class TritonServer:
     def _options(self) -> list[str]:
         """See Triton's ``--help``; what is not needed is off."""
         python = {
-            "shm-region-prefix-name": self._regions,
+            "shm-region-prefix-name": self._workspace.regions,
             "shm-growth-byte-size": self._request_bytes(),
             "stub-timeout-seconds": round(START_TIMEOUT_S),
         }
@@ -168,7 +166,7 @@ class TritonServer:
             if self._process.poll() is not None:
                 raise ServerUnavailableError(f"tritonserver did not start: {reason_in(self._log)}")
             if self._accepts():
-                _hide_shared_memory(self._regions)
+                self._workspace.settle()
                 with GrpcSegmenter(self.address, self._contract) as segmenter:
                     segmenter.check()
                 return
@@ -202,14 +200,6 @@ class TritonServer:
         return d * h * w * (2 * len(self._bundle.modalities) + len(self._bundle.classes) - 1)
 
 
-def _private_folder(cleanup: contextlib.ExitStack) -> Path:
-    """A folder that only this user can enter, short enough for a socket's path; Triton hangs on a path with a space."""
-    base = tempfile.gettempdir()
-    if len(base) > 60 or any(c.isspace() for c in base):
-        base = "/tmp"  # noqa: S108 - a fresh private folder in it
-    return Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mixpriv-", dir=base)))
-
-
 def _link_backend(wheel: TritonWheel, folder: Path) -> None:
     backend = folder / "backends" / "python"
     for parent in (backend, folder / "lib"):
@@ -230,23 +220,3 @@ def _free_port(host: str, port: int) -> int:
             return int(probe.getsockname()[1])
     except OSError as error:
         raise ServerUnavailableError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-
-
-def _require_shared_memory(needed: int) -> None:
-    free = shutil.disk_usage(_SHARED_MEMORY).free
-    if free < needed:
-        raise ServerUnavailableError(
-            f"{_SHARED_MEMORY} has {free >> 20} MiB free, the server needs {-(-needed >> 20)} MiB: "
-            "a container is given more by --shm-size"
-        )
-
-
-def _hide_shared_memory(prefix: str) -> None:
-    """The Python backend makes it readable for every user, whatever the umask: so far it holds the warm-up's zeros."""
-    for region in _SHARED_MEMORY.glob(f"{prefix}*"):
-        region.chmod(0o600)
-
-
-def _remove_shared_memory(prefix: str) -> None:
-    for region in _SHARED_MEMORY.glob(f"{prefix}*"):
-        region.unlink(missing_ok=True)

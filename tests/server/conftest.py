@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +24,7 @@ def server(bundle: Bundle) -> Iterator[TritonServer]:
 
 
 @pytest.fixture
-def shared_memory() -> Iterator[None]:
-    """Nothing of ours may be left in /dev/shm."""
-    folder = Path("/dev/shm")
-    before = set(folder.glob("mixpriv-*"))
+def nothing_left() -> Iterator[None]:
+    """No shared memory of servers that this process started may be left."""
     yield
-    assert set(folder.glob("mixpriv-*")) <= before
+    assert list(Path("/dev/shm").glob(f"mixpriv-{os.getpid()}-*")) == []

@@ -28,7 +28,7 @@ from tests.server.processes import children, session_members, soon
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra"),
-    pytest.mark.usefixtures("shared_memory"),
+    pytest.mark.usefixtures("nothing_left"),
 ]
 LARGE = np.zeros((1, 1, 160, 192, 160), np.float16)
 
