@@ -53,10 +53,10 @@ def mix(
     dtype: type[np.float32 | np.float64] = np.float32,
 ) -> Array:
     """In float32 the exact operations and their order, in float64 the meaning."""
-    lo, hi, a, one = (dtype(v) for v in (*target_range, weight, 1.0))
+    lo, hi, a, one = np.array([*target_range, weight, 1.0]).astype(dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         t = np.clip((target.astype(dtype) - lo) * (one / (hi - lo)), 0, 1)
-    total = a * np.where((target_mask != 0) & ~np.isnan(t), t, dtype(0))
+    total: Array = a * np.where((target_mask != 0) & ~np.isnan(t), t, dtype(0))
     if reference is not None and reference_mask is not None:
         r = np.clip(reference.astype(dtype), 0, 1)
         total = total + (one - a) * np.where((reference_mask != 0) & ~np.isnan(r), r, dtype(0))
@@ -74,13 +74,16 @@ def unpack(answer: Array, reference_labels: Array, weight: float) -> Array:
 
 def positions(matrix: Array, shape: tuple[int, int, int]) -> Array:
     """Input index (3, *shape) of every output voxel."""
-    return np.tensordot(matrix[:, :3], np.indices(shape).astype(np.float64), 1) + matrix[:, 3].reshape(3, 1, 1, 1)
+    where: Array = np.tensordot(matrix[:, :3], np.indices(shape).astype(np.float64), 1)
+    where += matrix[:, 3].reshape(3, 1, 1, 1)
+    return where
 
 
 def outside_by(where: Array, size: tuple[int, ...]) -> Array:
     """How far, in voxels, a position lies beyond half a voxel around the input; negative inside."""
     hi = np.array(size, np.float64).reshape(3, 1, 1, 1) - 0.5
-    return np.maximum(-0.5 - where, where - hi).max(axis=0)
+    beyond: Array = np.maximum(-0.5 - where, where - hi).max(axis=0)
+    return beyond
 
 
 def resample(image: Array, matrix: Array, shape: tuple[int, int, int]) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mixpriv import _native, kernels
 from mixpriv.errors import InputError
@@ -25,7 +26,7 @@ READ_ONLY.flags.writeable = False
 
 
 def mix(**changed: Any) -> object:
-    arguments = {
+    arguments: dict[str, Any] = {
         "target": IMAGE,
         "target_mask": MASK,
         "target_range": (0.0, 2.0),
@@ -37,7 +38,8 @@ def mix(**changed: Any) -> object:
 
 
 def resample(**changed: Any) -> object:
-    return kernels.resample(**({"image": IMAGE, "matrix": MATRIX, "shape": (2, 2, 2)} | changed))
+    arguments: dict[str, Any] = {"image": IMAGE, "matrix": MATRIX, "shape": (2, 2, 2)}
+    return kernels.resample(**(arguments | changed))
 
 
 Call = Callable[[], object]
@@ -127,7 +129,7 @@ BAD: dict[str, tuple[Call, str]] = {
         "lower_percent, upper_percent: expected 0 <= lower < upper <= 100",
     ),
     "label too large": (
-        lambda: kernels.unpack(ANSWER, 3 * MASK, 0.5),
+        lambda: kernels.unpack(ANSWER, np.full_like(MASK, 3), 0.5),
         "reference_labels: expected labels below the number of classes, 3, got larger ones",
     ),
     "labels of another shape": (
@@ -192,11 +194,12 @@ def test_refused_with_one_clear_line(call: Call, message: str) -> None:
     ],
 )
 def test_inputs_may_be_read_only_and_stay_as_they_are(call: Callable[..., object]) -> None:
-    inputs = [array.copy() for array in (IMAGE, MASK, CLASSES, ANSWER, MATRIX)]
+    given: tuple[NDArray[Any], ...] = (IMAGE, MASK, CLASSES, ANSWER, MATRIX)
+    inputs = [array.copy() for array in given]
     for array in inputs:
         array.flags.writeable = False
     call(*inputs)
-    for array, before in zip(inputs, (IMAGE, MASK, CLASSES, ANSWER, MATRIX), strict=True):
+    for array, before in zip(inputs, given, strict=True):
         np.testing.assert_array_equal(array, before)
 
 
