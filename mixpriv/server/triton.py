@@ -148,6 +148,8 @@ class TritonServer:
             f"--grpc-restricted-protocol=shared-memory,model-repository,statistics,trace,logging:none={secrets.token_hex()}",
             # Clients that wait for a long inference may ask now and then whether we live.
             "--grpc-http2-min-recv-ping-interval-without-data=5000",
+            # Else the messages of the last eight requests stay in memory.
+            "--grpc-infer-allocation-pool-size=1",
             "--pinned-memory-pool-byte-size=0",
             f"--exit-timeout-secs={math.ceil(self._stop_timeout_s)}",
             "--log-info=false",

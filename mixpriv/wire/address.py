@@ -89,6 +89,8 @@ def open_channel(address: Address, tls: TlsOptions | None, *, insecure: bool = F
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.max_pings_without_data", 2),
+        # A request that gRPC repeats on a new connection would meet a server that was not checked.
+        ("grpc.enable_retries", 0),
         # A proxy named in the environment must not see plain text.
         ("grpc.enable_http_proxy", int(secure)),
     ]
