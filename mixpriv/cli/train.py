@@ -19,6 +19,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--label-maps", type=Path, required=True, help="folder of *_dseg.nii.gz in FreeSurfer numbering")
     train.add_argument("-o", "--output", type=Path, required=True, help="folder of checkpoints and log")
     train.add_argument("--initial", type=Path, help="weights of an earlier run to start from")
+    export = commands.add_parser("export", help="pack trained weights into a bundle (ONNX, with a parity check)")
+    export.add_argument("config", help="the config that the runs were trained with")
+    export.add_argument("--segmenter-run", type=Path, required=True, help="folder of the joint training")
+    export.add_argument("--extractor-run", type=Path, required=True, help="folder of the extractor's training")
+    export.add_argument("--version", required=True, help="the bundle's version, such as 1.0.0")
+    export.add_argument("-o", "--output", type=Path, required=True, help="the bundle's folder")
     return parser
 
 
@@ -30,13 +36,24 @@ def _train(args: argparse.Namespace) -> None:
         from mixpriv.training.joint import train_joint
 
         print(train_joint(config.segmenter, args.label_maps, args.output, args.initial))
+    else:
+        from mixpriv.training.extraction import train_extractor
+
+        print(train_extractor(config.extractor, args.label_maps, args.output, args.initial))
+
+
+def _export(args: argparse.Namespace) -> None:
+    from mixpriv.export.pack import pack
+    from mixpriv.training.config import load_config
+
+    print(pack(load_config(args.config), args.segmenter_run, args.extractor_run, args.output, args.version))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
-        {"train": _train}[args.command](args)
+        {"train": _train, "export": _export}[args.command](args)
     except MixprivError as error:
         print(f"mixpriv: error: {error}", file=sys.stderr)
         return error.exit_code

@@ -10,6 +10,7 @@ from typing import Any
 
 from mixpriv.bundle import Alignment
 from mixpriv.errors import InputError
+from mixpriv.training.extraction import ExtractorConfig
 from mixpriv.training.joint import JointConfig
 from mixpriv.training.synth import Augmentation
 
@@ -22,7 +23,7 @@ class TrainingConfig:
 
     name: str
     segmenter: JointConfig
-    extractor: Mapping[str, Any]
+    extractor: ExtractorConfig
     raw: Mapping[str, Any]
 
 
@@ -54,11 +55,15 @@ def load_config(name_or_path: str) -> TrainingConfig:
             augmentation=augmentation,
             **segmenter,
         )
-        return TrainingConfig(str(raw["name"]), joint, raw["extractor"], raw)
+        extractor = raw["extractor"] | {key: tuple(raw["extractor"][key]) for key in ("filters", "crop")}
+        return TrainingConfig(str(raw["name"]), joint, ExtractorConfig(**extractor), raw)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from None
     except KeyError as error:
         raise InputError(f"{path}: missing {error}") from None
     except TypeError:
-        expected = sorted({f.name for f in fields(JointConfig)} - {"grid_shape", "spacing_mm", "alignment"})
-        raise InputError(f"{path}: [segmenter] expected exactly {', '.join(expected)}") from None
+        joint_fields = sorted({f.name for f in fields(JointConfig)} - {"grid_shape", "spacing_mm", "alignment"})
+        raise InputError(
+            f"{path}: expected exactly {', '.join(joint_fields)} in [segmenter] and "
+            f"{', '.join(f.name for f in fields(ExtractorConfig))} in [extractor]"
+        ) from None

@@ -1,0 +1,82 @@
+"""The networks as they ship: soft-max, quantisation and casts are part of the graph, so no runtime can differ in them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+_AXES = ("depth", "height", "width")
+
+
+class SegmenterGraph(nn.Module):
+    """mixture FP16 (N,M,D,H,W) -> segmentation_mixture UINT8 (N,C-1,D,H,W): probabilities x255, background dropped."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        probabilities = self.network(mixture.float()).softmax(1)
+        return torch.round(probabilities[:, 1:] * 255.0).to(torch.uint8)
+
+
+class UnmixerGraph(nn.Module):
+    """unmixer_input f32 (N,2C+1,D,H,W) -> probabilities f32 (N,C,D,H,W)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, unmixer_input: Tensor) -> Tensor:
+        return torch.softmax(self.network(unmixer_input), 1)
+
+
+class ExtractorGraph(nn.Module):
+    """image f32 (N,1,D,H,W) -> brain_probability f32 (N,1,D,H,W)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.sigmoid(self.network(image))
+
+
+def to_onnx(graph: nn.Module, example: Tensor, input_name: str, output_name: str) -> onnx.ModelProto:
+    """One self-contained ONNX graph with dynamic batch and spatial size and FP16-stored weights."""
+    buffer = io.BytesIO()
+    axes = {0: "batch"} | {i + 2: axis for i, axis in enumerate(_AXES)}
+    torch.onnx.export(
+        graph.eval(),
+        (example,),
+        buffer,
+        dynamo=False,
+        opset_version=18,
+        input_names=[input_name],
+        output_names=[output_name],
+        dynamic_axes={input_name: axes, output_name: axes},
+    )
+    model = onnx.load_model_from_string(buffer.getvalue())
+    store_weights_as_fp16(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def store_weights_as_fp16(model: onnx.ModelProto) -> None:
+    """Keep every larger float32 initializer as FP16 with a cast to float32 behind it (in place): half the file."""
+    graph, casts = model.graph, []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < 256:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.fp16"))
+        casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)

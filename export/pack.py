@@ -1,0 +1,150 @@
+"""Pack trained weights into a bundle: three ONNX files, the reference model and bundle.json, with a parity record."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mixpriv.bundle import SCHEMA, fingerprint_of
+from mixpriv.engine import load
+from mixpriv.errors import InputError
+from mixpriv.export.graphs import ExtractorGraph, SegmenterGraph, UnmixerGraph, to_onnx
+from mixpriv.training.config import TrainingConfig
+from mixpriv.training.joint import JointModel
+from mixpriv.training.labels import TISSUES
+from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds
+
+MULTIPLE = 16
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Largest and mean absolute difference between two runtimes' answers, and the share of equal-to-one-level voxels."""
+
+    largest: float
+    mean: float
+    within_one_level: float
+
+    @staticmethod
+    def of(ours: NDArray[np.generic], theirs: NDArray[np.generic], level: float) -> Comparison:
+        """Compare two arrays of one shape; ``level`` is one quantisation step in their unit."""
+        difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
+        share = float(np.mean(difference <= level * (1 + 1e-9)))
+        return Comparison(float(difference.max()), float(difference.mean()), share)
+
+
+def round_weights(network: nn.Module) -> nn.Module:
+    """Round all parameters to FP16, as they ship (in place)."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(parameter.half().float())
+    return network.eval()
+
+
+def export_graph(graph: nn.Module, example: Tensor, names: tuple[str, str], path: Path, level: float) -> Comparison:
+    """Write one ONNX file and compare OpenVINO (float32) with torch on the example.
+
+    Raises
+    ------
+    InputError
+        fewer than 99.9 % of the values agree within one level of 255.
+    """
+    onnx.save(to_onnx(graph, example, *names), path)
+    with torch.no_grad():
+        expected = graph(example).numpy()
+    answer = load(path, precision="f32")(**{names[0]: example.numpy()})[names[1]]
+    comparison = Comparison.of(answer, expected, level)
+    if comparison.within_one_level < 0.999:
+        raise InputError(f"{path.name}: OpenVINO and torch differ: {comparison}")
+    return comparison
+
+
+def pack(config: TrainingConfig, joint: Path, extractor: Path, folder: Path, version: str) -> Path:
+    """Write a bundle from the averaged weights of a joint run and of an extractor run.
+
+    ``joint`` and ``extractor`` are run folders as ``mixpriv train`` writes them. Returns the bundle's folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = config.segmenter
+    model = JointModel(spec.filters, spec.unmixer_width)
+    model.load_state_dict(_weights(joint))
+    brain = SpaceToDepthUNet(1, 1, config.extractor.filters)
+    brain.load_state_dict(_weights(extractor))
+    round_weights(model)
+    round_weights(brain)
+    image, mixed = _examples(spec.crop, len(TISSUES))
+    parity = {
+        "segmenter": export_graph(
+            SegmenterGraph(model.segmenter), image.half(), ("mixture", "segmentation_mixture"),
+            folder / "segmenter.onnx", 1.0,
+        ),
+        "unmixer": export_graph(
+            UnmixerGraph(model.unmixer), mixed, ("unmixer_input", "probabilities"), folder / "unmixer.onnx", 1 / 255
+        ),
+        "extractor": export_graph(
+            ExtractorGraph(brain), image, ("image", "brain_probability"), folder / "extractor.onnx", 1 / 255
+        ),
+    }  # fmt: skip
+    (folder / "reference.npz").write_bytes((joint / "reference.npz").read_bytes())
+    cost = {"segmenter": multiply_adds(model.segmenter, image), "unmixer": multiply_adds(model.unmixer, mixed)}
+    cost["voxels"] = int(np.prod(spec.crop))
+    record = _record(config, folder, version) | {
+        "parity_openvino_f32_with_torch": {name: asdict(value) for name, value in parity.items()},
+        "multiply_adds": cost,
+        "trained": {"steps": _steps(joint), "extractor_steps": _steps(extractor), "machine": platform.machine()},
+    }
+    (folder / "bundle.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def _weights(run: Path) -> dict[str, Tensor]:
+    path = run / "averaged.pt"
+    if not path.is_file():
+        raise InputError(f"{run}: expected averaged.pt of a training run, found none")
+    weights: dict[str, Tensor] = torch.load(path, weights_only=True)
+    return weights
+
+
+def _steps(run: Path) -> int:
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return int(json.loads(lines[-1])["step"])
+
+
+def _examples(shape: tuple[int, int, int], classes: int) -> tuple[Tensor, Tensor]:
+    """A smooth random image (1,1,D,H,W) and unmixer input (1,2C+1,D,H,W) with the statistics of real ones."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 2 * classes + 1, *(n // 8 for n in shape), generator=generator)
+    fine = nn.functional.interpolate(coarse, shape, mode="trilinear")
+    image = fine[:, :1].half().float()
+    reference = nn.functional.one_hot(fine[:, classes : 2 * classes].argmax(1), classes).permute(0, 4, 1, 2, 3).float()
+    weight = 0.5
+    mixed = weight * (8 * fine[:, :classes]).softmax(1) + (1 - weight) * reference
+    return image, torch.cat([mixed, reference, torch.full_like(image, weight)], 1)
+
+
+def _record(config: TrainingConfig, folder: Path, version: str) -> dict[str, object]:
+    spec = config.segmenter
+    return {
+        "schema": SCHEMA,
+        "name": config.name,
+        "version": version,
+        "fingerprint": fingerprint_of(folder / "segmenter.onnx"),
+        "classes": list(TISSUES),
+        "modalities": ["T1w"],
+        "grid_shape": list(spec.grid_shape),
+        "spacing_mm": spec.spacing_mm,
+        "multiple": MULTIPLE,
+        "weight_range": list(config.raw["bundle"]["weight_range"]),
+        "alignment": asdict(spec.alignment),
+        "extractor_spacing_mm": config.extractor.spacing_mm,
+        "config": config.raw,
+        **{key: value for key, value in config.raw["bundle"].items() if key != "weight_range"},
+    }
