@@ -10,13 +10,19 @@ from scipy import ndimage
 
 from mixpriv import kernels
 from mixpriv.bundle import Bundle
-from mixpriv.client.alignment import MIN_BRAIN_ML
+from mixpriv.client.alignment import MIN_BRAIN_ML, mask_moments_mm
 from mixpriv.client.conform import Conformed, Grid, between_grids, brain_grid, field_of_view, to_grid
 from mixpriv.client.volume import Volume
 from mixpriv.engine import Engine
 from mixpriv.errors import InputError
 
 MAX_BRAIN_ML = 2500.0
+
+_BRIDGE_MM = 4.0  # half of what is no bridge any more
+_TISSUE = 0.25  # of the robust range: above noise, below grey matter and fat
+_SLICE_MM2 = 500.0  # of tissue in a slice that belongs to the head
+_AIR_MM = 10.0  # left around it
+_WINDOW_MM = (192.0, 224.0, 192.0)  # holds every brain, little more
 
 
 @dataclass(frozen=True)
@@ -34,18 +40,22 @@ class Brain:
 
 
 def extract_brain(scan: Volume, extractor: Engine, bundle: Bundle) -> Brain:
-    """Run the extractor over the whole field of view; its largest component, holes filled, is the brain.
+    """Run the extractor over the head, then over a window of fixed size around the brain that it found there.
+
+    The largest component, holes filled, is the brain. The second look makes the answer independent of how much air and
+    neck the scan shows: the extractor normalises over all it sees.
 
     Raises
     ------
     InputError
         no brain found: the component's volume is none that a brain has.
     """
-    grid = field_of_view(scan, bundle.extractor_spacing_mm, bundle.multiple)
-    image = _normalise(to_grid(_without_negatives(scan), grid))
-    answer = extractor(image=image[None, None])["brain_probability"][0, 0]
-    mask, probability = _one_component(np.asarray(answer, dtype=np.float32))
-    brain = Brain(mask, probability, grid)
+    shifted = _without_negatives(scan)
+    whole = field_of_view(shifted, bundle.extractor_spacing_mm, bundle.multiple)
+    brain = _find(*_without_air(to_grid(shifted, whole), whole, bundle.multiple), extractor)
+    if brain.mask.any():
+        window = _window_around(brain, bundle.extractor_spacing_mm, bundle.multiple)
+        brain = _find(to_grid(shifted, window), window, extractor)
     if not MIN_BRAIN_ML <= brain.volume_ml <= MAX_BRAIN_ML:
         raise InputError(
             f"{scan.name}: no brain found: expected {MIN_BRAIN_ML:.0f} to {MAX_BRAIN_ML:.0f} ml of brain in a "
@@ -71,10 +81,44 @@ def conform(scan: Volume, brain: Brain, bundle: Bundle) -> Conformed:
     return Conformed(image, mask, (low, high), grid)
 
 
+def _find(image: NDArray[np.float32], grid: Grid, extractor: Engine) -> Brain:
+    answer = extractor(image=_normalise(image)[None, None])["brain_probability"][0, 0]
+    mask, probability = _one_component(np.asarray(answer, dtype=np.float32), float(grid.spacing_mm[0]))
+    return Brain(mask, probability, grid)
+
+
+def _window_around(brain: Brain, spacing_mm: float, multiple: int) -> Grid:
+    centre_mm, _ = mask_moments_mm(brain.mask, brain.grid.affine)
+    shape = np.ceil(np.array(_WINDOW_MM) / (spacing_mm * multiple)).astype(int) * multiple
+    affine = np.diag((spacing_mm, spacing_mm, spacing_mm, 1.0))
+    affine[:3, 3] = centre_mm - spacing_mm * (shape - 1) / 2
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
 def _without_negatives(scan: Volume) -> Volume:
     """Shift a scan that has negative values: outside its field of view 0 is to be the darkest value."""
     lowest = scan.voxels.min()
     return scan if lowest >= 0 else replace(scan, voxels=scan.voxels - lowest)
+
+
+def _without_air(image: NDArray[np.float32], grid: Grid, multiple: int) -> tuple[NDArray[np.float32], Grid]:
+    """Cut an image down to what is not air, with a margin, each size still a multiple."""
+    low, high = kernels.robust_range(image, None)
+    bright = image > low + _TISSUE * (high - low)
+    corner, shape = [], []
+    for axis, size in enumerate(image.shape):
+        others = tuple(a for a in range(3) if a != axis)
+        area_mm2 = np.count_nonzero(bright, axis=others) * float(np.prod(grid.spacing_mm[list(others)]))
+        occupied = np.flatnonzero(area_mm2 > _SLICE_MM2)
+        margin = round(_AIR_MM / grid.spacing_mm[axis])
+        first, last = (occupied[0] - margin, occupied[-1] + margin) if len(occupied) else (0, size - 1)
+        length = min(size, -(-(last - first + 1) // multiple) * multiple)
+        corner.append(int(np.clip((first + last + 1 - length) // 2, 0, size - length)))
+        shape.append(int(length))
+    box = tuple(slice(start, start + length) for start, length in zip(corner, shape, strict=True))
+    affine = grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ corner
+    return np.ascontiguousarray(image[box]), Grid((shape[0], shape[1], shape[2]), affine)
 
 
 def _normalise(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -83,15 +127,22 @@ def _normalise(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.clip((image - np.float32(low)) * scale, 0.0, 1.0)
 
 
-def _one_component(probability: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Mask of the largest component above one half, holes filled, and the probability that belongs to it."""
+def _one_component(
+    probability: NDArray[np.float32], spacing_mm: float
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Mask of the largest component above one half, holes filled, and the probability that belongs to it.
+
+    What hangs on it by a thin bridge (muscle, an eye) does not belong: the component is looked for in the eroded mask.
+    """
     above = probability >= 0.5
-    components, count = ndimage.label(above)
+    depth = max(1, round(_BRIDGE_MM / spacing_mm))
+    components, count = ndimage.label(ndimage.binary_erosion(above, iterations=depth, border_value=1))
     if count == 0:
-        return above, probability
+        return np.zeros_like(above), np.zeros_like(probability)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
-    largest = components == int(sizes.argmax())
+    core = components == int(sizes.argmax())
+    largest = ndimage.binary_dilation(core, iterations=depth + 1) & above
     mask = ndimage.binary_fill_holes(largest)
     cleaned = probability.copy()
     cleaned[above & ~largest] = 0.0

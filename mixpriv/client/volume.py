@@ -20,7 +20,7 @@ from mixpriv.errors import InputError
 MAX_VOXELS = 2**29
 """About 800³: larger than any head scan, small enough to be held in memory."""
 MIN_VOXELS_PER_AXIS = 8
-MIN_EXTENT_MM, MAX_EXTENT_MM = 16.0, 700.0
+MIN_EXTENT_MM, MAX_EXTENT_MM = 16.0, 600.0
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 20.0
 SUFFIXES = (".nii.gz", ".nii")
 

@@ -37,6 +37,24 @@ class TestExtraction:
         target = conform(with_voxels(scan, voxels), brain, bundle)
         assert target.mask.sum() == pytest.approx(conform(scan, whole, bundle).mask.sum(), rel=0.02)
 
+    def test_what_hangs_on_it_by_a_bridge_does_not(self, client: Client, bundle: Bundle) -> None:
+        scan, _ = brain_scan((60, 90, 60))
+        voxels = scan.voxels.copy()
+        voxels[28:31, 5:25, 29:30] = 800
+        voxels[24:36, 2:10, 24:36] = 800
+        brain = extract_brain(with_voxels(scan, voxels), client.extractor, bundle)
+        assert brain.volume_ml == pytest.approx(extract_brain(scan, client.extractor, bundle).volume_ml, rel=0.02)
+
+    def test_air_around_the_head_does_not_matter(self, client: Client, bundle: Bundle) -> None:
+        scan, _ = brain_scan()
+        shift = np.eye(4)
+        shift[:3, 3] = -30
+        padded = replace(with_voxels(scan, np.pad(scan.voxels, 30)), affine=scan.affine @ shift)
+        one, other = (extract_brain(s, client.extractor, bundle) for s in (scan, padded))
+        assert one.grid.shape == other.grid.shape
+        np.testing.assert_allclose(one.grid.affine, other.grid.affine, atol=0.1)
+        assert (one.mask == other.mask).mean() > 0.999
+
     def test_negative_values_do_not_matter(self, client: Client, bundle: Bundle) -> None:
         scan, _ = brain_scan()
         shifted = with_voxels(scan, scan.voxels - 300)
@@ -63,7 +81,8 @@ def small(scan: Volume) -> np.ndarray:
 
 
 def everything(scan: Volume) -> np.ndarray:
-    return scan.voxels + 500
+    """As in a CT: some value everywhere."""
+    return np.random.default_rng(0).normal(40, 20, scan.voxels.shape)
 
 
 class TestNoBrain:

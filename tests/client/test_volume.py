@@ -116,7 +116,7 @@ BAD = [
     (
         "too thin",
         with_affine((1, 0, 0, 0), (0, 2, 0, 0), (0, 0, 2, 0)),
-        "field of view of 16 to 700 mm .* got a smaller",
+        "field of view of 16 to 600 mm .* got a smaller",
     ),
 ]
 
