@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from mixpriv.client.segment import Client, Options, Segmentation, open_client, s
 from mixpriv.client.stages import STAGES, Stages
 from mixpriv.client.volume import SUFFIXES, encode_labels, load_volume, stem, write_nifti
 from mixpriv.errors import InputError
+from mixpriv.threads import available_threads
 from mixpriv.wire.address import TlsOptions
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.transport import DEFAULT_TIMEOUT_S, GrpcSegmenter
@@ -54,6 +56,9 @@ class Job:
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment all scans of the command line; returns the first failure's exit code, or 0."""
+    if arguments.threads:
+        os.environ["MIXPRIV_THREADS"] = arguments.threads  # heard by the kernels, the engines and an embedded server
+    available_threads()
     options = Options(
         mode=arguments.mode,
         references=arguments.references,
@@ -253,10 +258,10 @@ def _shown(name: str) -> Iterator[Progress]:
         yield lambda stage: None
         return
     from rich.console import Console
+    from rich.text import Text
 
-    console = Console(stderr=True)
-    with console.status(name) as status:
-        yield lambda stage: status.update(f"{name}: {_DOING.get(stage, stage)}")
+    with Console(stderr=True).status(Text(name)) as status:
+        yield lambda stage: status.update(Text(f"{name}: {_DOING.get(stage, stage)}"))
 
 
 _DOING = {

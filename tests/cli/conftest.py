@@ -27,6 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home" / "data"))
     for variable in ("MIXPRIV_SERVER", "MIXPRIV_TRACEBACK"):
         monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("MIXPRIV_THREADS", "")  # so that what a command sets is undone
     return tmp_path
 
 

@@ -141,6 +141,7 @@ class TestRefusals:
         [
             (["missing.nii.gz"], 2, "missing.nii.gz: no such file"),
             (["head.nii.gz", "--mode", "shielded"], 2, "mode shielded is not available yet: expected mixup or none"),
+            (["head.nii.gz", "--threads", "0"], 2, "MIXPRIV_THREADS: expected a whole number from 1, got '0'"),
             (["head.nii.gz", "--references", "0"], 2, "references: expected 1 to 20, got 0"),
             (["head.nii.gz", "--mode", "none", "--references", "3"], 2, "mode none sends the brain itself"),
             (["head.nii.gz", "-o", "out.mgz"], 2, "out.mgz: expected an output named .nii or .nii.gz, or an existing"),
