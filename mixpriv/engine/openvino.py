@@ -33,7 +33,11 @@ class OpenVinoEngine:
         if precision == "f32":
             options["INFERENCE_PRECISION_HINT"] = "f32"
         try:
-            self._network = ov.Core().compile_model(os.fspath(path), "CPU", options)
+            core = ov.Core()
+            model = core.read_model(os.fspath(path))
+            # Compiling can rename an output after a layer that it moved before it; the order stays.
+            self._outputs = [port.any_name for port in model.outputs]
+            self._network = core.compile_model(model, "CPU", options)
         except RuntimeError:
             # OpenVINO's own message spans many lines and names its source files.
             raise InputError(f"network {os.fspath(path)}: not a readable ONNX network") from None
@@ -46,7 +50,7 @@ class OpenVinoEngine:
         for name, array in inputs.items():
             _check(name, array, self._inputs[name])
         answer = self._network(inputs, share_inputs=True)
-        return {port.any_name: array for port, array in answer.items()}
+        return {name: answer[index] for index, name in enumerate(self._outputs)}
 
 
 def _check(name: str, array: NDArray[Any], port: Any) -> None:
