@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mixpriv import kernels
+from mixpriv import engine, kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.alignment import MIN_BRAIN_ML, mask_moments_mm
 from mixpriv.client.conform import Conformed, Grid, between_grids, brain_grid, field_of_view, to_grid
@@ -37,6 +37,11 @@ class Brain:
     def volume_ml(self) -> float:
         """Volume of the mask, ml."""
         return int(np.count_nonzero(self.mask)) * self.grid.voxel_ml
+
+
+def load_extractor(bundle: Bundle) -> Engine:
+    """Load the extractor on one thread: its sums, and so the bytes that are sent, must not depend on the threads."""
+    return engine.load(bundle.extractor_path, threads=1)
 
 
 def extract_brain(scan: Volume, extractor: Engine, bundle: Bundle) -> Brain:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mixpriv import engine, kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.bank import Bank
-from mixpriv.client.brain import conform, extract_brain
+from mixpriv.client.brain import conform, extract_brain, load_extractor
 from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.key import ClientKey, content_digest
 from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, now
@@ -121,7 +121,7 @@ def open_client(
         ledger=ledger or Ledger(),
         segmenter=segmenter,
         server=server,
-        extractor=engine.load(bundle.extractor_path, threads=threads),
+        extractor=load_extractor(bundle),
         unmixer=engine.load(bundle.unmixer_path, threads=threads),
         reference_model=ReferenceModel.load(bundle.reference_path) if generator else None,
     )

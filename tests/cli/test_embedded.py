@@ -61,23 +61,51 @@ def test_a_server_of_another_network(
     assert [p.name for p in scan.parent.iterdir()] == ["head.nii.gz"]
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_in_mid_request(sent: signal.Signals, code: int, scan: Path, home: Path) -> None:
-    slow = write_toy_bundle(home / "slow", slowness=100)
-    write_reference_model(slow)
-    begin = set(Path("/dev/shm").glob("mixpriv-*"))
-    running = subprocess.Popen(
-        command("segment", scan, "--bundle", slow.directory, "--save-wire", scan.parent / "wire"),
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+def wait_until_sending(home: Path, running: subprocess.Popen[str]) -> None:
+    """The ledger is written right before the first request."""
     ledger = home / "home" / "data" / "mixpriv" / "ledger.sqlite3"
     deadline = time.monotonic() + 60
     while not ledger.exists() and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
+
+
+@pytest.fixture
+def slow(home: Path) -> Bundle:
+    """A bundle whose segmenter takes seconds."""
+    bundle = write_toy_bundle(home / "slow", slowness=100)
+    write_reference_model(bundle)
+    return bundle
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_in_mid_request(sent: signal.Signals, code: int, scan: Path, home: Path, slow: Bundle) -> None:
+    before = set(Path("/dev/shm").glob("mixpriv-*"))
+    running = start("segment", scan, "--bundle", slow.directory, "--save-wire", scan.parent / "wire")
+    wait_until_sending(home, running)
     os.kill(running.pid, sent)
     out, err = running.communicate(timeout=30)
     assert running.returncode == code, err
     assert (out, err) == ("", "mixpriv-client: interrupted\n" if sent == signal.SIGINT else "")
     assert [p.name for p in scan.parent.iterdir()] == ["head.nii.gz"]
-    assert set(Path("/dev/shm").glob("mixpriv-*")) <= begin
+    assert set(Path("/dev/shm").glob("mixpriv-*")) <= before
+
+
+def test_a_server_killed_in_mid_request(scan: Path, home: Path, slow: Bundle) -> None:
+    from mixpriv.server.triton import TritonServer
+
+    with TritonServer(slow, host="127.0.0.1", port=0, stop_timeout_s=0) as server:
+        running = start("segment", scan, "--bundle", slow.directory, "--server", server.address, "--timeout", 60)
+        wait_until_sending(home, running)
+        os.killpg(server.pid, signal.SIGKILL)
+        out, err = running.communicate(timeout=30)
+    assert (running.returncode, out) == (3, "")
+    assert err.startswith(f"mixpriv-client: error: server {server.address} ")
+    assert len(err.splitlines()) == 1
+    assert [p.name for p in scan.parent.iterdir()] == ["head.nii.gz"]

@@ -122,3 +122,12 @@ def test_no_face_and_no_skull_in_what_is_sent(head: Volume, trained: Client) -> 
     far = ndimage.distance_transform_edt(~near, sampling=result.target.grid.spacing_mm) > 12
     sent = result.views[0].mixture > 0
     assert (sent & far).sum() < 0.005 * sent.sum()
+
+
+def test_what_is_sent_does_not_depend_on_the_threads(head: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, sent = load_bundle(), []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("MIXPRIV_THREADS", threads)
+        client = open_client(bundle, load_or_create_key(), InProcessSegmenter(bundle))
+        sent.append(segment(head, client, Options()).views[0].mixture.tobytes())
+    assert sent[0] == sent[1]
