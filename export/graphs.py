@@ -1,8 +1,9 @@
-"""The networks as they ship: soft-max, quantisation and casts are part of the graph, so no runtime can differ in them."""
+"""The networks as they ship: soft-max, quantisation and casts are in the graph, so no runtime can differ in them."""
 
 from __future__ import annotations
 
-import io
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -49,19 +50,20 @@ class ExtractorGraph(nn.Module):
 
 def to_onnx(graph: nn.Module, example: Tensor, input_name: str, output_name: str) -> onnx.ModelProto:
     """One self-contained ONNX graph with dynamic batch and spatial size and FP16-stored weights."""
-    buffer = io.BytesIO()
     axes = {0: "batch"} | {i + 2: axis for i, axis in enumerate(_AXES)}
-    torch.onnx.export(
-        graph.eval(),
-        (example,),
-        buffer,
-        dynamo=False,
-        opset_version=18,
-        input_names=[input_name],
-        output_names=[output_name],
-        dynamic_axes={input_name: axes, output_name: axes},
-    )
-    model = onnx.load_model_from_string(buffer.getvalue())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "network.onnx")
+        torch.onnx.export(
+            graph.eval(),
+            (example,),
+            path,
+            dynamo=False,
+            opset_version=18,
+            input_names=[input_name],
+            output_names=[output_name],
+            dynamic_axes={input_name: axes, output_name: axes},
+        )
+        model = onnx.load(path)
     store_weights_as_fp16(model)
     onnx.checker.check_model(model, full_check=True)
     return model

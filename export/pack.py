@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
+from mixpriv.export.graphs import ExtractorGraph, SegmenterGraph, UnmixerGraph, to_onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mixpriv.bundle import SCHEMA, fingerprint_of
 from mixpriv.engine import load
 from mixpriv.errors import InputError
-from mixpriv.export.graphs import ExtractorGraph, SegmenterGraph, UnmixerGraph, to_onnx
 from mixpriv.training.config import TrainingConfig
 from mixpriv.training.joint import JointModel
 from mixpriv.training.labels import TISSUES
+from mixpriv.training.loop import steps_of
 from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds
 
 MULTIPLE = 16
@@ -27,7 +29,7 @@ MULTIPLE = 16
 
 @dataclass(frozen=True)
 class Comparison:
-    """Largest and mean absolute difference between two runtimes' answers, and the share of equal-to-one-level voxels."""
+    """Two runtimes' answers: largest and mean absolute difference, and the share of voxels within one level."""
 
     largest: float
     mean: float
@@ -99,10 +101,24 @@ def pack(config: TrainingConfig, joint: Path, extractor: Path, folder: Path, ver
     record = _record(config, folder, version) | {
         "parity_openvino_f32_with_torch": {name: asdict(value) for name, value in parity.items()},
         "multiply_adds": cost,
-        "trained": {"steps": _steps(joint), "extractor_steps": _steps(extractor), "machine": platform.machine()},
+        "trained": {"steps": steps_of(joint), "extractor_steps": steps_of(extractor), "machine": platform.machine()},
     }
     (folder / "bundle.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def torch_control(config: TrainingConfig, run: Path) -> Callable[[NDArray[np.float16]], NDArray[np.uint8]]:
+    """The control network of a run, image (D, H, W) to answer (C-1, D, H, W), computed by torch."""
+    model = JointModel(config.control.filters, config.control.unmixer_width)
+    model.load_state_dict(_weights(run))
+    graph = SegmenterGraph(model.segmenter).eval()
+
+    @torch.no_grad()
+    def answer(image: NDArray[np.float16]) -> NDArray[np.uint8]:
+        result: NDArray[np.uint8] = graph(torch.from_numpy(image)[None, None])[0].numpy()
+        return result
+
+    return answer
 
 
 def _weights(run: Path) -> dict[str, Tensor]:
@@ -111,11 +127,6 @@ def _weights(run: Path) -> dict[str, Tensor]:
         raise InputError(f"{run}: expected averaged.pt of a training run, found none")
     weights: dict[str, Tensor] = torch.load(path, weights_only=True)
     return weights
-
-
-def _steps(run: Path) -> int:
-    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return int(json.loads(lines[-1])["step"])
 
 
 def _examples(shape: tuple[int, int, int], classes: int) -> tuple[Tensor, Tensor]:

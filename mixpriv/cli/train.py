@@ -15,7 +15,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train a bundle's networks; resumes from the output folder")
     train.add_argument("config", help="a TOML file or a shipped config's name, such as brain-t1")
-    train.add_argument("--network", choices=("segmenter", "extractor"), default="segmenter", help="default: segmenter")
+    train.add_argument("--network", choices=("segmenter", "extractor", "control"), default="segmenter")
     train.add_argument("--label-maps", type=Path, required=True, help="folder of *_dseg.nii.gz in FreeSurfer numbering")
     train.add_argument("-o", "--output", type=Path, required=True, help="folder of checkpoints and log")
     train.add_argument("--initial", type=Path, help="weights of an earlier run to start from")
@@ -25,6 +25,16 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--extractor-run", type=Path, required=True, help="folder of the extractor's training")
     export.add_argument("--version", required=True, help="the bundle's version, such as 1.0.0")
     export.add_argument("-o", "--output", type=Path, required=True, help="the bundle's folder")
+    evaluate = commands.add_parser("evaluate", help="accuracy on labelled scans through a real server, as a table")
+    evaluate.add_argument("scans", type=Path, help="BIDS folder: sub-*/**/*_T1w.nii.gz with *_dseg.nii.gz beside it")
+    evaluate.add_argument("--bundle", default="brain-t1", help="a shipped name or a folder")
+    evaluate.add_argument("--subjects", nargs="+", default=[], help="default: all")
+    evaluate.add_argument("--split", default="given", help="what the scans are called in the table")
+    evaluate.add_argument("--fused", type=int, default=5, metavar="K", help="references averaged in the last row (5)")
+    evaluate.add_argument("--control", type=Path, metavar="RUN", help="run folder of a network of D's size")
+    evaluate.add_argument("--config", default="brain-t1", help="the config of that run")
+    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("-o", "--output", type=Path, required=True, help="markdown file; the CSV is put beside it")
     return parser
 
 
@@ -32,14 +42,15 @@ def _train(args: argparse.Namespace) -> None:
     from mixpriv.training.config import load_config
 
     config = load_config(args.config)
-    if args.network == "segmenter":
-        from mixpriv.training.joint import train_joint
-
-        print(train_joint(config.segmenter, args.label_maps, args.output, args.initial))
-    else:
+    if args.network == "extractor":
         from mixpriv.training.extraction import train_extractor
 
         print(train_extractor(config.extractor, args.label_maps, args.output, args.initial))
+    else:
+        from mixpriv.training.joint import train_joint
+
+        joint = config.segmenter if args.network == "segmenter" else config.control
+        print(train_joint(joint, args.label_maps, args.output, args.initial))
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -49,11 +60,39 @@ def _export(args: argparse.Namespace) -> None:
     print(pack(load_config(args.config), args.segmenter_run, args.extractor_run, args.output, args.version))
 
 
+def _evaluate(args: argparse.Namespace) -> None:
+    from mixpriv.bundle import load_bundle
+    from mixpriv.server.embedded import embedded_server
+    from mixpriv.training import evaluation
+    from mixpriv.wire.contract import SegmenterContract
+    from mixpriv.wire.transport import GrpcSegmenter
+
+    bundle = load_bundle(args.bundle)
+    cases = evaluation.find_cases(args.scans, args.subjects)
+    control = None
+    if args.control is not None:
+        from mixpriv.export.pack import torch_control
+        from mixpriv.training.config import load_config
+
+        control = torch_control(load_config(args.config), args.control)
+    scores: list[evaluation.Score] = []
+    with embedded_server(bundle) as address, GrpcSegmenter(address, SegmenterContract.of(bundle)) as segmenter:
+        evaluator = evaluation.Evaluator(bundle, segmenter, args.seed, control)
+        for case in cases:
+            scores += evaluator.evaluate(case, args.fused)
+            print(case.name, file=sys.stderr)
+    evaluation.write_scores(scores, args.output.with_suffix(".csv"))
+    names = " ".join(args.subjects)
+    command = f"mixpriv evaluate SCANS --subjects {names} --seed {args.seed} -o {args.output.name}"
+    evaluation.write_report(scores, bundle, args.seed, args.split, command, args.output)
+    print(args.output.read_text(encoding="utf-8"), end="")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
-        {"train": _train, "export": _export}[args.command](args)
+        {"train": _train, "export": _export, "evaluate": _evaluate}[args.command](args)
     except MixprivError as error:
         print(f"mixpriv: error: {error}", file=sys.stderr)
         return error.exit_code

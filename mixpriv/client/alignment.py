@@ -18,7 +18,9 @@ MIN_BRAIN_ML = 300.0
 _SCALE_LIMITS = (0.65, 1.5)
 
 
-def mask_moments_mm(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def mask_moments_mm(
+    mask: NDArray[np.bool_], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Centroid and per-axis standard deviation of a mask in world space.
 
     Parameters

@@ -56,4 +56,4 @@ class Stream:
         second = (pairs & np.uint64(0xFFFFFF)).astype(np.float32) * np.float32(2.0**-24 * 2.0 * math.pi)
         radius = np.sqrt(np.float32(-2.0) * np.log(first))
         out = np.concatenate([radius * np.cos(second), radius * np.sin(second)])
-        return out[:count].reshape(shape)
+        return np.asarray(out[:count].reshape(shape), dtype=np.float32)

@@ -8,6 +8,7 @@ image exists nowhere else.
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -41,9 +42,9 @@ class ReferenceModel:
     """The shipped statistics.
 
     ``atlas``: (K, D', H', W') uint8, mean probability x255 of K intensity classes (0 is background) on a grid with
-    ``step`` bundle voxels per atlas voxel. ``tissue_of``: (K,) tissue value per class. ``fold_rank``: (K,) int, position in the
+    ``step`` bundle voxels per atlas voxel. ``tissue_of``: (K,) tissue value per class. ``fold_rank``: (K,) place in the
     folding order (0 CSF, 1 cortex, 2 white matter), -1 for what does not fold, the background among it.
-    ``intensity_range``: (K, 2) relative to white matter. ``warp_mm``: amplitude (standard deviation) of the shape variation.
+    ``intensity_range``: (K, 2) relative to white matter. ``warp_mm``: standard deviation of the shape variation.
     """
 
     atlas: NDArray[np.uint8]
@@ -59,13 +60,13 @@ class ReferenceModel:
     def load(path: str | PathLike[str]) -> ReferenceModel:
         """Read a model written by :meth:`save`; InputError when the file is missing or not such a model."""
         try:
-            with np.load(path, allow_pickle=False) as f:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
                 d, h, w = (int(n) for n in f["grid_shape"])
                 return ReferenceModel(
                     f["atlas"], float(f["step"]), f["tissue_of"], f["fold_rank"], f["intensity_range"],
                     float(f["warp_mm"]), (d, h, w), float(f["spacing_mm"]),
                 )  # fmt: skip
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: not a reference model ({type(error).__name__})") from None
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -166,7 +167,7 @@ def paint(
 ) -> NDArray[np.float32]:
     """Intensities for an intensity-class map: class means, texture, blur and a bias field; (D, H, W) float32 in [0, 1].
 
-    Zero outside the labels. Class means are drawn from ``intensity_range`` (K, 2), half of the draw shared by all classes.
+    Zero outside the labels. Class means come from ``intensity_range`` (K, 2), half of the draw shared by all classes.
     """
     low, high = intensity_range[:, 0], intensity_range[:, 1]
     share, texture, blur, bias = stream.uniform(size=4)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import tomllib
+
 from mixpriv.bundle import Alignment
 from mixpriv.errors import InputError
 from mixpriv.training.extraction import ExtractorConfig
-from mixpriv.training.joint import JointConfig
+from mixpriv.training.joint import JointConfig, control_config
 from mixpriv.training.synth import Augmentation
 
 SHIPPED = Path(__file__).parent / "configs"
@@ -24,6 +25,7 @@ class TrainingConfig:
     name: str
     segmenter: JointConfig
     extractor: ExtractorConfig
+    control: JointConfig
     raw: Mapping[str, Any]
 
 
@@ -56,7 +58,8 @@ def load_config(name_or_path: str) -> TrainingConfig:
             **segmenter,
         )
         extractor = raw["extractor"] | {key: tuple(raw["extractor"][key]) for key in ("filters", "crop")}
-        return TrainingConfig(str(raw["name"]), joint, ExtractorConfig(**extractor), raw)
+        control = control_config(joint, tuple(raw["control"]["filters"]), int(raw["control"]["steps"]))
+        return TrainingConfig(str(raw["name"]), joint, ExtractorConfig(**extractor), control, raw)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from None
     except KeyError as error:

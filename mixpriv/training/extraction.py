@@ -1,4 +1,4 @@
-"""Training of the brain extractor: whole heads and skull-stripped ones, any field of view, on a coarse isotropic grid."""
+"""Training of the brain extractor: whole and skull-stripped heads, any field of view, on a coarse isotropic grid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mixpriv.training.synth import Augmentation, deform, imperfect_mask, paint_s
 
 @dataclass(frozen=True)
 class ExtractorConfig:
-    """What ``[extractor]`` in a training config says. ``crop``: largest training window, voxels of ``spacing_mm``."""
+    """What ``[extractor]`` in a training config says. ``crop``: the client's window, voxels of ``spacing_mm``."""
 
     spacing_mm: float
     filters: tuple[int, ...]
@@ -36,10 +36,15 @@ def example(config: ExtractorConfig, heads: list[Head], step: int) -> tuple[Tens
     """Image (1,1,D,H,W) float32 in [0, 1] and brain mask (1,1,D,H,W) float32 of a step."""
     rng = np.random.default_rng([config.seed, step])
     head = heads[int(rng.integers(len(heads)))]
-    shape = tuple(int(16 * rng.integers(max(3, n // 16 - 3), n // 16 + 1)) for n in config.crop)
     linear = random_affine(rng, _AUGMENTATION) * config.spacing_mm
-    # the window lies anywhere in the head's field of view, mostly over the brain
-    middle = head.centre_mm + rng.normal(0, (12, 16, 22), 3)
+    if rng.random() < 0.65:
+        # the client's second look: a window of this size around the brain that the first one found
+        shape: tuple[int, ...] = config.crop
+        jitter_mm = (5.0, 6.0, 8.0)
+    else:
+        shape = tuple(int(16 * rng.integers(n // 16 - 2, n // 16 + 2)) for n in config.crop)
+        jitter_mm = (12.0, 16.0, 22.0)
+    middle = head.centre_mm + rng.normal(0, jitter_mm, 3)
     matrix = np.column_stack([linear, middle - linear @ (np.array(shape) - 1) / 2])
     classes = deform(torch.from_numpy(head.classes), matrix, shape, rng, _AUGMENTATION.elastic_voxels)
     brain = (classes > 0) & (classes < FIRST_OUTER)

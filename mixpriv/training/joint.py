@@ -5,7 +5,7 @@ One S serves every mode: a share of the steps is unmixed (a = 1). Source: Kim et
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -158,3 +158,8 @@ def train_joint(config: JointConfig, label_maps: Path, folder: Path, initial: Pa
     model, loss = JointModel(config.filters, config.unmixer_width), SegmentationLoss()
     schedule = Schedule(config.steps, config.learning_rate)
     return fit(model, lambda k: losses(model, loss, source.at(k), config.unmix_lambda), schedule, folder, initial)
+
+
+def control_config(config: JointConfig, filters: tuple[int, ...], steps: int) -> JointConfig:
+    """Training of a network of D's size on the scan itself: what a client could do without the server."""
+    return replace(config, filters=filters, steps=steps, plain_steps=steps, references=0)

@@ -68,7 +68,7 @@ def brain_mask(classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     padded = np.pad(tissue, 8)
     closed = ndimage.binary_erosion(ndimage.binary_dilation(padded, _ball(5)), _ball(5))
     near = ndimage.binary_dilation(closed | padded, _ball(2))[8:-8, 8:-8, 8:-8]
-    return tissue | (near & (classes == INTENSITY_CLASSES.index("csf")))
+    return np.asarray(tissue | (near & (classes == INTENSITY_CLASSES.index("csf"))))
 
 
 def load_head(path: Path) -> Head:

@@ -61,6 +61,7 @@ def fit(
     averaged = copy.deepcopy(model).requires_grad_(False)
     optimiser = torch.optim.AdamW(model.parameters(), schedule.learning_rate, weight_decay=1e-4)
     step = _resume(folder, model, averaged, optimiser)
+    earlier = 0 if initial is None else steps_of(initial.parent)
     start, since = step, time.monotonic()
     history: dict[str, list[float]] = defaultdict(list)
     while step < schedule.steps:
@@ -76,7 +77,7 @@ def fit(
         for name, value in losses.items():
             history[name].append(value.item())
         if step % 50 == 0 or step == schedule.steps:
-            _log(folder, step, history, (time.monotonic() - since) / 50)
+            _log(folder, step, earlier, history, (time.monotonic() - since) / 50)
             since = time.monotonic()
         if step % 250 == 0 or step == schedule.steps:
             _save(folder, model, averaged, optimiser, step)
@@ -99,9 +100,14 @@ def _average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
     torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
 
 
-def _log(folder: Path, step: int, history: dict[str, list[float]], seconds_per_step: float) -> None:
+def steps_of(folder: Path) -> int:
+    """Steps behind the weights of a run folder, those of the runs that it started from included."""
+    return int(json.loads((folder / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["total_steps"])
+
+
+def _log(folder: Path, step: int, earlier: int, history: dict[str, list[float]], seconds_per_step: float) -> None:
     record: dict[str, float] = {name: round(float(np.mean(values)), 4) for name, values in history.items()}
-    record |= {"step": step, "seconds_per_step": round(seconds_per_step, 3)}
+    record |= {"step": step, "total_steps": earlier + step, "seconds_per_step": round(seconds_per_step, 3)}
     with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(record) + "\n")
     history.clear()
@@ -109,8 +115,11 @@ def _log(folder: Path, step: int, history: dict[str, list[float]], seconds_per_s
 
 def _save(folder: Path, model: nn.Module, averaged: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
     state = {
-        "model": model.state_dict(), "averaged": averaged.state_dict(), "optimiser": optimiser.state_dict(), "step": step,
-    }  # fmt: skip
+        "model": model.state_dict(),
+        "averaged": averaged.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "step": step,
+    }
     for name, content in (("last.pt", state), ("averaged.pt", averaged.state_dict())):
         torch.save(content, folder / f".{name}")
         (folder / f".{name}").replace(folder / name)

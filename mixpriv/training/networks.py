@@ -1,15 +1,15 @@
 """The three networks: segmenter S (server), unmixer D (client), brain extractor (client).
 
-All work at half resolution with 2x2x2 blocks of voxels as channels: full-resolution layers cost the most and add little.
-Sizes must be multiples of 16.
+All work at half resolution, with 2x2x2 blocks of voxels as channels, because full-resolution layers cost the most and
+add little. Sizes must be multiples of 16.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
-from monai.networks.blocks import Convolution
 from monai.networks.nets import DynUNet
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
@@ -56,24 +56,28 @@ class Unmixer(nn.Module):
         self.sharpness = nn.Parameter(torch.tensor(6.0))
 
         def block(inp: int, out: int, kernel: int = 3, stride: int = 1) -> nn.Module:
-            return Convolution(3, inp, out, stride, kernel, act=("LEAKYRELU", {"negative_slope": 0.01}), norm=None)
+            convolution = nn.Conv3d(inp, out, kernel, stride, padding=(kernel - 1) // 2)
+            return nn.Sequential(convolution, nn.LeakyReLU(0.01))
 
-        self.stem = block(24 * classes + 1, width, 1)
+        # a 2x2x2 convolution at stride 2 is space-to-depth and a 1x1x1 convolution in one, without moving the voxels
+        self.stem = block(3 * classes + 1, width, 2, 2)
         self.fine = block(width, width)
-        self.down = nn.Sequential(block(width, 2 * width, 3, 2), block(2 * width, 2 * width), block(2 * width, 2 * width))
+        self.down = nn.Sequential(
+            block(width, 2 * width, 3, 2), block(2 * width, 2 * width), block(2 * width, 2 * width)
+        )
         self.up = nn.ConvTranspose3d(2 * width, width, 2, 2)
         self.merge = block(2 * width, width, 1)
         self.last = block(width, width)
-        self.head = nn.Conv3d(width, 8 * classes, 1)
+        self.head = nn.ConvTranspose3d(width, classes, 2, 2)
 
     def forward(self, unmixer_input: Tensor) -> Tensor:
-        c = 8 * self.classes
-        blocks = pixelunshuffle(unmixer_input, 3, 2)
-        mixed, reference, weight = blocks[:, :c], blocks[:, c : 2 * c], blocks[:, 2 * c : 2 * c + 1]
+        c = self.classes
+        mixed, reference, weight = unmixer_input[:, :c], unmixer_input[:, c : 2 * c], unmixer_input[:, 2 * c :]
         linear = linear_unmix(mixed, reference, weight).clamp(-1, 2)
-        x = self.fine(self.stem(torch.cat([mixed, reference, linear, weight], 1)))
+        x = self.fine(self.stem(torch.cat([unmixer_input, linear], 1)))
         x = self.merge(torch.cat([x, self.up(self.down(x))], 1))
-        return pixelshuffle(self.sharpness * linear + self.head(self.last(x)), 3, 2)
+        logits: Tensor = self.sharpness * linear + self.head(self.last(x))
+        return logits
 
 
 def multiply_adds(network: nn.Module, example: Tensor) -> int:
@@ -82,14 +86,11 @@ def multiply_adds(network: nn.Module, example: Tensor) -> int:
 
     def count(module: nn.Module, _inputs: object, output: Tensor) -> None:
         nonlocal total
-        assert isinstance(module, (nn.Conv3d, nn.ConvTranspose3d))
-        kernel = 1
-        for k in module.kernel_size:
-            kernel *= k
         if isinstance(module, nn.ConvTranspose3d):
-            # with kernel == stride every output voxel is written once
-            kernel = 1
-        total += output.numel() * kernel * module.in_channels
+            # here kernel and stride are equal: every output voxel comes from one input voxel
+            total += output.numel() * module.in_channels
+        elif isinstance(module, nn.Conv3d):
+            total += output.numel() * module.in_channels * math.prod(module.kernel_size)
 
     hooks = [
         m.register_forward_hook(count) for m in network.modules() if isinstance(m, (nn.Conv3d, nn.ConvTranspose3d))

@@ -1,7 +1,8 @@
 """Synthetic T1-like scans from label maps, as the segmenter and the extractor will see real ones.
 
-Domain randomisation after SynthSeg (Billot et al., Medical Image Analysis 2023), restricted to T1 ordering: random affine
-and elastic deformation, class intensities, partial volume, bias field, thick slices, noise and an imperfect brain mask.
+Domain randomisation after SynthSeg (Billot et al., Medical Image Analysis 2023), restricted to T1 ordering: random
+affine and elastic deformation, class intensities, partial volume, bias field, thick slices, noise and an imperfect
+brain mask.
 """
 
 from __future__ import annotations
@@ -54,9 +55,13 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], cell: int, ch
 
 
 def deform(
-    classes: Tensor, matrix: NDArray[np.float64], shape: tuple[int, ...], rng: np.random.Generator, elastic_voxels: float
+    classes: Tensor,
+    matrix: NDArray[np.float64],
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    elastic_voxels: float,
 ) -> Tensor:
-    """Sample a class map (uint8) at ``matrix`` (3, 4) x grid index, plus a smooth displacement in grid voxels; nearest."""
+    """Sample a class map (uint8) at ``matrix`` (3, 4) x grid index, displaced smoothly (in grid voxels); nearest."""
     displacement = smooth_noise(rng, shape, 24, 3) * (elastic_voxels * rng.uniform(0, 2))
     displacement += smooth_noise(rng, shape, 8, 3) * (0.35 * elastic_voxels * rng.uniform(0, 1))
     axes = [torch.arange(n, dtype=torch.float32) for n in shape]
@@ -84,8 +89,9 @@ def class_means(rng: np.random.Generator) -> NDArray[np.float32]:
     means = np.zeros(64, np.float32)
     inner = {
         "cerebral_wm": wm, "cerebellar_wm": rng.uniform(0.86, 1.05), "brainstem": between(cortex, wm, 0.5, 1.05),
-        "lesion": between(cortex, wm, 0.0, 0.9), "cortex": cortex, "cerebellar_cortex": cortex * rng.uniform(0.85, 1.15),
-        "hippocampus": cortex * rng.uniform(0.92, 1.12), "caudate": between(cortex, wm, -0.05, 0.45),
+        "lesion": between(cortex, wm, 0.0, 0.9), "cortex": cortex,
+        "cerebellar_cortex": cortex * rng.uniform(0.85, 1.15), "hippocampus": cortex * rng.uniform(0.92, 1.12),
+        "caudate": between(cortex, wm, -0.05, 0.45),
         "putamen": between(cortex, wm, 0.05, 0.6), "pallidum": between(cortex, wm, 0.45, 1.05),
         "thalamus": between(cortex, wm, 0.25, 0.9), "ventricle": ventricle,
         "choroid": between(ventricle, cortex, 0.1, 1.1), "csf": csf,
@@ -154,7 +160,11 @@ def normalise(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def synthesise(
-    head: Head, grid_to_head: NDArray[np.float64], window: tuple[slice, ...], rng: np.random.Generator, augmentation: Augmentation
+    head: Head,
+    grid_to_head: NDArray[np.float64],
+    window: tuple[slice, ...],
+    rng: np.random.Generator,
+    augmentation: Augmentation,
 ) -> tuple[Tensor, Tensor]:
     """One conformed training scan in a window of the bundle's grid.
 

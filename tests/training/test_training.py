@@ -1,0 +1,185 @@
+"""Training steps, resuming, export: at toy size, the code that makes the shipped weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mixpriv.export.graphs import SegmenterGraph, UnmixerGraph
+from mixpriv.export.pack import export_graph, round_weights
+from torch import nn
+
+from mixpriv.bundle import Alignment
+from mixpriv.cli.train import main
+from mixpriv.errors import InputError
+from mixpriv.training.atlas import fit_reference_model
+from mixpriv.training.config import load_config
+from mixpriv.training.extraction import ExtractorConfig, example
+from mixpriv.training.joint import Examples, JointConfig, JointModel, ReferencePool, SegmentationLoss, losses
+from mixpriv.training.labels import TISSUES, Head
+from mixpriv.training.loop import Schedule, fit
+from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, linear_unmix, multiply_adds
+
+C = len(TISSUES)
+CONFIG = JointConfig(
+    grid_shape=(64, 64, 64),
+    spacing_mm=1.5,
+    alignment=Alignment((18.0, 20.0, 18.0), (31.5, 31.5, 31.5)),
+    crop=(32, 32, 32),
+    filters=(8, 16, 16),
+    unmixer_width=8,
+    weight_range=(0.3, 0.7),
+    plain_share=0.5,
+    plain_steps=1,
+    steps=4,
+    learning_rate=1e-3,
+    unmix_lambda=1.0,
+    seed=3,
+    references=2,
+    reference_warp_mm=2.0,
+)
+
+
+@pytest.fixture(scope="module")
+def source(head: Head) -> Examples:
+    model = fit_reference_model([head], CONFIG.alignment, CONFIG.grid_shape, CONFIG.spacing_mm, 2.0)
+    return Examples(CONFIG, [head], ReferencePool(model, CONFIG.seed, CONFIG.references))
+
+
+class TestExamples:
+    def test_a_step_is_its_seed_and_number(self, source: Examples) -> None:
+        first, again, other = source.at(5), source.at(5), source.at(6)
+        assert torch.equal(first.image, again.image)
+        assert not torch.equal(first.image, other.image)
+
+    def test_plain_first_then_both_kinds(self, source: Examples) -> None:
+        assert source.at(0).reference is None
+        kinds = {source.at(k).reference is None for k in range(1, 12)}
+        assert kinds == {True, False}
+
+    def test_a_mixture_has_its_weight_in_range_and_exact_labels(self, source: Examples) -> None:
+        mixed = next(e for e in map(source.at, range(1, 40)) if e.reference is not None)
+        assert 0.3 <= mixed.weight <= 0.7
+        assert mixed.reference is not None
+        assert mixed.image.shape == (1, 1, 32, 32, 32)
+        assert mixed.target.shape == mixed.reference.shape == (1, C, 32, 32, 32)
+        assert torch.equal(mixed.reference.sum(1), torch.ones(1, 32, 32, 32))
+
+    def test_extractor_example(self, head: Head) -> None:
+        config = ExtractorConfig(2.0, (8, 16), (64, 64, 64), 1, 1e-3, 0)
+        image, brain = example(config, [head], 0)
+        assert image.shape == brain.shape
+        assert 0.0 <= float(image.min()) <= float(image.max()) <= 1.0
+        assert set(np.unique(brain.numpy())) <= {0.0, 1.0}
+
+
+class TestNetworks:
+    def test_unmixer_starts_from_linear_unmixing(self) -> None:
+        unmixer = Unmixer(C, 8)
+        nn.init.zeros_(unmixer.head.weight)
+        nn.init.zeros_(unmixer.head.bias)
+        truth = nn.functional.one_hot(torch.randint(C, (1, 16, 16, 16)), C).permute(0, 4, 1, 2, 3).float()
+        reference = nn.functional.one_hot(torch.randint(C, (1, 16, 16, 16)), C).permute(0, 4, 1, 2, 3).float()
+        weight = torch.full((1, 1, 16, 16, 16), 0.4)
+        mixed = 0.4 * truth + 0.6 * reference
+        assert torch.allclose(linear_unmix(mixed, reference, weight), truth, atol=1e-5)
+        answer = unmixer(torch.cat([mixed, reference, weight], 1)).argmax(1)
+        assert torch.equal(answer, truth.argmax(1))
+
+    def test_multiply_adds_of_one_convolution(self) -> None:
+        assert multiply_adds(nn.Conv3d(2, 3, 3, padding=1), torch.zeros(1, 2, 4, 4, 4)) == 27 * 2 * 3 * 64
+        assert multiply_adds(nn.ConvTranspose3d(2, 3, 2, 2), torch.zeros(1, 2, 4, 4, 4)) == 2 * 3 * 512
+
+    def test_shipped_unmixer_costs_at_most_a_tenth_of_the_segmenter(self) -> None:
+        spec = load_config("brain-t1").segmenter
+        model = JointModel(spec.filters, spec.unmixer_width)
+        segmenter = multiply_adds(model.segmenter, torch.zeros(1, 1, 32, 32, 32))
+        assert multiply_adds(model.unmixer, torch.zeros(1, 2 * C + 1, 32, 32, 32)) <= 0.1 * segmenter
+
+    def test_unmixing_trains_the_segmenter(self, source: Examples) -> None:
+        model = JointModel(CONFIG.filters, CONFIG.unmixer_width)
+        mixed = next(e for e in map(source.at, range(1, 40)) if e.reference is not None)
+        losses(model, SegmentationLoss(), mixed, 1.0)["unmixed"].backward()
+        gradients = [p.grad for p in model.segmenter.parameters()]
+        assert all(g is not None for g in gradients)
+        assert any(float(g.abs().max()) > 0 for g in gradients if g is not None)
+
+
+class TestFit:
+    def test_the_loss_falls(self, source: Examples, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        model, loss = JointModel(CONFIG.filters, CONFIG.unmixer_width), SegmentationLoss()
+        one = source.at(0)
+        before = float(losses(model, loss, one, 1.0)["plain"])
+        fit(model, lambda step: losses(model, loss, one, 1.0), Schedule(12, 3e-3), tmp_path)
+        assert float(losses(model, loss, one, 1.0)["plain"]) < before
+        assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["step"] == 12
+
+    def test_a_resumed_run_ends_as_an_unbroken_one(self, source: Examples, tmp_path: Path) -> None:
+        schedule, loss = Schedule(4, 1e-3), SegmentationLoss()
+
+        def run(folder: Path, stop_at: int | None) -> dict[str, torch.Tensor]:
+            torch.manual_seed(1)
+            model = JointModel(CONFIG.filters, CONFIG.unmixer_width)
+
+            def losses_at(step: int) -> dict[str, torch.Tensor]:
+                return losses(model, loss, source.at(step), 1.0)
+
+            if stop_at is not None:
+                # the same learning rates, but the run ends early
+                early = type("Early", (Schedule,), {"rate_at": lambda self, step: schedule.rate_at(step)})
+                fit(model, losses_at, early(stop_at, 1e-3), folder)
+            fit(model, losses_at, schedule, folder)
+            return model.state_dict()
+
+        whole, resumed = run(tmp_path / "whole", None), run(tmp_path / "resumed", 2)
+        for name, value in whole.items():
+            torch.testing.assert_close(resumed[name], value, rtol=1e-4, atol=1e-5)
+
+
+class TestExport:
+    @pytest.mark.filterwarnings("ignore")
+    def test_openvino_agrees_with_torch(self, tmp_path: Path) -> None:
+        torch.manual_seed(2)
+        segmenter = round_weights(SpaceToDepthUNet(1, C, (8, 16, 16)))
+        names = ("mixture", "segmentation_mixture")
+        image = torch.rand(1, 1, 32, 32, 32).half()
+        comparison = export_graph(SegmenterGraph(segmenter), image, names, tmp_path / "s.onnx", 1.0)
+        assert comparison.largest <= 1.0
+        unmixer = round_weights(Unmixer(C, 8))
+        known = torch.rand(1, 2 * C + 1, 32, 32, 32)
+        names = ("unmixer_input", "probabilities")
+        comparison = export_graph(UnmixerGraph(unmixer), known, names, tmp_path / "d.onnx", 1 / 255)
+        assert comparison.within_one_level == 1.0
+
+
+class TestConfig:
+    def test_the_shipped_config_is_whole(self) -> None:
+        config = load_config("brain-t1")
+        assert config.segmenter.grid_shape == (96, 128, 112)
+        assert config.control.plain_steps == config.control.steps
+
+    def test_an_unknown_name_lists_the_known(self) -> None:
+        with pytest.raises(InputError, match=r"config 'nope' not found: expected a TOML file or one of .*brain-t1"):
+            load_config("nope")
+
+    def test_an_unknown_field_lists_the_expected(self, tmp_path: Path) -> None:
+        from mixpriv.training.config import SHIPPED
+
+        text = (SHIPPED / "brain-t1.toml").read_text()
+        (tmp_path / "c.toml").write_text(text.replace("unmix_lambda", "lambda_unmix"))
+        with pytest.raises(InputError, match=r"c\.toml: expected exactly .*unmix_lambda"):
+            load_config(str(tmp_path / "c.toml"))
+
+    def test_command_line_errors_are_one_line(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        assert main(["train", "nope", "--label-maps", str(tmp_path), "-o", str(tmp_path / "run")]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("mixpriv: error: config 'nope' not found")
+        assert error.count("\n") == 1
+
+    def test_weights_range_is_kept_by_the_control(self) -> None:
+        assert replace(load_config("brain-t1").control, filters=()).weight_range == (0.28, 0.75)
