@@ -22,7 +22,7 @@ from mixpriv.training.config import TrainingConfig
 from mixpriv.training.joint import JointModel
 from mixpriv.training.labels import TISSUES
 from mixpriv.training.loop import steps_of
-from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds
+from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds, unmixer_input
 
 MULTIPLE = 16
 
@@ -138,7 +138,7 @@ def _examples(shape: tuple[int, int, int], classes: int) -> tuple[Tensor, Tensor
     reference = nn.functional.one_hot(fine[:, classes : 2 * classes].argmax(1), classes).permute(0, 4, 1, 2, 3).float()
     weight = 0.5
     mixed = weight * (8 * fine[:, :classes]).softmax(1) + (1 - weight) * reference
-    return image, torch.cat([mixed, reference, torch.full_like(image, weight)], 1)
+    return image, unmixer_input(mixed, reference, torch.full_like(image, weight))
 
 
 def _record(config: TrainingConfig, folder: Path, version: str) -> dict[str, object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ import torch
 from monai.metrics import compute_dice
 from numpy.typing import NDArray
 
-from mixpriv import __version__, kernels
+from mixpriv import kernels
 from mixpriv.bundle import Bundle
-from mixpriv.client.brain import conform, extract_brain
+from mixpriv.client.brain import conform, extract_brain, load_extractor
 from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.key import ClientKey, content_digest
 from mixpriv.client.proxy import draw_weight, keep_inside, linear_unmix, mix, unmix, unpack_probabilities
@@ -27,6 +26,7 @@ from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
 from mixpriv.client.volume import Volume, load_volume
 from mixpriv.engine import load
 from mixpriv.errors import InputError
+from mixpriv.provenance import commit
 from mixpriv.wire.transport import Segmenter
 
 COUNTED = (1, 2, 3, 4)
@@ -95,7 +95,7 @@ class Evaluator:
     def __init__(self, bundle: Bundle, segmenter: Segmenter, seed: int, control: Control | None) -> None:
         self.bundle, self.segmenter = bundle, segmenter
         self.key = ClientKey(hashlib.sha256(f"evaluation {seed}".encode()).digest())
-        self.extractor, self.unmixer = load(bundle.extractor_path), load(bundle.unmixer_path)
+        self.extractor, self.unmixer = load_extractor(bundle), load(bundle.unmixer_path)
         self.model = ReferenceModel.load(bundle.reference_path)
         self.control = control
 
@@ -232,15 +232,6 @@ def table(scores: Sequence[Score], bundle: Bundle) -> list[str]:
 def _interval(values: NDArray[np.float64], digits: int) -> str:
     mean, low, high = bootstrap(values)
     return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def commit() -> str:
-    """Short hash of the checkout that runs, ``-dirty`` if changed; the version outside a checkout."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=10"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return f"version {__version__}"
 
 
 def write_report(scores: Sequence[Score], bundle: Bundle, seed: int, split: str, command: str, path: Path) -> None:

@@ -20,7 +20,7 @@ from mixpriv.client.reference import ReferenceModel, draw_labels, paint
 from mixpriv.training.atlas import fit_reference_model, grid_to_head
 from mixpriv.training.labels import TISSUES, Head, load_heads
 from mixpriv.training.loop import Schedule, autocast, fit
-from mixpriv.training.networks import SpaceToDepthUNet, Unmixer
+from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, unmixer_input
 from mixpriv.training.synth import Augmentation, synthesise
 
 
@@ -138,7 +138,7 @@ def losses(model: JointModel, loss: SegmentationLoss, example: Example, unmix_la
     mixed = loss(logits, weight * example.target + (1 - weight) * example.reference)
     share = torch.full_like(example.image, weight)
     with autocast():
-        unmixed = model.unmixer(torch.cat([logits.softmax(1), example.reference, share], 1))
+        unmixed = model.unmixer(unmixer_input(logits.softmax(1), example.reference, share))
     return {"mixed": mixed, "unmixed": unmix_lambda * loss(unmixed.float(), example.target)}
 
 

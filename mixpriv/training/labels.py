@@ -14,25 +14,25 @@ from scipy import ndimage
 from mixpriv.client.alignment import mask_moments_mm
 from mixpriv.errors import InputError
 
-TISSUES = ("background", "white_matter", "grey_matter", "nuclei", "internal_csf", "external_csf")
+TISSUES = ("background", "white matter", "grey matter", "nuclei", "internal CSF", "external CSF")
 """The five tissue classes with their label values as indices."""
 
 # intensity class -> (tissue, FreeSurfer labels); the order defines the class numbers 1..14
 _INTENSITY_CLASSES: dict[str, tuple[str, tuple[int, ...]]] = {
-    "cerebral_wm": ("white_matter", (2, 41)),
-    "cerebellar_wm": ("white_matter", (7, 46)),
-    "brainstem": ("white_matter", (16, 28, 60, 85)),
-    "lesion": ("white_matter", (25, 57)),
-    "cortex": ("grey_matter", (3, 42)),
-    "cerebellar_cortex": ("grey_matter", (8, 47)),
-    "hippocampus": ("grey_matter", (17, 53, 18, 54)),
+    "cerebral_wm": ("white matter", (2, 41)),
+    "cerebellar_wm": ("white matter", (7, 46)),
+    "brainstem": ("white matter", (16, 28, 60, 85)),
+    "lesion": ("white matter", (25, 57)),
+    "cortex": ("grey matter", (3, 42)),
+    "cerebellar_cortex": ("grey matter", (8, 47)),
+    "hippocampus": ("grey matter", (17, 53, 18, 54)),
     "caudate": ("nuclei", (11, 50, 26, 58)),
     "putamen": ("nuclei", (12, 51, 30, 62)),
     "pallidum": ("nuclei", (13, 52)),
     "thalamus": ("nuclei", (10, 49)),
-    "ventricle": ("internal_csf", (4, 5, 14, 15, 43, 44, 72)),
-    "choroid": ("internal_csf", (136, 137, 163, 164)),
-    "csf": ("external_csf", (24,)),
+    "ventricle": ("internal CSF", (4, 5, 14, 15, 43, 44, 72)),
+    "choroid": ("internal CSF", (136, 137, 163, 164)),
+    "csf": ("external CSF", (24,)),
 }
 INTENSITY_CLASSES = ("background", *_INTENSITY_CLASSES)
 TISSUE_OF = np.array([0, *(TISSUES.index(t) for t, _ in _INTENSITY_CLASSES.values())], np.uint8)

@@ -39,15 +39,19 @@ class SpaceToDepthUNet(nn.Module):
         return pixelshuffle(self.unet(pixelunshuffle(image, 3, 2)), 3, 2)
 
 
-def linear_unmix(mixed: Tensor, reference: Tensor, weight: Tensor) -> Tensor:
-    """The baseline that D starts from: ``(p_mix - (1 - a) y_r) / a``, not clipped; (N, C, D, H, W)."""
-    return (mixed - (1 - weight) * reference) / weight
+def unmixer_input(mixed: Tensor, reference: Tensor, weight: Tensor) -> Tensor:
+    """What the client's kernel ``unpack`` writes: (N, 2C+1, D, H, W).
+
+    Linear unmixing ``(p_mix - (1-a) y_r) / a``, clipped to [-1, 2] (C), one-hot reference labels (C), weight (1).
+    """
+    linear = ((mixed - (1 - weight) * reference) / weight).clamp(-1, 2)
+    return torch.cat([linear, reference, weight], 1)
 
 
 class Unmixer(nn.Module):
     """D: linear unmixing plus a learned correction from labels and weight alone; it never sees an image.
 
-    Input (N, 2C+1, D, H, W): answer (C), one-hot reference labels (C), weight (1). Output logits (N, C, D, H, W).
+    Input (N, 2C+1, D, H, W) of :func:`unmixer_input`. Output logits (N, C, D, H, W).
     """
 
     def __init__(self, classes: int, width: int) -> None:
@@ -60,7 +64,7 @@ class Unmixer(nn.Module):
             return nn.Sequential(convolution, nn.LeakyReLU(0.01))
 
         # a 2x2x2 convolution at stride 2 is space-to-depth and a 1x1x1 convolution in one, without moving the voxels
-        self.stem = block(3 * classes + 1, width, 2, 2)
+        self.stem = block(2 * classes + 1, width, 2, 2)
         self.fine = block(width, width)
         self.down = nn.Sequential(
             block(width, 2 * width, 3, 2), block(2 * width, 2 * width), block(2 * width, 2 * width)
@@ -70,13 +74,10 @@ class Unmixer(nn.Module):
         self.last = block(width, width)
         self.head = nn.ConvTranspose3d(width, classes, 2, 2)
 
-    def forward(self, unmixer_input: Tensor) -> Tensor:
-        c = self.classes
-        mixed, reference, weight = unmixer_input[:, :c], unmixer_input[:, c : 2 * c], unmixer_input[:, 2 * c :]
-        linear = linear_unmix(mixed, reference, weight).clamp(-1, 2)
-        x = self.fine(self.stem(torch.cat([unmixer_input, linear], 1)))
+    def forward(self, known: Tensor) -> Tensor:
+        x = self.fine(self.stem(known))
         x = self.merge(torch.cat([x, self.up(self.down(x))], 1))
-        logits: Tensor = self.sharpness * linear + self.head(self.last(x))
+        logits: Tensor = self.sharpness * known[:, : self.classes] + self.head(self.last(x))
         return logits
 
 

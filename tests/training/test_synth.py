@@ -39,7 +39,7 @@ class TestSynthesise:
     def test_the_centre_is_put_where_the_alignment_says(self, head: Head) -> None:
         _, tissue = scan(head, 3)
         # the phantom's ventricle is at its centroid: grid (31.5, 31.5, 31.5), less the window's start
-        where = np.argwhere(tissue.numpy() == TISSUES.index("internal_csf")).mean(0)
+        where = np.argwhere(tissue.numpy() == TISSUES.index("internal CSF")).mean(0)
         np.testing.assert_allclose(where, (31.5, 23.5, 15.5), atol=0.6)
 
     def test_outside_the_head_is_zero(self, head: Head) -> None:

@@ -22,7 +22,7 @@ from mixpriv.training.extraction import ExtractorConfig, example
 from mixpriv.training.joint import Examples, JointConfig, JointModel, ReferencePool, SegmentationLoss, losses
 from mixpriv.training.labels import TISSUES, Head
 from mixpriv.training.loop import Schedule, fit
-from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, linear_unmix, multiply_adds
+from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, multiply_adds, unmixer_input
 
 C = len(TISSUES)
 CONFIG = JointConfig(
@@ -86,8 +86,9 @@ class TestNetworks:
         reference = nn.functional.one_hot(torch.randint(C, (1, 16, 16, 16)), C).permute(0, 4, 1, 2, 3).float()
         weight = torch.full((1, 1, 16, 16, 16), 0.4)
         mixed = 0.4 * truth + 0.6 * reference
-        assert torch.allclose(linear_unmix(mixed, reference, weight), truth, atol=1e-5)
-        answer = unmixer(torch.cat([mixed, reference, weight], 1)).argmax(1)
+        known = unmixer_input(mixed, reference, weight)
+        assert torch.allclose(known[:, :C], truth, atol=1e-5)
+        answer = unmixer(known).argmax(1)
         assert torch.equal(answer, truth.argmax(1))
 
     def test_multiply_adds_of_one_convolution(self) -> None:
@@ -114,9 +115,9 @@ class TestFit:
         torch.manual_seed(0)
         model, loss = JointModel(CONFIG.filters, CONFIG.unmixer_width), SegmentationLoss()
         one = source.at(0)
-        before = float(losses(model, loss, one, 1.0)["plain"])
+        before = losses(model, loss, one, 1.0)["plain"].item()
         fit(model, lambda step: losses(model, loss, one, 1.0), Schedule(12, 3e-3), tmp_path)
-        assert float(losses(model, loss, one, 1.0)["plain"]) < before
+        assert losses(model, loss, one, 1.0)["plain"].item() < before
         assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["step"] == 12
 
     def test_a_resumed_run_ends_as_an_unbroken_one(self, source: Examples, tmp_path: Path) -> None:
