@@ -77,18 +77,23 @@ def mix(
 
 
 def unpack(answer: UInt8, reference_labels: UInt8, weight: float, *, threads: int = 0) -> Float32:
-    """Turn the server's answer into the unmixer's input.
+    """Turn the server's answer into the unmixer's input: unmixed linearly, with what is known of the reference.
+
+    With ``p`` the answer over 255, the background's ``max(0, 255 - sum) / 255`` first, and ``y`` the one-hot reference
+    labels, the unmixing is ``clip((p - rest * y) / weight, -1, 2)``. ``weight`` is rounded to float32 and
+    ``rest = 1 - weight``, as in `mix`; every operation is rounded to float32 in this order: the same bits on every
+    processor. At weight 1 it is ``p``.
 
     Parameters
     ----------
     answer : (C-1, D, H, W), probabilities x 255 without the background's
     reference_labels : (D, H, W), below C
-    weight : the target's share, 0..1
+    weight : the target's share, above 0, at most 1
 
     Returns
     -------
     (2C+1, D, H, W)
-        C probabilities (the background's is ``max(0, 255 - sum) / 255``), the one-hot reference labels, the weight.
+        The linear unmixing (C), the one-hot reference labels (C), the weight (1).
 
     Raises
     ------

@@ -25,8 +25,8 @@ def write_toy_bundle(folder: Path, *, name: str = "toy-t1", sharpness: float = S
     """Write a bundle into `folder` (made if need be) and load it; the reference model is not part of it.
 
     The segmenter gives every voxel the class whose intensity is nearest, softly (`sharpness`, per squared intensity);
-    the unmixer is the linear unmixing, clipped and renormalised; the extractor calls all above 0.1 brain. Another
-    `sharpness` is another fingerprint. `slowness` adds that many idle 7x7x7 convolutions to the segmenter.
+    the unmixer clips the linear unmixing that it is given and renormalises it; the extractor calls all above 0.1 brain.
+    Another `sharpness` is another fingerprint. `slowness` adds that many idle 7x7x7 convolutions to the segmenter.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _save(folder / "segmenter.onnx", *_segmenter(sharpness, slowness))
@@ -113,20 +113,12 @@ def _unmixer() -> Graph:
     constants = {
         "zero": np.array([0], np.int64),
         "c": np.array([n], np.int64),
-        "2c": np.array([2 * n], np.int64),
-        "end": np.array([2 * n + 1], np.int64),
         "axis": np.array([1], np.int64),
-        "unit": np.array(1, np.float32),
         "tiny": np.array(1e-6, np.float32),
     }
     nodes = [
-        helper.make_node("Slice", ["unmixer_input", "zero", "c", "axis"], ["mixed"]),
-        helper.make_node("Slice", ["unmixer_input", "c", "2c", "axis"], ["reference"]),
-        helper.make_node("Slice", ["unmixer_input", "2c", "end", "axis"], ["weight"]),
-        helper.make_node("Sub", ["unit", "weight"], ["rest"]),
-        helper.make_node("Mul", ["rest", "reference"], ["known"]),
-        helper.make_node("Sub", ["mixed", "known"], ["share"]),
-        helper.make_node("Relu", ["share"], ["positive"]),
+        helper.make_node("Slice", ["unmixer_input", "zero", "c", "axis"], ["linear"]),
+        helper.make_node("Relu", ["linear"], ["positive"]),
         helper.make_node("Add", ["positive", "tiny"], ["floored"]),
         helper.make_node("ReduceSum", ["floored", "axis"], ["sum"], keepdims=1),
         helper.make_node("Div", ["floored", "sum"], ["probabilities"]),

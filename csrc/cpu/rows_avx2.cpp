@@ -43,36 +43,45 @@ void mix(const MixRow& row, int64_t count) {
     }
 }
 
-inline void store_over_255(float* p, __m256i x) {
-    _mm256_storeu_ps(p, _mm256_div_ps(_mm256_cvtepi32_ps(x), _mm256_set1_ps(255.0f)));
+inline __m256 where_label(const uint8_t* labels, uint8_t label, __m256 x) {
+    const __m256i hit = _mm256_cmpeq_epi32(load8_epi32(labels), _mm256_set1_epi32(label));
+    return _mm256_and_ps(_mm256_castsi256_ps(hit), x);
 }
 
-void to_probability(const uint8_t* answer, float* probability, uint16_t* sum, int64_t count) {
+inline void store_unmixed(const UnmixRow& row, int64_t i, __m256i bytes) {
+    const __m256 p = _mm256_div_ps(_mm256_cvtepi32_ps(bytes), _mm256_set1_ps(255.0f));
+    const __m256 known = where_label(row.reference_labels + i, row.label, _mm256_set1_ps(row.rest));
+    const __m256 share = _mm256_div_ps(_mm256_sub_ps(p, known), _mm256_set1_ps(row.weight));
+    const __m256 clipped = _mm256_min_ps(_mm256_max_ps(share, _mm256_set1_ps(-1.0f)), _mm256_set1_ps(2.0f));
+    _mm256_storeu_ps(row.unmixed + i, clipped);
+}
+
+void unmix(const UnmixRow& given, const uint8_t* answer, uint16_t* sum, int64_t count) {
+    const UnmixRow row = given;
     for (int64_t i = 0; i < count; i += 16) {
         const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(answer + i));
         __m256i* const total = reinterpret_cast<__m256i*>(sum + i);
         _mm256_storeu_si256(total, _mm256_add_epi16(_mm256_loadu_si256(total), _mm256_cvtepu8_epi16(bytes)));
-        store_over_255(probability + i, _mm256_cvtepu8_epi32(bytes));
-        store_over_255(probability + i + 8, _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bytes, bytes)));
+        store_unmixed(row, i, _mm256_cvtepu8_epi32(bytes));
+        store_unmixed(row, i + 8, _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bytes, bytes)));
     }
 }
 
-void background(const uint16_t* sum, float* probability, int64_t count) {
+void unmix_background(const UnmixRow& given, const uint16_t* sum, int64_t count) {
+    const UnmixRow row = given;
     for (int64_t i = 0; i < count; i += 8) {
         const __m128i total = _mm_loadu_si128(reinterpret_cast<const __m128i*>(sum + i));
-        store_over_255(probability + i, _mm256_cvtepu16_epi32(_mm_subs_epu16(_mm_set1_epi16(255), total)));
+        store_unmixed(row, i, _mm256_cvtepu16_epi32(_mm_subs_epu16(_mm_set1_epi16(255), total)));
     }
 }
 
 void one_hot(const uint8_t* labels, uint8_t label, float* channel, int64_t count) {
-    for (int64_t i = 0; i < count; i += 8) {
-        const __m256i hit = _mm256_cmpeq_epi32(load8_epi32(labels + i), _mm256_set1_epi32(label));
-        _mm256_storeu_ps(channel + i, _mm256_and_ps(_mm256_castsi256_ps(hit), _mm256_set1_ps(1.0f)));
-    }
+    for (int64_t i = 0; i < count; i += 8)
+        _mm256_storeu_ps(channel + i, where_label(labels + i, label, _mm256_set1_ps(1.0f)));
 }
 
 }  // namespace
 
-const RowKernels avx2_rows{mix, to_probability, background, one_hot};
+const RowKernels avx2_rows{mix, unmix, unmix_background, one_hot};
 
 }  // namespace mixpriv

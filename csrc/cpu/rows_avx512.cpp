@@ -43,36 +43,44 @@ void mix(const MixRow& row, int64_t count) {
     }
 }
 
-inline void store_over_255(float* p, __m512i x) {
-    _mm512_storeu_ps(p, _mm512_div_ps(_mm512_cvtepi32_ps(x), _mm512_set1_ps(255.0f)));
+inline __m512 where_label(const uint8_t* labels, uint8_t label, __m512 x) {
+    const __m128i wanted = _mm_set1_epi8(static_cast<char>(label));
+    return _mm512_maskz_mov_ps(_mm_cmpeq_epi8_mask(load16_epi8(labels), wanted), x);
 }
 
-void to_probability(const uint8_t* answer, float* probability, uint16_t* sum, int64_t count) {
+inline void store_unmixed(const UnmixRow& row, int64_t i, __m512i bytes) {
+    const __m512 p = _mm512_div_ps(_mm512_cvtepi32_ps(bytes), _mm512_set1_ps(255.0f));
+    const __m512 known = where_label(row.reference_labels + i, row.label, _mm512_set1_ps(row.rest));
+    const __m512 share = _mm512_div_ps(_mm512_sub_ps(p, known), _mm512_set1_ps(row.weight));
+    const __m512 clipped = _mm512_min_ps(_mm512_max_ps(share, _mm512_set1_ps(-1.0f)), _mm512_set1_ps(2.0f));
+    _mm512_storeu_ps(row.unmixed + i, clipped);
+}
+
+void unmix(const UnmixRow& given, const uint8_t* answer, uint16_t* sum, int64_t count) {
+    const UnmixRow row = given;
     for (int64_t i = 0; i < count; i += 16) {
         const __m128i bytes = load16_epi8(answer + i);
         __m256i* const total = reinterpret_cast<__m256i*>(sum + i);
         _mm256_storeu_si256(total, _mm256_add_epi16(_mm256_loadu_si256(total), _mm256_cvtepu8_epi16(bytes)));
-        store_over_255(probability + i, _mm512_cvtepu8_epi32(bytes));
+        store_unmixed(row, i, _mm512_cvtepu8_epi32(bytes));
     }
 }
 
-void background(const uint16_t* sum, float* probability, int64_t count) {
+void unmix_background(const UnmixRow& given, const uint16_t* sum, int64_t count) {
+    const UnmixRow row = given;
     for (int64_t i = 0; i < count; i += 16) {
         const __m256i total = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sum + i));
-        store_over_255(probability + i, _mm512_cvtepu16_epi32(_mm256_subs_epu16(_mm256_set1_epi16(255), total)));
+        store_unmixed(row, i, _mm512_cvtepu16_epi32(_mm256_subs_epu16(_mm256_set1_epi16(255), total)));
     }
 }
 
 void one_hot(const uint8_t* labels, uint8_t label, float* channel, int64_t count) {
-    const __m128i wanted = _mm_set1_epi8(static_cast<char>(label));
-    for (int64_t i = 0; i < count; i += 16) {
-        const __mmask16 hit = _mm_cmpeq_epi8_mask(load16_epi8(labels + i), wanted);
-        _mm512_storeu_ps(channel + i, _mm512_maskz_mov_ps(hit, _mm512_set1_ps(1.0f)));
-    }
+    for (int64_t i = 0; i < count; i += 16)
+        _mm512_storeu_ps(channel + i, where_label(labels + i, label, _mm512_set1_ps(1.0f)));
 }
 
 }  // namespace
 
-const RowKernels avx512_rows{mix, to_probability, background, one_hot};
+const RowKernels avx512_rows{mix, unmix, unmix_background, one_hot};
 
 }  // namespace mixpriv

@@ -44,15 +44,26 @@ void mix(const MixRow& given, int64_t count) {
     }
 }
 
-void to_probability(const uint8_t* answer, float* probability, uint16_t* sum, int64_t count) {
+float unmixed(int bytes, float known, float weight) {
+    const float share = (static_cast<float>(bytes) / 255.0f - known) / weight;
+    const float above = share > -1.0f ? share : -1.0f;
+    return above < 2.0f ? above : 2.0f;
+}
+
+void unmix(const UnmixRow& given, const uint8_t* answer, uint16_t* sum, int64_t count) {
+    const UnmixRow row = given;
     for (int64_t i = 0; i < count; ++i) {
-        probability[i] = static_cast<float>(answer[i]) / 255.0f;
+        row.unmixed[i] = unmixed(answer[i], row.reference_labels[i] == row.label ? row.rest : 0.0f, row.weight);
         sum[i] = static_cast<uint16_t>(sum[i] + answer[i]);
     }
 }
 
-void background(const uint16_t* sum, float* probability, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) probability[i] = static_cast<float>(sum[i] < 255 ? 255 - sum[i] : 0) / 255.0f;
+void unmix_background(const UnmixRow& given, const uint16_t* sum, int64_t count) {
+    const UnmixRow row = given;
+    for (int64_t i = 0; i < count; ++i) {
+        const int bytes = sum[i] < 255 ? 255 - sum[i] : 0;
+        row.unmixed[i] = unmixed(bytes, row.reference_labels[i] == row.label ? row.rest : 0.0f, row.weight);
+    }
 }
 
 void one_hot(const uint8_t* labels, uint8_t label, float* channel, int64_t count) {
@@ -61,6 +72,6 @@ void one_hot(const uint8_t* labels, uint8_t label, float* channel, int64_t count
 
 }  // namespace
 
-const RowKernels baseline_rows{mix, to_probability, background, one_hot};
+const RowKernels baseline_rows{mix, unmix, unmix_background, one_hot};
 
 }  // namespace mixpriv

@@ -41,6 +41,8 @@ def unmix(
 ) -> NDArray[np.float32]:
     """Get the target's class probabilities from the answer to a mixture, by the network that was trained for it.
 
+    The network starts from the linear unmixing and corrects it by what it sees in it and in the reference's labels.
+
     Parameters
     ----------
     answer : (C-1, D, H, W) uint8, probabilities x 255 without the background
@@ -57,11 +59,9 @@ def unmix(
 
 
 def linear_unmix(answer: NDArray[np.uint8], reference_labels: NDArray[np.uint8], weight: float) -> NDArray[np.float32]:
-    """Solve the mixing equation, the baseline that `unmix` must beat: ``(p_mix - (1-a)·y_r) / a``, clipped at 0."""
-    classes = len(answer) + 1
+    """Solve the mixing equation, the baseline that `unmix` must beat: ``(p_mix - (1-a)·y_r) / a``, clipped to 0..2."""
     known = kernels.unpack(answer, reference_labels, weight)
-    mixture, reference = known[:classes], known[classes : 2 * classes]
-    return np.maximum((mixture - np.float32(1.0 - weight) * reference) / np.float32(weight), np.float32(0.0))
+    return np.maximum(known[: len(answer) + 1], np.float32(0.0))
 
 
 def keep_inside(probabilities: NDArray[np.float32], mask: NDArray[np.uint8], total: float) -> None:
@@ -82,5 +82,5 @@ def keep_inside(probabilities: NDArray[np.float32], mask: NDArray[np.uint8], tot
 
 def unpack_probabilities(answer: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Turn the answer to an unmixed scan (C-1, D, H, W) into class probabilities (C, D, H, W) f32, background first."""
-    no_labels = np.zeros(answer.shape[1:], dtype=np.uint8)
-    return kernels.unpack(answer, no_labels, 1.0)[: len(answer) + 1]
+    any_labels = np.zeros(answer.shape[1:], dtype=np.uint8)  # at weight 1 the reference has no share
+    return kernels.unpack(answer, any_labels, 1.0)[: len(answer) + 1]

@@ -72,8 +72,9 @@ class TestUnmix:
         shares = linear_unmix(answer_to(weight, labels, known), known, weight)
         np.testing.assert_array_equal(shares.argmax(axis=0), labels)
         np.testing.assert_allclose(shares.sum(axis=0), 1, atol=0.06)
+        assert shares.min() == 0
 
-    def test_the_network_is_given_answer_labels_and_weight(self, client: Client) -> None:
+    def test_the_network_is_given_the_linear_unmixing(self, client: Client) -> None:
         random = np.random.default_rng(0)
         labels, known = (random.integers(0, CLASSES, SHAPE).astype(np.uint8) for _ in range(2))
         probabilities = unmix(answer_to(0.6, labels, known), known, 0.6, client.unmixer)

@@ -63,13 +63,18 @@ def mix(
     return total if dtype is np.float64 else total.astype(np.float16)
 
 
-def unpack(answer: Array, reference_labels: Array, weight: float) -> Array:
+def unpack(
+    answer: Array, reference_labels: Array, weight: float, dtype: type[np.float32 | np.float64] = np.float32
+) -> Array:
+    """In float32 the exact operations and their order, in float64 the meaning."""
+    a, one, full = np.array([weight, 1.0, 255.0]).astype(dtype)
     classes = len(answer) + 1
     background = np.maximum(0, 255 - answer.astype(np.int64).sum(axis=0, keepdims=True))
-    probabilities = np.concatenate([background, answer]).astype(np.float32) / np.float32(255)
-    one_hot = reference_labels == np.arange(classes).reshape(-1, 1, 1, 1)
-    last = np.full_like(probabilities[:1], weight)
-    return np.concatenate([probabilities, one_hot.astype(np.float32), last])
+    probabilities = np.concatenate([background, answer]).astype(dtype) / full
+    one_hot = (reference_labels == np.arange(classes).reshape(-1, 1, 1, 1)).astype(dtype)
+    with np.errstate(over="ignore"):
+        linear = np.clip((probabilities - (one - a) * one_hot) / a, -1, 2)
+    return np.concatenate([linear, one_hot, np.full_like(linear[:1], a)])
 
 
 def positions(matrix: Array, shape: tuple[int, int, int]) -> Array:

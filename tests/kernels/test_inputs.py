@@ -132,6 +132,15 @@ BAD: dict[str, tuple[Call, str]] = {
         lambda: kernels.unpack(ANSWER, np.full_like(MASK, 3), 0.5),
         "reference_labels: expected labels below the number of classes, 3, got larger ones",
     ),
+    "no weight to unmix": (lambda: kernels.unpack(ANSWER, MASK, 0.0), "weight: expected a number above 0, at most 1"),
+    "weight to unmix above 1": (
+        lambda: kernels.unpack(ANSWER, MASK, 1.25),
+        "weight: expected a number above 0, at most 1",
+    ),
+    "weight to unmix NaN": (
+        lambda: kernels.unpack(ANSWER, MASK, np.nan),
+        "weight: expected a number above 0, at most 1",
+    ),
     "labels of another shape": (
         lambda: kernels.unpack(ANSWER, MASK[:, :, :4].copy(), 0.5),
         "reference_labels: expected a C-contiguous uint8 array (3, 4, 5), got uint8 (3, 4, 4)",

@@ -37,7 +37,8 @@ struct MixInput {
 };
 void mix(const MixInput& input, uint16_t* mixture, int64_t count, Isa isa, int threads);
 
-// (classes - 1, count) answer -> (2 * classes + 1, count): probabilities, one-hot reference labels, the weight.
+// (classes - 1, count) answer -> (2 * classes + 1, count): the linear unmixing clip((p - (1 - weight) * y) / weight,
+// -1, 2) with y the one-hot reference labels, then y itself, then the weight.
 void unpack(const uint8_t* answer, const uint8_t* reference_labels, double weight, int64_t classes, int64_t count,
             float* unmixer_input, Isa isa, int threads);
 

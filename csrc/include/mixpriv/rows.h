@@ -17,11 +17,19 @@ struct MixRow {
     float weight, rest;             // mixture = weight * normalised + rest * clip(reference, 0, 1)
 };
 
+// One class of the linear unmixing: clip((p - rest * [reference label is `label`]) / weight, -1, 2).
+struct UnmixRow {
+    const uint8_t* reference_labels;
+    float* unmixed;
+    float weight, rest;
+    uint8_t label;
+};
+
 // All over `count` consecutive voxels. Vector versions need `count` to be a multiple of row_multiple.
 struct RowKernels {
     void (*mix)(const MixRow& row, int64_t count);
-    void (*to_probability)(const uint8_t* answer, float* probability, uint16_t* sum, int64_t count);  // adds to sum
-    void (*background)(const uint16_t* sum, float* probability, int64_t count);
+    void (*unmix)(const UnmixRow& row, const uint8_t* answer, uint16_t* sum, int64_t count);  // adds the answer to sum
+    void (*unmix_background)(const UnmixRow& row, const uint16_t* sum, int64_t count);
     void (*one_hot)(const uint8_t* labels, uint8_t label, float* channel, int64_t count);
 };
 
