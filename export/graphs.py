@@ -12,6 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 _AXES = ("depth", "height", "width")
+FP16_SUFFIX = ".fp16"
+"""Marks a weight that is stored as FP16."""
 
 
 class SegmenterGraph(nn.Module):
@@ -77,8 +79,8 @@ def store_weights_as_fp16(model: onnx.ModelProto) -> None:
         if values.dtype != np.float32 or values.size < 256:
             continue
         name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.fp16"))
-        casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], to=TensorProto.FLOAT))
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + FP16_SUFFIX))
+        casts.append(helper.make_node("Cast", [name + FP16_SUFFIX], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)

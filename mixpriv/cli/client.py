@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -31,10 +32,9 @@ exit codes: 0 done, 1 a bug, 2 bad usage or bad input, 3 server unreachable, bus
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     try:
-        code: int = arguments.run(arguments)
+        with _terminable():
+            code: int = arguments.run(arguments)
         return code
     except KeyboardInterrupt:
         complain("interrupted")
@@ -57,6 +57,19 @@ def explain(error: Exception) -> tuple[int, str]:
 def complain(message: str) -> None:
     """One line on the standard error stream."""
     print(f"{PROGRAM}: {message}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C while it lasts; only the main thread can, and the caller's own way is put back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
@@ -179,7 +192,7 @@ _REFERENCES = (
 )
 _KEY = (
     "All that is random comes from this key and the scan, so the same scan is always sent as the same bytes. "
-    "Whoever has the key can unmix what was sent."
+    "Whoever has the key and a scan can repeat what was sent of it."
 )
 
 

@@ -18,7 +18,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--network", choices=("segmenter", "extractor", "control"), default="segmenter")
     train.add_argument("--label-maps", type=Path, required=True, help="folder of *_dseg.nii.gz in FreeSurfer numbering")
     train.add_argument("-o", "--output", type=Path, required=True, help="folder of checkpoints and log")
-    train.add_argument("--initial", type=Path, help="weights of an earlier run to start from")
+    train.add_argument("--initial", type=Path, help="start from averaged.pt of a run or from a bundle")
     export = commands.add_parser("export", help="pack trained weights into a bundle (ONNX, with a parity check)")
     export.add_argument("config", help="the config that the runs were trained with")
     export.add_argument("--segmenter-run", type=Path, required=True, help="folder of the joint training")
@@ -44,18 +44,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from mixpriv.export.initial import load_initial
     from mixpriv.training.config import load_config
 
     config = load_config(args.config)
+    initial = None if args.initial is None else load_initial(args.initial, args.network)
     if args.network == "extractor":
         from mixpriv.training.extraction import train_extractor
 
-        print(train_extractor(config.extractor, args.label_maps, args.output, args.initial))
+        print(train_extractor(config.extractor, args.label_maps, args.output, initial))
     else:
         from mixpriv.training.joint import train_joint
 
         joint = config.segmenter if args.network == "segmenter" else config.control
-        print(train_joint(joint, args.label_maps, args.output, args.initial))
+        print(train_joint(joint, args.label_maps, args.output, initial))
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mixpriv.training.labels import FIRST_OUTER, Head, load_heads
-from mixpriv.training.loop import Schedule, autocast, fit
+from mixpriv.training.loop import Initial, Schedule, autocast, fit
 from mixpriv.training.networks import SpaceToDepthUNet
 from mixpriv.training.synth import Augmentation, deform, imperfect_mask, paint_scan, random_affine
 
@@ -67,7 +67,7 @@ def _strip(brain: Tensor, rng: np.random.Generator) -> Tensor:
     return imperfect_mask(grown[0, 0] > 0.5, rng)
 
 
-def train_extractor(config: ExtractorConfig, label_maps: Path, folder: Path, initial: Path | None = None) -> Path:
+def train_extractor(config: ExtractorConfig, label_maps: Path, folder: Path, initial: Initial | None = None) -> Path:
     """Train the brain extractor, resuming from the folder; returns the path of the averaged weights."""
     torch.manual_seed(config.seed)
     heads = list(load_heads(label_maps))

@@ -19,7 +19,7 @@ from mixpriv.client.random import Stream
 from mixpriv.client.reference import ReferenceModel, draw_labels, paint
 from mixpriv.training.atlas import fit_reference_model, grid_to_head
 from mixpriv.training.labels import TISSUES, Head, load_heads
-from mixpriv.training.loop import Schedule, autocast, fit
+from mixpriv.training.loop import Initial, Schedule, autocast, fit
 from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, unmixer_input
 from mixpriv.training.synth import Augmentation, synthesise
 
@@ -142,7 +142,7 @@ def losses(model: JointModel, loss: SegmentationLoss, example: Example, unmix_la
     return {"mixed": mixed, "unmixed": unmix_lambda * loss(unmixed.float(), example.target)}
 
 
-def train_joint(config: JointConfig, label_maps: Path, folder: Path, initial: Path | None = None) -> Path:
+def train_joint(config: JointConfig, label_maps: Path, folder: Path, initial: Initial | None = None) -> Path:
     """Train S and D, resuming from the folder; weights of an earlier run may start a new one.
 
     Writes the reference model beside the checkpoints; returns the path of the averaged weights.

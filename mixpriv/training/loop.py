@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mixpriv.errors import InputError
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -27,6 +29,30 @@ class Schedule:
         """Learning rate of a step (counted from 0)."""
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
         return self.learning_rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * cosine)
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Weights by name, and the number of training steps behind them."""
+
+    weights: Mapping[str, Tensor]
+    steps: int
+
+    def load_into(self, model: nn.Module) -> None:
+        """Set all parameters of a model.
+
+        Raises
+        ------
+        InputError
+            a parameter is missing or has another shape.
+        """
+        for name, parameter in model.named_parameters():
+            given = self.weights.get(name)
+            if given is None or given.shape != parameter.shape:
+                shape = None if given is None else tuple(given.shape)
+                raise InputError(f"initial weights: expected {name} of shape {tuple(parameter.shape)}, got {shape}")
+            with torch.no_grad():
+                parameter.copy_(given)
 
 
 def prefers_bfloat16() -> bool:
@@ -48,20 +74,20 @@ def fit(
     losses_at: Callable[[int], Mapping[str, Tensor]],
     schedule: Schedule,
     folder: Path,
-    initial: Path | None = None,
+    initial: Initial | None = None,
 ) -> Path:
     """Minimise the sum of ``losses_at(step)``, resuming from ``folder/last.pt`` if it is there.
 
     ``losses_at`` must depend on the step alone (and a seed), so that a resumed run goes on as it would have.
-    ``initial``: weights (a state dict) of an earlier run to start from. Returns the path of the averaged weights.
+    ``initial``: weights to start from. Returns the path of the averaged weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if initial is not None:
-        model.load_state_dict(torch.load(initial, weights_only=True))
+        initial.load_into(model)
     averaged = copy.deepcopy(model).requires_grad_(False)
     optimiser = torch.optim.AdamW(model.parameters(), schedule.learning_rate, weight_decay=1e-4)
     step = _resume(folder, model, averaged, optimiser)
-    earlier = 0 if initial is None else steps_of(initial.parent)
+    earlier = 0 if initial is None else initial.steps
     start, since = step, time.monotonic()
     history: dict[str, list[float]] = defaultdict(list)
     while step < schedule.steps:

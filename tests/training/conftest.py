@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-MISSING = [name for name in ("torch", "monai", "onnx") if importlib.util.find_spec(name) is None]
+MISSING = [name for name in ("torch", "monai", "onnx", "tomllib") if importlib.util.find_spec(name) is None]
 collect_ignore_glob = ["test_*.py"] if MISSING else []
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from mixpriv.export.graphs import SegmenterGraph, UnmixerGraph
+from mixpriv.export.initial import load_initial
 from mixpriv.export.pack import export_graph, round_weights
 from torch import nn
 
-from mixpriv.bundle import Alignment
+from mixpriv.bundle import Alignment, load_bundle
 from mixpriv.cli.train import main
+from mixpriv.engine import load
 from mixpriv.errors import InputError
 from mixpriv.training.atlas import fit_reference_model
 from mixpriv.training.config import load_config
@@ -156,6 +158,32 @@ class TestExport:
         names = ("unmixer_input", "probabilities")
         comparison = export_graph(UnmixerGraph(unmixer), known, names, tmp_path / "d.onnx", 1 / 255)
         assert comparison.within_one_level == 1.0
+
+
+class TestInitial:
+    def test_a_bundle_gives_its_weights_back(self) -> None:
+        bundle = load_bundle("brain-t1")
+        spec = load_config("brain-t1")
+        model = JointModel(spec.segmenter.filters, spec.segmenter.unmixer_width)
+        initial = load_initial(bundle.directory, "segmenter")
+        initial.load_into(model)
+        assert initial.steps == bundle.extra["trained"]["steps"]
+        image = torch.rand(1, 1, 32, 32, 32).half()
+        with torch.no_grad():
+            ours = SegmenterGraph(model.segmenter).eval()(image).numpy()
+        shipped = load(bundle.segmenter_path, precision="f32")(mixture=image.numpy())["segmentation_mixture"]
+        assert np.abs(ours.astype(int) - shipped).max() <= 1
+        brain = SpaceToDepthUNet(1, 1, spec.extractor.filters)
+        load_initial(bundle.directory, "extractor").load_into(brain)
+
+    def test_other_weights_are_refused_by_name_and_shape(self) -> None:
+        initial = load_initial(load_bundle("brain-t1").directory, "segmenter")
+        with pytest.raises(InputError, match=r"initial weights: expected segmenter\..* of shape .*, got "):
+            initial.load_into(JointModel(CONFIG.filters, CONFIG.unmixer_width))
+
+    def test_a_folder_that_is_neither_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"expected averaged\.pt of a run, or the folder of a bundle"):
+            load_initial(tmp_path, "segmenter")
 
 
 class TestConfig:

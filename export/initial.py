@@ -1,0 +1,53 @@
+"""Weights to start a training from: an earlier run's, or those of a bundle, read back from its ONNX files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import torch
+from mixpriv.export.graphs import FP16_SUFFIX
+from onnx import numpy_helper
+from torch import Tensor
+
+from mixpriv.errors import InputError
+from mixpriv.training.loop import Initial, steps_of
+
+_FILES: Mapping[str, Mapping[str, str]] = {
+    "segmenter": {"segmenter": "segmenter.", "unmixer": "unmixer."},
+    "extractor": {"extractor": ""},
+}
+"""Network to train: file of the bundle -> prefix of its weights in the trained module."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights of an exported network by their names in torch, float32."""
+    weights = {}
+    for tensor in onnx.load(path).graph.initializer:
+        name = tensor.name.removesuffix(FP16_SUFFIX)
+        if name.startswith("network."):
+            weights[name.removeprefix("network.")] = torch.from_numpy(numpy_helper.to_array(tensor).copy()).float()
+    return weights
+
+
+def load_initial(path: Path, network: str) -> Initial:
+    """Weights and the steps behind them: from ``averaged.pt`` of a run, or from a bundle's folder.
+
+    Raises
+    ------
+    InputError
+        neither of the two, or the bundle has no such network.
+    """
+    if path.is_file():
+        return Initial(torch.load(path, weights_only=True), steps_of(path.parent))
+    if not (path / "bundle.json").is_file() or network not in _FILES:
+        raise InputError(f"{path}: expected averaged.pt of a run, or the folder of a bundle with the {network}")
+    weights = {
+        prefix + name: value
+        for file, prefix in _FILES[network].items()
+        for name, value in read_weights(path / f"{file}.onnx").items()
+    }
+    trained = json.loads((path / "bundle.json").read_text(encoding="utf-8"))["trained"]
+    return Initial(weights, int(trained["extractor_steps" if network == "extractor" else "steps"]))
