@@ -17,6 +17,8 @@ from mixpriv.engine import Engine
 from mixpriv.errors import InputError
 
 MAX_BRAIN_ML = 2500.0
+MAX_UNSURE = 0.3
+"""Voxels of probability .1 to .9 as a share of the mask: about .14 in T1-weighted heads, .4 and more without a brain."""
 
 _BRIDGE_MM = 4.0  # half of what is no bridge any more
 _TISSUE = 0.25  # of the robust range: above noise, below grey matter and fat
@@ -38,6 +40,12 @@ class Brain:
         """Volume of the mask, ml."""
         return int(np.count_nonzero(self.mask)) * self.grid.voxel_ml
 
+    @property
+    def unsure(self) -> float:
+        """Voxels that are neither clearly brain nor clearly not, as a share of the mask."""
+        unsure = np.count_nonzero((self.probability > 0.1) & (self.probability < 0.9))
+        return unsure / max(int(np.count_nonzero(self.mask)), 1)
+
 
 def load_extractor(bundle: Bundle) -> Engine:
     """Load the extractor on one thread: its sums, and so the bytes that are sent, must not depend on the threads."""
@@ -53,7 +61,7 @@ def extract_brain(scan: Volume, extractor: Engine, bundle: Bundle) -> Brain:
     Raises
     ------
     InputError
-        no brain found: the component's volume is none that a brain has.
+        no brain found: the component's volume is none that a brain has, or its border is unsure.
     """
     shifted = _without_negatives(scan)
     whole = field_of_view(shifted, bundle.extractor_spacing_mm, bundle.multiple)
@@ -65,6 +73,11 @@ def extract_brain(scan: Volume, extractor: Engine, bundle: Bundle) -> Brain:
         raise InputError(
             f"{scan.name}: no brain found: expected {MIN_BRAIN_ML:.0f} to {MAX_BRAIN_ML:.0f} ml of brain in a "
             f"T1-weighted head scan, got {brain.volume_ml:.0f} ml"
+        )
+    if brain.unsure > MAX_UNSURE:
+        raise InputError(
+            f"{scan.name}: no brain found: expected a T1-weighted head scan, got one in which what might be a "
+            f"brain has an unsure border ({100 * brain.unsure:.0f} % of its volume, at most {100 * MAX_UNSURE:.0f} %)"
         )
     return brain
 

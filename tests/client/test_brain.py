@@ -93,6 +93,16 @@ class TestNoBrain:
         with pytest.raises(InputError, match=r"phantom: no brain found: expected 300 to 2500 ml .*, got \d+ ml$"):
             extract_brain(strange, client.extractor, bundle)
 
+    def test_an_unsure_border_is_no_brain(self, client: Client, bundle: Bundle) -> None:
+        def unsure(**inputs: np.ndarray) -> dict[str, np.ndarray]:
+            """The toy extractor's answer, smeared: half brain, half not, over wide borders."""
+            answer = client.extractor(**inputs)["brain_probability"]
+            return {"brain_probability": ndimage.gaussian_filter(answer, (0, 0, 6, 6, 6))}
+
+        scan, _ = brain_scan()
+        with pytest.raises(InputError, match=r"unsure border \(\d+ % of its volume, at most 30 %\)$"):
+            extract_brain(scan, unsure, bundle)
+
     def test_no_contrast(self, client: Client, bundle: Bundle) -> None:
         scan, truth = brain_scan()
         flat = with_voxels(scan, truth > 0)
