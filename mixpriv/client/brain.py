@@ -18,7 +18,7 @@ from mixpriv.errors import InputError
 
 MAX_BRAIN_ML = 2500.0
 MAX_UNSURE = 0.3
-"""Voxels of probability .1 to .9 as a share of the mask: about .14 in T1-weighted heads, .4 and more without a brain."""
+"""Voxels of probability .1 to .9 as a share of the mask: about .14 in T1-weighted heads, .4 without a brain."""
 
 _BRIDGE_MM = 4.0  # half of what is no bridge any more
 _TISSUE = 0.25  # of the robust range: above noise, below grey matter and fat
