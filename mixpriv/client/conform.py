@@ -100,14 +100,28 @@ def to_scan(probabilities: NDArray[np.float32], grid: Grid, volume: Volume) -> N
     -------
     labels : (I, J, K) uint8 in Fortran order, the class whose linearly interpolated probability is highest, 0 outside.
     """
-    matrix = np.ascontiguousarray(_index_map(volume.affine, grid.affine)[:, [*_REVERSE, 3]])
+    flips, affine = _upright(volume)
+    matrix = np.ascontiguousarray(_index_map(affine, grid.affine)[:, [*_REVERSE, 3]])
     i, j, k = volume.voxels.shape
-    return kernels.restore_labels(probabilities, matrix, (k, j, i)).T
+    return np.asfortranarray(kernels.restore_labels(probabilities, matrix, (k, j, i)).T[flips])
 
 
 def _index_map(source_affine: NDArray[np.float64], target_affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """(3, 4) matrix from an index of one grid to the index of the same place in another."""
     return np.ascontiguousarray(np.linalg.solve(target_affine, source_affine)[:3])
+
+
+def _upright(volume: Volume) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
+    """Slices that turn every array axis towards R, A or S, and the affine then: a flipped copy rounds alike."""
+    affine, flips = volume.affine.copy(), []
+    for axis, size in enumerate(volume.voxels.shape):
+        direction = affine[:3, axis].copy()
+        down = direction[int(np.abs(direction).argmax())] < 0
+        flips.append(slice(None, None, -1 if down else 1))
+        if down:
+            affine[:3, 3] += direction * (size - 1)
+            affine[:3, axis] = -direction
+    return tuple(flips), affine
 
 
 def _average_blocks(volume: Volume, spacing_mm: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -116,7 +130,8 @@ def _average_blocks(volume: Volume, spacing_mm: float) -> tuple[NDArray[np.float
     Linear interpolation alone would pick single voxels out of a fine scan: noise instead of an average. Blocks stay
     smaller than the target's spacing, because interpolation smooths once more.
     """
-    array, affine = volume.voxels.T, volume.affine.copy()
+    flips, affine = _upright(volume)
+    array = volume.voxels[flips].T
     for axis, fine_mm in enumerate(volume.spacing_mm):
         factor = round(spacing_mm / (1.5 * fine_mm))
         if factor > 1:
