@@ -89,8 +89,15 @@ def _evaluate(args: argparse.Namespace) -> None:
             scores += evaluator.evaluate(case, args.fused)
             print(case.name, file=sys.stderr)
     evaluation.write_scores(scores, args.output.with_suffix(".csv"))
-    names = " ".join(args.subjects)
-    command = f"mixpriv evaluate SCANS --subjects {names} --seed {args.seed} -o {args.output.name}"
+    command = " ".join(
+        [
+            "mixpriv evaluate SCANS",
+            *(["--subjects", *args.subjects] if args.subjects else []),
+            *([f"--split {args.split}"] if args.split != "given" else []),
+            *(["--control RUN"] if args.control is not None else []),
+            f"--fused {args.fused} --seed {args.seed} -o {args.output.name}",
+        ]
+    )
     evaluation.write_report(scores, bundle, args.seed, args.split, command, args.output)
     print(args.output.read_text(encoding="utf-8"), end="")
 

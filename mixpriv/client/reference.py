@@ -77,6 +77,13 @@ class ReferenceModel:
             spacing_mm=self.spacing_mm,
         )  # fmt: skip
 
+    def in_grid(self, channel: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Sample a map on the atlas' grid in the bundle's grid (D, H, W), linear."""
+        scale = 1.0 / self.step
+        matrix, offset = np.full(3, scale), np.full(3, 0.5 * scale - 0.5)
+        values = channel.astype(np.float32)
+        return np.asarray(ndimage.affine_transform(values, matrix, offset, self.grid_shape, order=1, mode="nearest"))
+
     @cached_property
     def _dense(self) -> _DenseAtlas:
         """The atlas at the bundle's resolution, at the voxels where a brain can be; made once per process."""
@@ -87,18 +94,8 @@ class _DenseAtlas:
     """Per-voxel tables of a model: ``inside`` (grid, bool) and, for its V voxels, what the draw compares with noise."""
 
     def __init__(self, model: ReferenceModel) -> None:
-        scale = 1.0 / model.step
-        shape = model.grid_shape
-
-        def dense(channel: NDArray[np.uint8]) -> NDArray[np.float32]:
-            matrix = np.full(3, scale)
-            offset = np.full(3, 0.5 * scale - 0.5)
-            return np.asarray(
-                ndimage.affine_transform(channel.astype(np.float32), matrix, offset, shape, order=1, mode="nearest")
-            )
-
-        self.inside = dense(model.atlas[0]) < 254.0
-        probability = np.stack([dense(channel)[self.inside] for channel in model.atlas])
+        self.inside = model.in_grid(model.atlas[0]) < 254.0
+        probability = np.stack([model.in_grid(channel)[self.inside] for channel in model.atlas])
         probability /= np.maximum(probability.sum(0), 1e-6)
         rank = model.fold_rank
         solid = np.flatnonzero(rank < 0)

@@ -49,7 +49,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Score:
-    """Dice of one class of one case with one method (nan where the class is absent)."""
+    """Dice of one class of one case with one method."""
 
     method: str
     subject: str
@@ -97,6 +97,7 @@ class Evaluator:
         self.key = ClientKey(hashlib.sha256(f"evaluation {seed}".encode()).digest())
         self.extractor, self.unmixer = load_extractor(bundle), load(bundle.unmixer_path)
         self.model = ReferenceModel.load(bundle.reference_path)
+        self.average = average_brain(self.model)
         self.control = control
 
     def send(self, content: bytes, target: Conformed, index: int, weight: float | None) -> Sent:
@@ -118,8 +119,10 @@ class Evaluator:
         return linear_unmix(sent.answer, sent.reference.labels, sent.weight)
 
     def blanked(self, sent: Sent) -> Probabilities:
-        """D without the server: its answer replaced by zeros."""
-        return unmix(np.zeros_like(sent.answer), sent.reference.labels, sent.weight, self.unmixer)
+        """D without the server: its answer replaced by the average brain's share beside the reference's."""
+        known = np.eye(len(self.average), dtype=np.float32)[sent.reference.labels].transpose(3, 0, 1, 2)
+        answer = sent.weight * self.average + (1 - sent.weight) * known
+        return unmix(to_answer(answer), sent.reference.labels, sent.weight, self.unmixer)
 
     def alone(self, target: Conformed) -> Probabilities:
         """A network of D's size on the scan itself, without a server."""
@@ -177,8 +180,20 @@ class Evaluator:
         return to_scan(own, target.grid, scan)
 
 
+def average_brain(model: ReferenceModel) -> Probabilities:
+    """Mean tissue probabilities of the generator's atlas in the bundle's grid, (C, D, H, W) float32."""
+    atlas = model.atlas.astype(np.float32) / 255
+    tissues = range(int(model.tissue_of.max()) + 1)
+    return np.stack([model.in_grid(atlas[model.tissue_of == tissue].sum(axis=0)) for tissue in tissues])
+
+
+def to_answer(probabilities: Probabilities) -> NDArray[np.uint8]:
+    """Class probabilities (C, D, H, W) as a server would send them: (C-1, D, H, W) uint8."""
+    return np.asarray(np.rint(np.clip(probabilities[1:], 0, 1) * 255), dtype=np.uint8)
+
+
 def dice(ours: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Dice of two masks of one shape (MONAI); nan if both are empty."""
+    """Dice of two masks of one shape (MONAI); 1 if both are empty."""
     pair = [torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (ours, truth)]
     return float(compute_dice(pair[0], pair[1], include_background=True, ignore_empty=False))
 
@@ -245,7 +260,8 @@ def write_report(scores: Sequence[Score], bundle: Bundle, seed: int, split: str,
         "",
         f"{len(cases)} scans of {len(subjects)} subjects; Dice in the scan's own grid, through a real Triton server.",
         "Intervals: bootstrap over subjects (visits of one person averaged first), 10,000 resamples. External CSF is",
-        "reported, not counted in the mean.",
+        "reported, not counted in the mean. *D, answer blanked*: in place of the server's answer the unmixer gets",
+        "the average brain's. *Network of D's size*: trained on the same synthetic scans, it sees the scan itself.",
         "",
         *table(scores, bundle),
         "",

@@ -25,6 +25,7 @@ from mixpriv.training.joint import Examples, JointConfig, JointModel, ReferenceP
 from mixpriv.training.labels import TISSUES, Head
 from mixpriv.training.loop import Schedule, fit
 from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, multiply_adds, unmixer_input
+from mixpriv.training.optimiser import optimisers, orthogonal
 
 C = len(TISSUES)
 CONFIG = JointConfig(
@@ -110,6 +111,33 @@ class TestNetworks:
         gradients = [p.grad for p in model.segmenter.parameters()]
         assert all(g is not None for g in gradients)
         assert any(float(g.abs().max()) > 0 for g in gradients if g is not None)
+
+
+class TestOptimisers:
+    @pytest.mark.parametrize("shape", [(16, 400), (400, 16), (32, 32)])
+    def test_the_update_has_singular_values_near_one(self, shape: tuple[int, int]) -> None:
+        torch.manual_seed(0)
+        values = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
+        assert float(values.min()) > 0.6
+        assert float(values.max()) < 1.3
+
+    def test_each_parameter_is_in_one_optimiser(self) -> None:
+        model = JointModel((16, 32, 32), 16)
+        both = optimisers(model, 1e-3)
+        held = [p for optimiser in both for group in optimiser.param_groups for p in group["params"]]
+        assert len(held) == len(set(map(id, held))) == len(list(model.parameters()))
+        assert all(p.ndim > 1 for group in both[0].param_groups for p in group["params"])
+
+    def test_both_take_the_same_rate(self) -> None:
+        torch.manual_seed(0)
+        network = nn.Conv3d(16, 16, 3)
+        before = network.weight.detach().clone()
+        network(torch.randn(1, 16, 8, 8, 8)).square().sum().backward()
+        muon, adamw = optimisers(network, 1e-2)
+        muon.step()
+        adamw.step()
+        change = (network.weight.detach() - before).square().mean().sqrt()
+        assert float(change) == pytest.approx(0.2 * 1e-2, rel=0.3)
 
 
 class TestFit:
