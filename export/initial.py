@@ -33,17 +33,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_initial(path: Path, network: str) -> Initial:
-    """Weights and the steps behind them: from ``averaged.pt`` of a run, or from a bundle's folder.
+    """Weights and the steps behind them: from a run's folder or its ``averaged.pt``, or from a bundle's folder.
 
     Raises
     ------
     InputError
-        neither of the two, or the bundle has no such network.
+        none of these, or the bundle has no such network.
     """
+    if (path / "averaged.pt").is_file():
+        path = path / "averaged.pt"
     if path.is_file():
         return Initial(torch.load(path, weights_only=True), steps_of(path.parent))
     if not (path / "bundle.json").is_file() or network not in _FILES:
-        raise InputError(f"{path}: expected averaged.pt of a run, or the folder of a bundle with the {network}")
+        raise InputError(f"{path}: expected a run with averaged.pt, or a bundle with the {network}")
     weights = {
         prefix + name: value
         for file, prefix in _FILES[network].items()

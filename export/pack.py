@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import torch
 from mixpriv.export.graphs import ExtractorGraph, SegmenterGraph, UnmixerGraph, to_onnx
+from mixpriv.export.initial import load_initial
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,7 +22,6 @@ from mixpriv.errors import InputError
 from mixpriv.training.config import TrainingConfig
 from mixpriv.training.joint import JointModel
 from mixpriv.training.labels import TISSUES
-from mixpriv.training.loop import steps_of
 from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds, unmixer_input
 
 MULTIPLE = 16
@@ -72,14 +72,21 @@ def export_graph(graph: nn.Module, example: Tensor, names: tuple[str, str], path
 def pack(config: TrainingConfig, joint: Path, extractor: Path, folder: Path, version: str) -> Path:
     """Write a bundle from the averaged weights of a joint run and of an extractor run.
 
-    ``joint`` and ``extractor`` are run folders as ``mixpriv train`` writes them. Returns the bundle's folder.
+    ``joint`` and ``extractor`` are run folders as ``mixpriv train`` writes them, or bundles whose networks are taken
+    over. Returns the bundle's folder.
+
+    Raises
+    ------
+    InputError
+        no weights there, or weights of another shape than the config's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     spec = config.segmenter
     model = JointModel(spec.filters, spec.unmixer_width)
-    model.load_state_dict(_weights(joint))
     brain = SpaceToDepthUNet(1, 1, config.extractor.filters)
-    brain.load_state_dict(_weights(extractor))
+    trained = load_initial(joint, "segmenter"), load_initial(extractor, "extractor")
+    trained[0].load_into(model)
+    trained[1].load_into(brain)
     round_weights(model)
     round_weights(brain)
     image, mixed = _examples(spec.crop, len(TISSUES))
@@ -101,7 +108,7 @@ def pack(config: TrainingConfig, joint: Path, extractor: Path, folder: Path, ver
     record = _record(config, folder, version) | {
         "parity_openvino_f32_with_torch": {name: asdict(value) for name, value in parity.items()},
         "multiply_adds": cost,
-        "trained": {"steps": steps_of(joint), "extractor_steps": steps_of(extractor), "machine": platform.machine()},
+        "trained": {"steps": trained[0].steps, "extractor_steps": trained[1].steps, "machine": platform.machine()},
     }
     (folder / "bundle.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return folder
@@ -110,7 +117,7 @@ def pack(config: TrainingConfig, joint: Path, extractor: Path, folder: Path, ver
 def torch_control(config: TrainingConfig, run: Path) -> Callable[[NDArray[np.float16]], NDArray[np.uint8]]:
     """The control network of a run, image (D, H, W) to answer (C-1, D, H, W), computed by torch."""
     model = JointModel(config.control.filters, config.control.unmixer_width)
-    model.load_state_dict(_weights(run))
+    load_initial(run, "control").load_into(model)
     graph = SegmenterGraph(model.segmenter).eval()
 
     @torch.no_grad()
@@ -119,14 +126,6 @@ def torch_control(config: TrainingConfig, run: Path) -> Callable[[NDArray[np.flo
         return result
 
     return answer
-
-
-def _weights(run: Path) -> dict[str, Tensor]:
-    path = run / "averaged.pt"
-    if not path.is_file():
-        raise InputError(f"{run}: expected averaged.pt of a training run, found none")
-    weights: dict[str, Tensor] = torch.load(path, weights_only=True)
-    return weights
 
 
 def _examples(shape: tuple[int, int, int], classes: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from mixpriv.client.report import ClassVolume
 from mixpriv.client.segment import Segmentation
 
 _PIXEL_MM = 0.5
-_MARGIN, _GAP, _LINE = 28, 14, 30
+_MARGIN, _GAP, _LINE, _SIDE = 28, 14, 30, 22
 _BACKGROUND, _INK, _FAINT = (0, 0, 0), (236, 238, 240), (142, 149, 157)
 _OPACITY = 0.62
 _COLOURS = np.array(
@@ -35,7 +35,7 @@ def draw_picture(result: Segmentation, volumes: Sequence[ClassVolume]) -> bytes:
         "sent to the server" if len(result.views) == 1 else f"sent to the server, 1 of {len(result.views)}",
         "the segmentation made from the answer",
     )
-    widths = [max(panel.shape[1] for panel in column) for column in columns]
+    widths = [2 * _SIDE + max(panel.shape[1] for panel in column) for column in columns]
     heights = [max(column[row].shape[0] for column in columns) for row in range(len(_PLANES))]
     top = _MARGIN + _LINE + _GAP
     legend = top + sum(heights) + _GAP * len(heights)
@@ -50,8 +50,8 @@ def draw_picture(result: Segmentation, volumes: Sequence[ClassVolume]) -> bytes:
         for panel, height, (_, left, right) in zip(column, heights, _PLANES, strict=True):
             corner = (x + (width - panel.shape[1]) // 2, y + (height - panel.shape[0]) // 2)
             canvas.paste(Image.fromarray(panel), corner)
-            draw.text((x + 8, y + height / 2), left, _FAINT, small, anchor="lm")
-            draw.text((x + width - 8, y + height / 2), right, _FAINT, small, anchor="rm")
+            draw.text((x + _SIDE / 2, y + height / 2), left, _FAINT, small, anchor="mm")
+            draw.text((x + width - _SIDE / 2, y + height / 2), right, _FAINT, small, anchor="mm")
             y += height + _GAP
         x += width + _GAP
     _draw_legend(draw, volumes, legend, canvas.width)

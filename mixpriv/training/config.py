@@ -58,8 +58,9 @@ def load_config(name_or_path: str) -> TrainingConfig:
             **segmenter,
         )
         extractor = raw["extractor"] | {key: tuple(raw["extractor"][key]) for key in ("filters", "crop")}
-        control = control_config(joint, tuple(raw["control"]["filters"]), int(raw["control"]["steps"]))
-        return TrainingConfig(str(raw["name"]), joint, ExtractorConfig(**extractor), control, raw)
+        control = raw["control"]
+        alone = control_config(joint, tuple(control["filters"]), int(control["steps"]), float(control["learning_rate"]))
+        return TrainingConfig(str(raw["name"]), joint, ExtractorConfig(**extractor), alone, raw)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from None
     except KeyError as error:

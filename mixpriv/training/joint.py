@@ -160,6 +160,6 @@ def train_joint(config: JointConfig, label_maps: Path, folder: Path, initial: In
     return fit(model, lambda k: losses(model, loss, source.at(k), config.unmix_lambda), schedule, folder, initial)
 
 
-def control_config(config: JointConfig, filters: tuple[int, ...], steps: int) -> JointConfig:
+def control_config(config: JointConfig, filters: tuple[int, ...], steps: int, learning_rate: float) -> JointConfig:
     """Training of a network of D's size on the scan itself: what a client could do without the server."""
-    return replace(config, filters=filters, steps=steps, plain_steps=steps, references=0)
+    return replace(config, filters=filters, steps=steps, plain_steps=steps, learning_rate=learning_rate, references=0)

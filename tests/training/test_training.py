@@ -11,7 +11,7 @@ import pytest
 import torch
 from mixpriv.export.graphs import SegmenterGraph, UnmixerGraph
 from mixpriv.export.initial import load_initial
-from mixpriv.export.pack import export_graph, round_weights
+from mixpriv.export.pack import export_graph, pack, round_weights
 from torch import nn
 
 from mixpriv.bundle import Alignment, load_bundle
@@ -210,8 +210,25 @@ class TestInitial:
             initial.load_into(JointModel(CONFIG.filters, CONFIG.unmixer_width))
 
     def test_a_folder_that_is_neither_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"expected averaged\.pt of a run, or the folder of a bundle"):
+        with pytest.raises(InputError, match=r"expected a run with averaged\.pt, or a bundle with the segmenter"):
             load_initial(tmp_path, "segmenter")
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_a_run_and_a_bundle_make_a_bundle(self, tmp_path: Path) -> None:
+        config = load_config("brain-t1")
+        small = replace(config, segmenter=replace(config.segmenter, filters=(8, 16, 16), crop=(32, 32, 32)))
+        run = tmp_path / "run"
+        run.mkdir()
+        torch.manual_seed(0)
+        torch.save(JointModel((8, 16, 16), config.segmenter.unmixer_width).state_dict(), run / "averaged.pt")
+        (run / "log.jsonl").write_text(json.dumps({"total_steps": 7}) + "\n")
+        shipped = load_bundle("brain-t1")
+        (run / "reference.npz").write_bytes(shipped.reference_path.read_bytes())
+        bundle = load_bundle(pack(small, run, shipped.directory, tmp_path / "bundle", "9.9.9"))
+        assert bundle.extra["trained"]["steps"] == 7
+        assert bundle.extra["trained"]["extractor_steps"] == shipped.extra["trained"]["extractor_steps"]
+        # what a client sends must not change with a new segmenter
+        assert bundle.extractor_path.read_bytes() == shipped.extractor_path.read_bytes()
 
 
 class TestConfig:
@@ -238,5 +255,7 @@ class TestConfig:
         assert error.startswith("mixpriv: error: config 'nope' not found")
         assert error.count("\n") == 1
 
-    def test_weights_range_is_kept_by_the_control(self) -> None:
-        assert replace(load_config("brain-t1").control, filters=()).weight_range == (0.28, 0.75)
+    def test_the_control_sees_what_the_segmenter_sees(self) -> None:
+        config = load_config("brain-t1")
+        assert config.control.crop == config.segmenter.crop
+        assert config.control.augmentation == config.segmenter.augmentation
