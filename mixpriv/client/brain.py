@@ -20,6 +20,12 @@ MAX_BRAIN_ML = 2500.0
 MAX_UNSURE = 0.3
 """Voxels of probability .1 to .9 as a share of the mask: about .14 in T1-weighted heads, .4 without a brain."""
 
+MIN_STRUCTURE = 0.5
+"""Deviation of 4.5 mm block means by that of the voxels: .84 in a brain, .69 if it is very noisy, .38 in pure noise."""
+
+_BLOCK = 3  # voxels of the bundle's grid
+_AIR_HU = (-1100.0, -900.0)
+_AIR_SHARE = 0.01
 _BRIDGE_MM = 4.0  # half of what is no bridge any more
 _TISSUE = 0.25  # of the robust range: above noise, below grey matter and fat
 _SLICE_MM2 = 500.0  # of tissue in a slice that belongs to the head
@@ -61,8 +67,9 @@ def extract_brain(scan: Volume, extractor: Engine, bundle: Bundle) -> Brain:
     Raises
     ------
     InputError
-        no brain found: the component's volume is none that a brain has, or its border is unsure.
+        no brain found: Hounsfield values, the component's volume is none that a brain has, or its border is unsure.
     """
+    _refuse_hounsfield(scan)
     shifted = _without_negatives(scan)
     whole = field_of_view(shifted, bundle.extractor_spacing_mm, bundle.multiple)
     brain = _find(*_without_air(to_grid(shifted, whole), whole, bundle.multiple), extractor)
@@ -88,7 +95,7 @@ def conform(scan: Volume, brain: Brain, bundle: Bundle) -> Conformed:
     Raises
     ------
     InputError
-        the brain has no contrast at all.
+        the brain has no contrast at all, or no tissues that differ.
     """
     grid = brain_grid(brain.mask, brain.grid, bundle)
     image = to_grid(scan, grid)
@@ -96,7 +103,34 @@ def conform(scan: Volume, brain: Brain, bundle: Bundle) -> Conformed:
     low, high = kernels.robust_range(image, mask)
     if not low < high:
         raise InputError(f"{scan.name}: no brain found: expected tissue contrast inside the brain, got none")
+    if _structure(image, mask, (low, high)) < MIN_STRUCTURE:
+        raise InputError(f"{scan.name}: no brain found: expected tissues that differ, got noise alone inside the brain")
     return Conformed(image, mask, (low, high), grid)
+
+
+def _refuse_hounsfield(scan: Volume) -> None:
+    """Tell a CT by its air, which no magnetic resonance image has."""
+    low, high = _AIR_HU
+    if scan.voxels.min() > high:
+        return
+    air = np.count_nonzero((scan.voxels >= low) & (scan.voxels <= high)) / scan.voxels.size
+    if air >= _AIR_SHARE:
+        raise InputError(
+            f"{scan.name}: no brain found: expected a T1-weighted head scan, got what looks like a CT "
+            f"({100 * air:.0f} % of the voxels are Hounsfield values of air)"
+        )
+
+
+def _structure(image: NDArray[np.float32], mask: NDArray[np.uint8], limits: tuple[float, float]) -> float:
+    """How much of the variation inside a mask is coarser than single voxels, 0 to 1; 1 if no whole block is inside."""
+    counts = tuple(n // _BLOCK for n in image.shape)
+    box = tuple(slice(0, n * _BLOCK) for n in counts)
+    split = tuple(size for n in counts for size in (n, _BLOCK))
+    inside = mask[box].reshape(split).all(axis=(1, 3, 5))
+    if not inside.any():
+        return 1.0
+    voxels = image[box].reshape(split).transpose(0, 2, 4, 1, 3, 5)[inside].clip(*limits)
+    return float(voxels.mean(axis=(1, 2, 3)).std() / max(float(voxels.std()), 1e-30))
 
 
 def _find(image: NDArray[np.float32], grid: Grid, extractor: Engine) -> Brain:

@@ -111,6 +111,21 @@ class TestNoBrain:
         with pytest.raises(InputError, match="expected tissue contrast inside the brain, got none"):
             conform(flat, inner, bundle)
 
+    def test_noise_alone(self, client: Client, bundle: Bundle) -> None:
+        """Something of a brain's size, found as one, in which nothing but noise varies."""
+        scan, _ = brain_scan()
+        brain = extract_brain(scan, client.extractor, bundle)
+        noise = with_voxels(scan, np.random.default_rng(0).normal(600, 60, scan.voxels.shape))
+        inner = replace(brain, probability=np.where(_eroded(brain.mask), 1, 0).astype(np.float32))
+        with pytest.raises(InputError, match="expected tissues that differ, got noise alone inside the brain"):
+            conform(noise, inner, bundle)
+
+    def test_hounsfield_values(self, client: Client, bundle: Bundle) -> None:
+        scan, truth = brain_scan()
+        ct = with_voxels(scan, np.where(truth > 0, 35.0, -1000.0))
+        with pytest.raises(InputError, match=r"like a CT \(\d+ % of the voxels are Hounsfield values of air\)$"):
+            extract_brain(ct, client.extractor, bundle)
+
 
 def _eroded(mask: np.ndarray) -> np.ndarray:
     return ndimage.binary_erosion(mask, iterations=4)
