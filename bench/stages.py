@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shutil
 import subprocess
 import sys
@@ -23,8 +22,7 @@ import numpy as np
 
 from mixpriv.bundle import load_bundle
 from mixpriv.client.stages import STAGES
-from mixpriv.provenance import commit
-from mixpriv.threads import available_threads
+from mixpriv.provenance import commit, hardware
 
 
 def run(scan: Path, mode: str, warm: int) -> dict[str, Any]:
@@ -55,14 +53,6 @@ def rows(report: dict[str, Any]) -> list[str]:
     return [f"| {report['mode']} | start of server and networks | {report['start_seconds']:.3f} | |", *cells]
 
 
-def machine() -> str:
-    """Processor, threads, and whether it multiplies bfloat16 natively."""
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    model = next((line.split(":")[1].strip() for line in text.splitlines() if "model name" in line), platform.machine())
-    features = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {name}" in text]
-    return f"{model}, {available_threads()} threads, {' '.join(features)}"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run all modes and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "# Seconds per stage",
         "",
         f"`mixpriv-client segment` on a scan of {'x'.join(map(str, shape))} voxels with an embedded server, K = 1.",
-        f"Machine: {machine()}. Bundle {bundle.name} {bundle.version}, commit {commit()};",
+        f"Machine: {hardware()}. Bundle {bundle.name} {bundle.version}, commit {commit()};",
         f"median of {args.warm} warm runs.",
         "",
         "| mode | stage | first scan, s | warm, s |",

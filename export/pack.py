@@ -20,8 +20,7 @@ from mixpriv.bundle import SCHEMA, fingerprint_of
 from mixpriv.engine import load
 from mixpriv.errors import InputError
 from mixpriv.training.config import TrainingConfig
-from mixpriv.training.joint import JointModel
-from mixpriv.training.labels import TISSUES
+from mixpriv.training.joint import JointConfig, JointModel
 from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds, unmixer_input
 
 MULTIPLE = 16
@@ -69,8 +68,8 @@ def export_graph(graph: nn.Module, example: Tensor, names: tuple[str, str], path
     return comparison
 
 
-def pack(config: TrainingConfig, joint: Path, extractor: Path, folder: Path, version: str) -> Path:
-    """Write a bundle from the averaged weights of a joint run and of an extractor run.
+def pack(config: TrainingConfig, joint: Path, extractor: Path | None, folder: Path, version: str) -> Path:
+    """Write a bundle from the averaged weights of a joint run and, for heads, of an extractor run.
 
     ``joint`` and ``extractor`` are run folders as ``mixpriv train`` writes them, or bundles whose networks are taken
     over. Returns the bundle's folder.
@@ -78,18 +77,45 @@ def pack(config: TrainingConfig, joint: Path, extractor: Path, folder: Path, ver
     Raises
     ------
     InputError
-        no weights there, or weights of another shape than the config's.
+        no weights there, weights of another shape than the config's, or an extractor too many or missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    spec = config.segmenter
-    model = JointModel(spec.filters, spec.unmixer_width)
-    brain = SpaceToDepthUNet(1, 1, config.extractor.filters)
-    trained = load_initial(joint, "segmenter"), load_initial(extractor, "extractor")
-    trained[0].load_into(model)
-    trained[1].load_into(brain)
+    parity, record = _pack_joint(config.segmenter, joint, folder)
+    trained = {"steps": load_initial(joint, "segmenter").steps, "machine": platform.machine()}
+    if (config.extractor is None) != (extractor is None):
+        raise InputError(f"config {config.name}: expected {'no ' if extractor else 'an '}extractor run")
+    if config.extractor is not None and extractor is not None:
+        initial = load_initial(extractor, "extractor")
+        brain = SpaceToDepthUNet(1, 1, config.extractor.filters)
+        initial.load_into(brain)
+        image, _ = _examples(config.segmenter.crop, len(config.segmenter.classes))
+        parity["extractor"] = export_graph(
+            ExtractorGraph(round_weights(brain)),
+            image,
+            ("image", "brain_probability"),
+            folder / "extractor.onnx",
+            1 / 255,
+        )
+        trained["extractor_steps"] = initial.steps
+    (folder / "reference.npz").write_bytes((joint / "reference.npz").read_bytes())
+    record = (
+        _record(config, folder, version)
+        | record
+        | {
+            "parity_openvino_f32_with_torch": {name: asdict(value) for name, value in parity.items()},
+            "trained": trained,
+        }
+    )
+    (folder / "bundle.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def _pack_joint(spec: JointConfig, run: Path, folder: Path) -> tuple[dict[str, Comparison], dict[str, object]]:
+    """Write S and D; returns their parity and what the bundle says of their cost."""
+    model = JointModel.of(spec)
+    load_initial(run, "segmenter").load_into(model)
     round_weights(model)
-    round_weights(brain)
-    image, mixed = _examples(spec.crop, len(TISSUES))
+    image, mixed = _examples(spec.crop, len(spec.classes))
     parity = {
         "segmenter": export_graph(
             SegmenterGraph(model.segmenter), image.half(), ("mixture", "segmentation_mixture"),
@@ -98,25 +124,14 @@ def pack(config: TrainingConfig, joint: Path, extractor: Path, folder: Path, ver
         "unmixer": export_graph(
             UnmixerGraph(model.unmixer), mixed, ("unmixer_input", "probabilities"), folder / "unmixer.onnx", 1 / 255
         ),
-        "extractor": export_graph(
-            ExtractorGraph(brain), image, ("image", "brain_probability"), folder / "extractor.onnx", 1 / 255
-        ),
     }  # fmt: skip
-    (folder / "reference.npz").write_bytes((joint / "reference.npz").read_bytes())
     cost = {"segmenter": multiply_adds(model.segmenter, image), "unmixer": multiply_adds(model.unmixer, mixed)}
-    cost["voxels"] = int(np.prod(spec.crop))
-    record = _record(config, folder, version) | {
-        "parity_openvino_f32_with_torch": {name: asdict(value) for name, value in parity.items()},
-        "multiply_adds": cost,
-        "trained": {"steps": trained[0].steps, "extractor_steps": trained[1].steps, "machine": platform.machine()},
-    }
-    (folder / "bundle.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return folder
+    return parity, {"multiply_adds": cost | {"voxels": int(np.prod(spec.crop))}}
 
 
 def torch_control(config: TrainingConfig, run: Path) -> Callable[[NDArray[np.float16]], NDArray[np.uint8]]:
     """The control network of a run, image (D, H, W) to answer (C-1, D, H, W), computed by torch."""
-    model = JointModel(config.control.filters, config.control.unmixer_width)
+    model = JointModel.of(config.control)
     load_initial(run, "control").load_into(model)
     graph = SegmenterGraph(model.segmenter).eval()
 
@@ -141,20 +156,26 @@ def _examples(shape: tuple[int, int, int], classes: int) -> tuple[Tensor, Tensor
 
 
 def _record(config: TrainingConfig, folder: Path, version: str) -> dict[str, object]:
-    spec = config.segmenter
-    return {
+    spec, said = config.segmenter, config.raw["bundle"]
+    record = {
         "schema": SCHEMA,
         "name": config.name,
         "version": version,
         "fingerprint": fingerprint_of(folder / "segmenter.onnx"),
-        "classes": list(TISSUES),
+        "classes": list(spec.classes),
         "modalities": ["T1w"],
         "grid_shape": list(spec.grid_shape),
         "spacing_mm": spec.spacing_mm,
         "multiple": MULTIPLE,
-        "weight_range": list(config.raw["bundle"]["weight_range"]),
+        **said,
+        "config": config.raw,
+    }
+    if spec.region is not None:
+        region = spec.region
+        return record | {"crop": {"region": region.name, "min_mm": list(region.min_mm), "max_mm": list(region.max_mm)}}
+    assert spec.alignment is not None  # noqa: S101 - so a config is read
+    assert config.extractor is not None  # noqa: S101
+    return record | {
         "alignment": asdict(spec.alignment),
         "extractor_spacing_mm": config.extractor.spacing_mm,
-        "config": config.raw,
-        **{key: value for key, value in config.raw["bundle"].items() if key != "weight_range"},
     }

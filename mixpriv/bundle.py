@@ -34,8 +34,19 @@ class Alignment:
 
 
 @dataclass(frozen=True)
+class Crop:
+    """What a crop must show, and between which sizes of its field of view (R, A, S), mm."""
+
+    region: str
+    min_mm: tuple[float, float, float]
+    max_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class Bundle:
     """What ``bundle.json`` says, checked. Shapes and spacings are in R, A, S order.
+
+    A bundle for heads has an ``alignment`` and an extractor, one for crops around a region has a ``crop``.
 
     Attributes
     ----------
@@ -56,8 +67,9 @@ class Bundle:
     spacing_mm: float
     multiple: int
     weight_range: tuple[float, float]
-    alignment: Alignment
-    extractor_spacing_mm: float
+    alignment: Alignment | None
+    extractor_spacing_mm: float | None
+    crop: Crop | None
     licence: str
     directory: Path
     extra: Mapping[str, Any]
@@ -137,11 +149,19 @@ def _parse(fields: Any, folder: Path) -> Bundle:
             raise InputError(f"{folder / 'bundle.json'}: schema {fields['schema']!r}, expected {SCHEMA}")
         known = {
             "schema", "name", "version", "fingerprint", "classes", "modalities", "grid_shape", "spacing_mm", "multiple",
-            "weight_range", "alignment", "extractor_spacing_mm", "licence",
+            "weight_range", "alignment", "extractor_spacing_mm", "crop", "licence",
         }  # fmt: skip
         d, h, w = (int(n) for n in fields["grid_shape"])
         lo, hi = (float(a) for a in fields["weight_range"])
-        std, centre = fields["alignment"]["std_mm"], fields["alignment"]["centre_voxel"]
+        if ("crop" in fields) == ("alignment" in fields):
+            raise InputError(f"{folder / 'bundle.json'}: expected either alignment or crop")
+        alignment, crop = None, None
+        if "crop" in fields:
+            crop = _crop(fields["crop"])
+            if any(mm > n * float(fields["spacing_mm"]) for mm, n in zip(crop.max_mm, (d, h, w), strict=True)):
+                raise InputError(f"{folder / 'bundle.json'}: expected crop.max_mm to fit into the grid")
+        else:
+            alignment = Alignment(_three(fields["alignment"]["std_mm"]), _three(fields["alignment"]["centre_voxel"]))
         return Bundle(
             name=str(fields["name"]),
             version=str(fields["version"]),
@@ -152,11 +172,9 @@ def _parse(fields: Any, folder: Path) -> Bundle:
             spacing_mm=float(fields["spacing_mm"]),
             multiple=int(fields["multiple"]),
             weight_range=(lo, hi),
-            alignment=Alignment(
-                (float(std[0]), float(std[1]), float(std[2])),
-                (float(centre[0]), float(centre[1]), float(centre[2])),
-            ),
-            extractor_spacing_mm=float(fields["extractor_spacing_mm"]),
+            alignment=alignment,
+            extractor_spacing_mm=float(fields["extractor_spacing_mm"]) if alignment else None,
+            crop=crop,
             licence=str(fields["licence"]),
             directory=folder,
             extra={k: v for k, v in fields.items() if k not in known},
@@ -165,3 +183,12 @@ def _parse(fields: Any, folder: Path) -> Bundle:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{folder / 'bundle.json'}: field missing or of the wrong kind: {error}") from None
+
+
+def _crop(fields: Any) -> Crop:
+    return Crop(str(fields["region"]), _three(fields["min_mm"]), _three(fields["max_mm"]))
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    return first, second, third

@@ -1,7 +1,9 @@
-"""Which code made a result."""
+"""Which code made a result, and where."""
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 from pathlib import Path
 
@@ -15,3 +17,16 @@ def commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return f"version {__version__}"
+
+
+def hardware() -> str:
+    """Processor, cores that may be used, and the widest instruction sets that matter here."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    model = next((line.split(":")[1].strip() for line in text.splitlines() if "model name" in line), platform.machine())
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
+    known = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model}, {cores} cores, {' '.join(known) or 'no vector sets known'}"

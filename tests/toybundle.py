@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mixpriv import engine
 from mixpriv.bundle import Bundle, fingerprint_of, load_bundle
+from mixpriv.client.reference import ReferenceModel
 
 CLASSES = ("background", "white matter", "grey matter", "nuclei", "internal CSF", "external CSF")
 INTENSITIES = (0.0, 0.9, 0.6, 0.75, 0.3, 0.15)
@@ -48,6 +49,29 @@ def write_toy_bundle(folder: Path, *, name: str = "toy-t1", sharpness: float = S
         "licence": "Apache-2.0",
     }
     (folder / "bundle.json").write_text(json.dumps(fields, indent=2), encoding="utf-8")
+    return load_bundle(folder)
+
+
+def write_toy_crop_bundle(folder: Path) -> Bundle:
+    """Write a bundle for crops: the toy networks on a grid of 32x48x32 mm, no extractor, references of two classes."""
+    write_toy_bundle(folder, name="toy-crop")
+    fields = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    for name in ("alignment", "extractor_spacing_mm"):
+        del fields[name]
+    fields |= {
+        "grid_shape": [32, 48, 32],
+        "spacing_mm": 1.0,
+        "crop": {"region": "toy", "min_mm": [16, 24, 16], "max_mm": [32, 48, 32]},
+    }
+    (folder / "bundle.json").write_text(json.dumps(fields, indent=2), encoding="utf-8")
+    (folder / "extractor.onnx").unlink()
+    atlas = np.zeros((3, 32, 48, 32), np.uint8)
+    atlas[0] = 255
+    atlas[:, 3:-3, 3:-3, 3:-3] = np.array([0, 128, 127], np.uint8).reshape(3, 1, 1, 1)
+    ReferenceModel(
+        atlas, 1.0, np.array([0, 2, 1], np.uint8), np.array([-1, 0, 1], np.int8),
+        np.array([(0, 0), (0.55, 0.65), (0.85, 0.95)], np.float32), 1.0, (32, 48, 32), 1.0,
+    ).save(folder / "reference.npz")  # fmt: skip
     return load_bundle(folder)
 
 

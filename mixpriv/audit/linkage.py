@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mixpriv.bundle import Bundle
-from mixpriv.client.brain import conform, extract_brain, load_extractor
 from mixpriv.client.conform import Conformed
 from mixpriv.client.key import ClientKey, content_digest
 from mixpriv.client.proxy import draw_weight, mix
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import ReferenceModel, draw_reference
+from mixpriv.client.stages import Stages
+from mixpriv.client.target import Conformer
 from mixpriv.client.volume import load_volume
 
 HIGH_PASS_VOXELS = 1.5
@@ -56,11 +57,10 @@ def fine_structure(image: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return np.asarray(detail / max(float(np.linalg.norm(detail)), 1e-12), np.float32)
 
 
-def read_person(path: Path, bundle: Bundle) -> Person:
+def read_person(path: Path, conformer: Conformer) -> Person:
     """Load and conform one visit; the subject is what the file's name begins with."""
     scan = load_volume(path)
-    brain = extract_brain(scan, load_extractor(bundle), bundle)
-    return Person(path.name.split("_")[0], content_digest(scan.voxels, scan.affine), conform(scan, brain, bundle))
+    return Person(path.name.split("_")[0], content_digest(scan.voxels, scan.affine), conformer(scan, Stages()))
 
 
 class Attack:

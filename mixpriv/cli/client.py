@@ -208,13 +208,13 @@ def _run_segment(arguments: argparse.Namespace) -> int:
 def _run_references_add(arguments: argparse.Namespace) -> int:
     from mixpriv.bundle import load_bundle
     from mixpriv.client.bank import Bank
-    from mixpriv.client.brain import load_extractor
     from mixpriv.client.key import load_or_create_key
+    from mixpriv.client.target import load_conformer
     from mixpriv.client.volume import load_volume
 
     bundle = load_bundle(arguments.bundle)
     scan, labels = load_volume(arguments.image), load_volume(arguments.labels)
-    print(Bank.of(bundle).add(scan, labels, load_extractor(bundle), bundle, load_or_create_key()))
+    print(Bank.of(bundle).add(scan, labels, load_conformer(bundle), bundle, load_or_create_key()))
     return 0
 
 

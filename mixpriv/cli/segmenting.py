@@ -204,7 +204,7 @@ def _do(job: Job, connection: Connection, options: Options, progress: Progress) 
     return {
         "output": str(job.labels),
         "table": str(job.table),
-        "brain_ml": round(result.brain_ml, 1),
+        "brain_ml": None if result.brain_ml is None else round(result.brain_ml, 1),
         "classes": [asdict(volume) for volume in volumes],
         "warnings": list(result.warnings),
         "seconds": {**_rounded(stages.seconds), "total": round(sum(stages.seconds.values()), 4)},
@@ -248,7 +248,8 @@ def _tell(result: dict[str, Any], options: Options, *, quiet: bool) -> None:
     elif not quiet:
         how = "mode none" if options.mode == "none" else f"mode {options.mode}, references {options.references}"
         total = result["seconds"]["total"]
-        print(f"{result['output']}: brain of {result['brain_ml']:.0f} ml segmented in {total:.1f} s, {how}")
+        what = "crop" if result["brain_ml"] is None else f"brain of {result['brain_ml']:.0f} ml"
+        print(f"{result['output']}: {what} segmented in {total:.1f} s, {how}")
 
 
 @contextlib.contextmanager

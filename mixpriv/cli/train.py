@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mixpriv.errors import InputError, MixprivError
+
+if TYPE_CHECKING:
+    from mixpriv.bundle import Bundle
+    from mixpriv.training.evaluation.metrics import Score
+    from mixpriv.wire.transport import Segmenter
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -16,25 +23,33 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a bundle's networks; resumes from the output folder")
     train.add_argument("config", help="a TOML file or a shipped config's name, such as brain-t1")
     train.add_argument("--network", choices=("segmenter", "extractor", "control"), default="segmenter")
-    train.add_argument("--label-maps", type=Path, required=True, help="folder of *_dseg.nii.gz in FreeSurfer numbering")
+    train.add_argument(
+        "--data", type=Path, required=True, help="folder of *_dseg.nii.gz in FreeSurfer numbering, or of MSD crops"
+    )
     train.add_argument("-o", "--output", type=Path, required=True, help="folder of checkpoints and log")
     train.add_argument("--initial", type=Path, help="start from the weights of a run or of a bundle")
     export = commands.add_parser("export", help="pack trained weights into a bundle (ONNX, with a parity check)")
     export.add_argument("config", help="the config that the runs were trained with")
     export.add_argument("--segmenter-run", type=Path, required=True, help="folder of the joint training, or a bundle")
-    export.add_argument("--extractor-run", type=Path, required=True, help="folder of its training, or a bundle")
+    export.add_argument("--extractor-run", type=Path, help="folder of its training, or a bundle; crops need none")
     export.add_argument("--version", required=True, help="the bundle's version, such as 1.0.0")
     export.add_argument("-o", "--output", type=Path, required=True, help="the bundle's folder")
-    evaluate = commands.add_parser("evaluate", help="accuracy on labelled scans through a real server, as a table")
-    evaluate.add_argument("scans", type=Path, help="BIDS folder: sub-*/**/*_T1w.nii.gz with *_dseg.nii.gz beside it")
-    evaluate.add_argument("--bundle", default="brain-t1", help="a shipped name or a folder")
-    evaluate.add_argument("--subjects", nargs="+", default=[], help="default: all")
+    evaluate = commands.add_parser("evaluate", help="accuracy on labelled scans, every method beside its controls")
+    evaluate.add_argument("config", help="the config that the bundle was trained with")
+    evaluate.add_argument("--data", type=Path, required=True, help="BIDS folder of heads, or MSD folder of crops")
+    evaluate.add_argument("--bundle", help="a shipped name or a folder (the config's name)")
+    evaluate.add_argument("--subjects", nargs="+", default=[], help="default: all heads, or the crops held out")
     evaluate.add_argument("--split", default="given", help="what the scans are called in the table")
-    evaluate.add_argument("--fused", type=int, default=5, metavar="K", help="references averaged in the last row (5)")
+    evaluate.add_argument(
+        "--weights", type=float, nargs="+", default=[0.9, 0.7, 0.5, 0.3, 0.1], metavar="A", help="fixed weights tried"
+    )
+    evaluate.add_argument("--fused", type=int, nargs="+", default=[3, 5, 10], metavar="K", help="references averaged")
     evaluate.add_argument("--control", type=Path, metavar="RUN", help="run folder of a network of D's size")
-    evaluate.add_argument("--config", default="brain-t1", help="the config of that run")
+    evaluate.add_argument("--in-process", action="store_true", help="the same network without a server: faster")
     evaluate.add_argument("--seed", type=int, default=0)
-    evaluate.add_argument("-o", "--output", type=Path, required=True, help="markdown file; the CSV is put beside it")
+    evaluate.add_argument(
+        "-o", "--output", type=Path, required=True, help="markdown file; CSV and plot are put beside it"
+    )
     audit = commands.add_parser("audit", help="link mixtures to scans of known people, without training")
     audit.add_argument("scans", type=Path, help="BIDS folder: sub-*/**/*_T1w.nii.gz, some people scanned twice")
     audit.add_argument("--bundle", default="brain-t1", help="a shipped name or a folder")
@@ -52,12 +67,14 @@ def _train(args: argparse.Namespace) -> None:
     if args.network == "extractor":
         from mixpriv.training.extraction import train_extractor
 
-        print(train_extractor(config.extractor, args.label_maps, args.output, initial))
+        if config.extractor is None:
+            raise InputError(f"config {config.name}: expected an [extractor] to train, got none")
+        print(train_extractor(config.extractor, args.data, args.output, initial))
     else:
         from mixpriv.training.joint import train_joint
 
         joint = config.segmenter if args.network == "segmenter" else config.control
-        print(train_joint(joint, args.label_maps, args.output, initial))
+        print(train_joint(joint, args.data, args.output, initial))
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -69,47 +86,78 @@ def _export(args: argparse.Namespace) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     from mixpriv.bundle import load_bundle
-    from mixpriv.server.embedded import embedded_server
-    from mixpriv.training import evaluation
-    from mixpriv.wire.contract import SegmenterContract
-    from mixpriv.wire.transport import GrpcSegmenter
+    from mixpriv.training.config import load_config
+    from mixpriv.training.evaluation import cases, methods, report
 
-    bundle = load_bundle(args.bundle)
-    cases = evaluation.find_cases(args.scans, args.subjects)
+    config = load_config(args.config)
+    bundle, region = load_bundle(args.bundle or config.name), config.segmenter.region
+    chosen = (
+        cases.find_heads(args.data, args.subjects)
+        if region is None
+        else cases.find_crops(args.data, region, args.subjects)
+    )
     control = None
     if args.control is not None:
         from mixpriv.export.pack import torch_control
-        from mixpriv.training.config import load_config
 
-        control = torch_control(load_config(args.config), args.control)
-    scores: list[evaluation.Score] = []
-    with embedded_server(bundle) as address, GrpcSegmenter(address, SegmenterContract.of(bundle)) as segmenter:
-        evaluator = evaluation.Evaluator(bundle, segmenter, args.seed, control)
-        for case in cases:
-            scores += evaluator.evaluate(case, args.fused)
+        control = torch_control(config, args.control)
+    scores: list[Score] = []
+    with contextlib.ExitStack() as stack:
+        segmenter = _segmenter(bundle, in_process=args.in_process, stack=stack)
+        tried = methods.Methods(bundle, args.seed).all(args.weights, args.fused, control)
+        evaluator = methods.Evaluator(bundle, segmenter, tried)
+        for case in chosen:
+            scores += evaluator.evaluate(case)
             print(case.name, file=sys.stderr)
-    evaluation.write_scores(scores, args.output.with_suffix(".csv"))
-    command = " ".join(
+    run = report.Run(
+        args.split,
+        config.counted,
+        args.seed,
+        "in one process" if args.in_process else "through a real Triton server",
+        _evaluate_command(args),
+    )
+    report.write_scores(scores, args.output.with_suffix(".csv"))
+    report.write_report(scores, bundle, run, evaluator.costs, args.output)
+    print(args.output.read_text(encoding="utf-8"), end="")
+
+
+def _segmenter(bundle: Bundle, *, in_process: bool, stack: contextlib.ExitStack) -> Segmenter:
+    if in_process:
+        from mixpriv.training.evaluation.methods import InProcessSegmenter
+
+        return InProcessSegmenter(bundle)
+    from mixpriv.server.embedded import embedded_server
+    from mixpriv.wire.contract import SegmenterContract
+    from mixpriv.wire.transport import GrpcSegmenter
+
+    address = stack.enter_context(embedded_server(bundle))
+    return stack.enter_context(GrpcSegmenter(address, SegmenterContract.of(bundle)))
+
+
+def _evaluate_command(args: argparse.Namespace) -> str:
+    return " ".join(
         [
-            "mixpriv evaluate SCANS",
+            f"mixpriv evaluate {args.config} --data DATA",
             *(["--subjects", *args.subjects] if args.subjects else []),
             *([f"--split {args.split}"] if args.split != "given" else []),
             *(["--control RUN"] if args.control is not None else []),
-            f"--fused {args.fused} --seed {args.seed} -o {args.output.name}",
+            *(["--in-process"] if args.in_process else []),
+            f"--weights {' '.join(map(str, args.weights))}",
+            f"--fused {' '.join(map(str, args.fused))} --seed {args.seed} -o {args.output.name}",
         ]
     )
-    evaluation.write_report(scores, bundle, args.seed, args.split, command, args.output)
-    print(args.output.read_text(encoding="utf-8"), end="")
 
 
 def _audit(args: argparse.Namespace) -> None:
     from mixpriv.audit.linkage import Attack, read_person, write_report
     from mixpriv.bundle import load_bundle
+    from mixpriv.client.target import load_conformer
     from mixpriv.provenance import commit
 
     bundle = load_bundle(args.bundle)
     scans = sorted(args.scans.glob("sub-*/**/*_T1w.nii.gz"))
-    attack = Attack([read_person(path, bundle) for path in scans], bundle)
+    conformer = load_conformer(bundle)
+    attack = Attack([read_person(path, conformer) for path in scans], bundle)
     if not attack.twice():
         raise InputError(f"{args.scans}: expected scans of at least one person scanned twice, got none")
     settings: list[tuple[str, float | None, int]] = [

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from mixpriv import kernels
 from mixpriv.bundle import Bundle
-from mixpriv.client.brain import conform, extract_brain
 from mixpriv.client.conform import Grid, to_grid
 from mixpriv.client.files import data_folder, private_folder, write_file
 from mixpriv.client.key import ClientKey, content_digest
 from mixpriv.client.proxy import mix
 from mixpriv.client.reference import Reference
+from mixpriv.client.stages import Stages
+from mixpriv.client.target import Conformer
 from mixpriv.client.volume import Volume
-from mixpriv.engine import Engine
 from mixpriv.errors import InputError
 
 
@@ -49,7 +49,7 @@ class Bank:
         except Exception as error:  # NumPy raises zip, pickle, key and OS errors for damaged files
             raise InputError(f"{path}: not a reference ({type(error).__name__})") from None
 
-    def add(self, scan: Volume, labels: Volume, extractor: Engine, bundle: Bundle, key: ClientKey) -> str:
+    def add(self, scan: Volume, labels: Volume, conformer: Conformer, bundle: Bundle, key: ClientKey) -> str:
         """Conform a labelled scan and keep it; returns its name.
 
         Raises
@@ -62,7 +62,7 @@ class Bank:
         _check_pair(scan, labels, bundle)
         content = content_digest(scan.voxels, scan.affine)
         name = key.derive("reference", content).hex()[:16]
-        target = conform(scan, extract_brain(scan, extractor, bundle), bundle)
+        target = conformer(scan, Stages())
         arrays = {
             "image": mix(target, None, 1.0).astype(np.float32),
             "labels": _conform_labels(labels, target.grid, len(bundle.classes)) * target.mask,

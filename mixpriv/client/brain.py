@@ -69,6 +69,7 @@ def extract_brain(scan: Volume, extractor: Engine, bundle: Bundle) -> Brain:
     InputError
         no brain found: Hounsfield values, the component's volume is none that a brain has, or its border is unsure.
     """
+    assert bundle.extractor_spacing_mm is not None  # noqa: S101 - the bundle is one for heads
     _refuse_hounsfield(scan)
     shifted = _without_negatives(scan)
     whole = field_of_view(shifted, bundle.extractor_spacing_mm, bundle.multiple)

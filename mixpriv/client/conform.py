@@ -40,12 +40,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Conformed:
-    """A scan in the bundle's grid, on the client's side only: the image still shows the whole head.
+    """A scan in the bundle's grid, on the client's side only: the image may still show the whole head.
 
     Attributes
     ----------
     image : (D, H, W) float32, the scan's own intensities
-    mask : (D, H, W) uint8, 1 in the brain
+    mask : (D, H, W) uint8, 1 in the brain, or in a crop's field of view
     intensity_range : robust minimum and maximum inside the mask
     grid : where it lies
     """
@@ -54,6 +54,11 @@ class Conformed:
     mask: NDArray[np.uint8] = field(repr=False)
     intensity_range: tuple[float, float] = field(repr=False)
     grid: Grid
+
+    @property
+    def mask_ml(self) -> float:
+        """Volume of the mask, ml."""
+        return int(np.count_nonzero(self.mask)) * self.grid.voxel_ml
 
 
 def field_of_view(volume: Volume, spacing_mm: float, multiple: int) -> Grid:
@@ -72,6 +77,7 @@ def field_of_view(volume: Volume, spacing_mm: float, multiple: int) -> Grid:
 
 def brain_grid(mask: NDArray[np.bool_], mask_grid: Grid, bundle: Bundle) -> Grid:
     """Place and size the bundle's grid around a brain mask (D, H, W) that lies in another grid."""
+    assert bundle.alignment is not None  # noqa: S101 - the bundle is one for heads
     centre_mm, std_mm = mask_moments_mm(mask, mask_grid.affine)
     return Grid(bundle.grid_shape, grid_to_world(centre_mm, std_mm, bundle.alignment, bundle.spacing_mm))
 

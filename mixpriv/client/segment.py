@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from mixpriv import engine, kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.bank import Bank
-from mixpriv.client.brain import conform, extract_brain, load_extractor
 from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.key import ClientKey, content_digest
 from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, now
@@ -19,6 +18,7 @@ from mixpriv.client.proxy import draw_weight, keep_inside, mix, unmix, unpack_pr
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
 from mixpriv.client.stages import Stages
+from mixpriv.client.target import Conformer, load_conformer
 from mixpriv.client.volume import Volume
 from mixpriv.engine import Engine
 from mixpriv.errors import InputError
@@ -63,7 +63,7 @@ class Client:
     ledger: Ledger
     segmenter: Segmenter
     server: str
-    extractor: Engine = field(repr=False)
+    conformer: Conformer = field(repr=False)
     unmixer: Engine = field(repr=False)
     reference_model: ReferenceModel | None = field(repr=False)
 
@@ -85,7 +85,7 @@ class Segmentation:
     labels : (I, J, K) uint8 in the scan's grid, Fortran order
     probabilities : (C, D, H, W) float32 in the bundle's grid, summed over the references
     target : the scan in the bundle's grid; secret
-    brain_ml : volume of the extracted brain
+    brain_ml : volume of the extracted brain, None for a crop
     views : all that was sent and received
     warnings : for the user, one line each
     """
@@ -93,7 +93,7 @@ class Segmentation:
     labels: NDArray[np.uint8] = field(repr=False)
     probabilities: NDArray[np.float32] = field(repr=False)
     target: Conformed
-    brain_ml: float
+    brain_ml: float | None
     views: tuple[View, ...]
     warnings: tuple[str, ...]
 
@@ -121,29 +121,26 @@ def open_client(
         ledger=ledger or Ledger(),
         segmenter=segmenter,
         server=server,
-        extractor=load_extractor(bundle),
+        conformer=load_conformer(bundle),
         unmixer=engine.load(bundle.unmixer_path, threads=threads),
         reference_model=ReferenceModel.load(bundle.reference_path) if generator else None,
     )
 
 
 def segment(scan: Volume, client: Client, options: Options, stages: Stages | None = None) -> Segmentation:
-    """Segment a scan, showing the server only mixtures of its brain with references that nobody else knows.
+    """Segment a scan, showing the server only mixtures of its target with references that nobody else knows.
 
     Raises
     ------
     InputError
-        no brain found, or not enough references in the bank.
+        the scan does not show what the bundle is for, or not enough references in the bank.
     ServerUnavailableError, IncompatibleServerError
         from the segmenter.
     """
     stages = stages or Stages()
     with stages("digest"):
         content = content_digest(scan.voxels, scan.affine)
-    with stages("extract"):
-        brain = extract_brain(scan, client.extractor, client.bundle)
-    with stages("conform"):
-        target = conform(scan, brain, client.bundle)
+    target = client.conformer(scan, stages)
     with stages("ledger"):
         warnings = _enter(content, target, client, options)
     if options.mode == "none":
@@ -154,7 +151,8 @@ def segment(scan: Volume, client: Client, options: Options, stages: Stages | Non
     with stages("restore"):
         keep_inside(probabilities, target.mask, float(len(views)))
         labels = to_scan(probabilities, target.grid, scan)
-    return Segmentation(labels, probabilities, target, brain.volume_ml, tuple(views), warnings)
+    brain_ml = None if client.bundle.crop else target.mask_ml
+    return Segmentation(labels, probabilities, target, brain_ml, tuple(views), warnings)
 
 
 def _send_plain(target: Conformed, client: Client, stages: Stages) -> tuple[View, NDArray[np.float32]]:

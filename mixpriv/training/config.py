@@ -11,6 +11,7 @@ import tomllib
 
 from mixpriv.bundle import Alignment
 from mixpriv.errors import InputError
+from mixpriv.training.crops import Region
 from mixpriv.training.extraction import ExtractorConfig
 from mixpriv.training.joint import JointConfig, control_config
 from mixpriv.training.synth import Augmentation
@@ -20,13 +21,21 @@ SHIPPED = Path(__file__).parent / "configs"
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A parsed config. ``raw`` is the whole file, for the bundle's record."""
+    """A parsed config; crops need no extractor.
+
+    ``counted``: labels whose mean is reported. ``raw``: the whole file, for the bundle's record.
+    """
 
     name: str
     segmenter: JointConfig
-    extractor: ExtractorConfig
+    extractor: ExtractorConfig | None
     control: JointConfig
+    counted: tuple[int, ...]
     raw: Mapping[str, Any]
+
+
+_ELSEWHERE = ("classes", "grid_shape", "spacing_mm", "alignment", "region")
+"""Fields of `JointConfig` that other tables of the file give."""
 
 
 def load_config(name_or_path: str) -> TrainingConfig:
@@ -45,29 +54,41 @@ def load_config(name_or_path: str) -> TrainingConfig:
         raise InputError(f"config {name_or_path!r} not found: expected a TOML file or one of {known}")
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        grid, segmenter = raw["grid"], dict(raw["segmenter"])
-        alignment = Alignment(tuple(grid["std_mm"]), tuple(grid["centre_voxel"]))
-        augmentation = Augmentation(**segmenter.pop("augmentation", {}))
-        for key in ("crop", "filters", "weight_range"):
-            segmenter[key] = tuple(segmenter[key])
-        joint = JointConfig(
-            grid_shape=tuple(grid["shape"]),
-            spacing_mm=float(grid["spacing_mm"]),
-            alignment=alignment,
-            augmentation=augmentation,
-            **segmenter,
-        )
-        extractor = raw["extractor"] | {key: tuple(raw["extractor"][key]) for key in ("filters", "crop")}
+        joint = _joint(raw)
+        extractor = None
+        if joint.region is None:
+            extractor = ExtractorConfig(**_tuples(raw["extractor"]))
         control = raw["control"]
         alone = control_config(joint, tuple(control["filters"]), int(control["steps"]), float(control["learning_rate"]))
-        return TrainingConfig(str(raw["name"]), joint, ExtractorConfig(**extractor), alone, raw)
+        counted = tuple(int(label) for label in raw["evaluation"]["counted"])
+        return TrainingConfig(str(raw["name"]), joint, extractor, alone, counted, raw)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from None
     except KeyError as error:
         raise InputError(f"{path}: missing {error}") from None
     except TypeError:
-        joint_fields = sorted({f.name for f in fields(JointConfig)} - {"grid_shape", "spacing_mm", "alignment"})
+        joint_fields = sorted({f.name for f in fields(JointConfig)} - set(_ELSEWHERE))
         raise InputError(
             f"{path}: expected exactly {', '.join(joint_fields)} in [segmenter] and "
             f"{', '.join(f.name for f in fields(ExtractorConfig))} in [extractor]"
         ) from None
+
+
+def _joint(raw: Mapping[str, Any]) -> JointConfig:
+    grid, segmenter = raw["grid"], _tuples(raw["segmenter"])
+    region = Region(**_tuples(raw["region"])) if "region" in raw else None
+    alignment = None if region else Alignment(tuple(grid["std_mm"]), tuple(grid["centre_voxel"]))
+    return JointConfig(
+        classes=tuple(raw["bundle"]["classes"]),
+        grid_shape=tuple(grid["shape"]),
+        spacing_mm=float(grid["spacing_mm"]),
+        alignment=alignment,
+        region=region,
+        augmentation=Augmentation(**segmenter.pop("augmentation", {})),
+        **segmenter,
+    )
+
+
+def _tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of the file with tuples in place of lists."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}

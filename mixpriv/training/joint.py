@@ -5,6 +5,7 @@ One S serves every mode: a share of the steps is unmixed (a = 1). Source: Kim et
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,20 +18,25 @@ from torch.nn import functional as F
 from mixpriv.bundle import Alignment
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import ReferenceModel, draw_labels, paint
-from mixpriv.training.atlas import fit_reference_model, grid_to_head
-from mixpriv.training.labels import TISSUES, Head, load_heads
+from mixpriv.training.crops import Region
 from mixpriv.training.loop import Initial, Schedule, autocast, fit
 from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, unmixer_input
-from mixpriv.training.synth import Augmentation, synthesise
+from mixpriv.training.synth import Augmentation
+from mixpriv.training.targets import Targets, open_targets
 
 
 @dataclass(frozen=True)
 class JointConfig:
-    """What ``[segmenter]`` in a training config says; lengths in voxels of the bundle's grid."""
+    """What ``[segmenter]`` in a training config says; lengths in voxels of the bundle's grid.
 
+    Heads have an ``alignment``, crops a ``region``. A step's ``batch`` is all mixtures or all plain.
+    """
+
+    classes: tuple[str, ...]
     grid_shape: tuple[int, int, int]
     spacing_mm: float
-    alignment: Alignment
+    alignment: Alignment | None
+    region: Region | None
     crop: tuple[int, int, int]
     filters: tuple[int, ...]
     unmixer_width: int
@@ -43,6 +49,7 @@ class JointConfig:
     seed: int
     references: int
     reference_warp_mm: float
+    batch: int = 1
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -63,9 +70,9 @@ def seed_stream(seed: int, index: int) -> Stream:
     return Stream(np.random.SeedSequence([seed, index]).generate_state(8).astype("<u4").tobytes())
 
 
-def one_hot(labels: Tensor) -> Tensor:
-    """(D, H, W) labels to (1, C, D, H, W) float32."""
-    return F.one_hot(labels.long(), len(TISSUES)).permute(3, 0, 1, 2)[None].float()
+def one_hot(labels: Sequence[Tensor], classes: int) -> Tensor:
+    """N label maps (D, H, W) to (N, C, D, H, W) float32."""
+    return F.one_hot(torch.stack(list(labels)).long(), classes).permute(0, 4, 1, 2, 3).float()
 
 
 class ReferencePool:
@@ -88,74 +95,88 @@ class ReferencePool:
 
 @dataclass(frozen=True)
 class Example:
-    """One training example: image (1,1,D,H,W), target one-hot (1,C,D,H,W), reference one-hot or None, weight."""
+    """A step's examples: images (N,1,D,H,W), targets one-hot (N,C,D,H,W), references one-hot or None, weights (N,)."""
 
     image: Tensor
     target: Tensor
     reference: Tensor | None
-    weight: float
+    weight: Tensor
 
 
 class Examples:
     """Training examples by step; step k depends on the seed and k alone."""
 
-    def __init__(self, config: JointConfig, heads: list[Head], pool: ReferencePool) -> None:
-        self.config, self.heads, self.pool = config, heads, pool
-        self.matrices = [grid_to_head(head, config.alignment, config.spacing_mm) for head in heads]
+    def __init__(self, config: JointConfig, targets: Targets, pool: ReferencePool) -> None:
+        self.config, self.targets, self.pool = config, targets, pool
 
     def at(self, step: int) -> Example:
-        """The example of a step: plain (weight 1) for the first steps and a share of the others, else a mixture."""
+        """The examples of a step: plain (weight 1) for the first steps and a share of the others, else mixtures."""
         config, rng = self.config, np.random.default_rng([self.config.seed, step])
-        start = [int(rng.integers(n - c + 1)) for n, c in zip(config.grid_shape, config.crop, strict=True)]
-        window = tuple(slice(s, s + c) for s, c in zip(start, config.crop, strict=True))
-        which = int(rng.integers(len(self.heads)))
-        image, tissue = synthesise(self.heads[which], self.matrices[which], window, rng, config.augmentation)
-        if step < config.plain_steps or rng.random() < config.plain_share:
-            return Example(image[None, None], one_hot(tissue), None, 1.0)
-        weight = float(rng.uniform(*config.weight_range))
-        other, labels = self.pool.draw(window, rng)
-        mixed = (weight * image + (1 - weight) * other).half().float()
-        return Example(mixed[None, None], one_hot(tissue), one_hot(labels), weight)
+        plain = step < config.plain_steps or rng.random() < config.plain_share
+        images, targets, references, weights = [], [], [], []
+        for _ in range(config.batch):
+            start = [int(rng.integers(n - c + 1)) for n, c in zip(config.grid_shape, config.crop, strict=True)]
+            window = tuple(slice(s, s + c) for s, c in zip(start, config.crop, strict=True))
+            image, labels = self.targets.draw(window, rng)
+            weight = 1.0
+            if not plain:
+                weight = float(rng.uniform(*config.weight_range))
+                other, other_labels = self.pool.draw(window, rng)
+                image = (weight * image + (1 - weight) * other).half().float()
+                references.append(other_labels)
+            images.append(image)
+            targets.append(labels)
+            weights.append(weight)
+        count = len(config.classes)
+        return Example(
+            torch.stack(images)[:, None],
+            one_hot(targets, count),
+            one_hot(references, count) if references else None,
+            torch.tensor(weights),
+        )
 
 
 class JointModel(nn.Module):
     """S and D together."""
 
-    def __init__(self, filters: tuple[int, ...], unmixer_width: int) -> None:
+    def __init__(self, classes: int, filters: tuple[int, ...], unmixer_width: int) -> None:
         super().__init__()
-        self.segmenter = SpaceToDepthUNet(1, len(TISSUES), filters)
-        self.unmixer = Unmixer(len(TISSUES), unmixer_width)
+        self.segmenter = SpaceToDepthUNet(1, classes, filters)
+        self.unmixer = Unmixer(classes, unmixer_width)
+
+    @staticmethod
+    def of(config: JointConfig) -> JointModel:
+        """The networks of a config, untrained."""
+        return JointModel(len(config.classes), config.filters, config.unmixer_width)
 
 
 def losses(model: JointModel, loss: SegmentationLoss, example: Example, unmix_lambda: float) -> dict[str, Tensor]:
     """``plain`` alone, or ``mixed`` (L_mix) and ``unmixed`` (lambda L_unmix); the latter's gradient reaches S."""
-    weight = example.weight
+    weight = example.weight.view(-1, 1, 1, 1, 1)
     with autocast():
         logits = model.segmenter(example.image)
     logits = logits.float()
     if example.reference is None:
         return {"plain": loss(logits, example.target)}
     mixed = loss(logits, weight * example.target + (1 - weight) * example.reference)
-    share = torch.full_like(example.image, weight)
+    share = weight.expand_as(example.image)
     with autocast():
         unmixed = model.unmixer(unmixer_input(logits.softmax(1), example.reference, share))
     return {"mixed": mixed, "unmixed": unmix_lambda * loss(unmixed.float(), example.target)}
 
 
-def train_joint(config: JointConfig, label_maps: Path, folder: Path, initial: Initial | None = None) -> Path:
+def train_joint(config: JointConfig, data: Path, folder: Path, initial: Initial | None = None) -> Path:
     """Train S and D, resuming from the folder; weights of an earlier run may start a new one.
 
     Writes the reference model beside the checkpoints; returns the path of the averaged weights.
     """
     torch.manual_seed(config.seed)
-    heads = list(load_heads(label_maps))
-    reference_model = fit_reference_model(
-        heads, config.alignment, config.grid_shape, config.spacing_mm, config.reference_warp_mm
-    )
+    targets = open_targets(config, data)
+    reference_model = targets.reference_model()
     folder.mkdir(parents=True, exist_ok=True)
     reference_model.save(folder / "reference.npz")
-    source = Examples(config, heads, ReferencePool(reference_model, config.seed, config.references))
-    model, loss = JointModel(config.filters, config.unmixer_width), SegmentationLoss()
+    source = Examples(config, targets, ReferencePool(reference_model, config.seed, config.references))
+    model, loss = JointModel.of(config), SegmentationLoss()
     schedule = Schedule(config.steps, config.learning_rate)
     return fit(model, lambda k: losses(model, loss, source.at(k), config.unmix_lambda), schedule, folder, initial)
 

@@ -22,13 +22,14 @@ _INDEX = {name: i for i, name in enumerate(INTENSITY_CLASSES)}
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strengths of the random deformation."""
+    """Strengths of the random deformation; ``flip``: probability of a left-right flip."""
 
     rotation_deg: float = 9.0
     scale: float = 0.05
     shear: float = 0.02
     shift_voxels: float = 2.0
     elastic_voxels: float = 1.6
+    flip: float = 0.5
 
 
 def random_affine(rng: np.random.Generator, augmentation: Augmentation) -> NDArray[np.float64]:
@@ -42,7 +43,7 @@ def random_affine(rng: np.random.Generator, augmentation: Augmentation) -> NDArr
         rotation[p, p] = rotation[q, q] = np.cos(angle)
         rotation[p, q], rotation[q, p] = -np.sin(angle), np.sin(angle)
         matrix = matrix @ rotation
-    if rng.random() < 0.5:
+    if rng.random() < augmentation.flip:
         matrix[0] *= -1
     return np.asarray(matrix)
 
@@ -112,13 +113,14 @@ def paint_scan(classes: Tensor, rng: np.random.Generator) -> Tensor:
     image = torch.from_numpy(means)[flat] + noise * torch.from_numpy(texture)[flat]
     # slow variation inside tissues: cortex is not one grey
     image *= 1 + smooth_noise(rng, classes.shape, 10)[0] * rng.uniform(0, 0.05)
-    image = _resolution(image, rng).clamp_(min=0).pow_(rng.uniform(0.8, 1.3))
+    image = resolution(image, rng).clamp_(min=0).pow_(rng.uniform(0.8, 1.3))
     image *= torch.exp(smooth_noise(rng, classes.shape, 48)[0] * rng.uniform(0, 0.16))
     second = torch.from_numpy(rng.standard_normal(tuple(classes.shape), dtype=np.float32))
     return image.add_(second, alpha=float(rng.uniform(0, 0.035))).clamp_(min=0)
 
 
-def _resolution(image: Tensor, rng: np.random.Generator) -> Tensor:
+def resolution(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Blur (D, H, W), and now and then thick slices along one axis."""
     image = blur(image, float(rng.uniform(0.2, 0.85)))
     if rng.random() < 0.2:
         factors = np.ones(3)

@@ -20,7 +20,7 @@ def labelled(seed: int = 0) -> tuple[Volume, Volume]:
 
 
 def add(client: Client, bundle: Bundle, seed: int = 0) -> str:
-    return Bank.of(bundle).add(*labelled(seed), client.extractor, bundle, client.key)
+    return Bank.of(bundle).add(*labelled(seed), client.conformer, bundle, client.key)
 
 
 class TestAdding:
@@ -64,7 +64,7 @@ class TestAdding:
         scan, labels = labelled()
         voxels, affine = change(labels.voxels, labels.affine)
         with pytest.raises(InputError, match=message):
-            Bank.of(bundle).add(scan, Volume(voxels, affine, None, "labels"), client.extractor, bundle, client.key)
+            Bank.of(bundle).add(scan, Volume(voxels, affine, None, "labels"), client.conformer, bundle, client.key)
         assert not Bank.of(bundle).folder.exists()
 
 

@@ -8,9 +8,9 @@ import pytest
 from scipy import ndimage
 
 from mixpriv.bundle import Bundle
-from mixpriv.client.brain import conform, extract_brain
-from mixpriv.client.segment import Client
+from mixpriv.client.brain import conform, extract_brain, load_extractor
 from mixpriv.client.volume import Volume
+from mixpriv.engine import Engine
 from mixpriv.errors import InputError
 from tests.phantom import brain_scan
 
@@ -19,52 +19,57 @@ def with_voxels(scan: Volume, voxels: np.ndarray) -> Volume:
     return replace(scan, voxels=np.asfortranarray(voxels, dtype=np.float32))
 
 
+@pytest.fixture
+def extractor(bundle: Bundle) -> Engine:
+    return load_extractor(bundle)
+
+
 class TestExtraction:
-    def test_a_brain_is_found_whole(self, client: Client, bundle: Bundle) -> None:
+    def test_a_brain_is_found_whole(self, extractor: Engine, bundle: Bundle) -> None:
         scan, truth = brain_scan()
-        brain = extract_brain(scan, client.extractor, bundle)
+        brain = extract_brain(scan, extractor, bundle)
         assert brain.volume_ml == pytest.approx((truth > 0).sum() * scan.voxel_ml, rel=0.05)
         assert all(n % bundle.multiple == 0 for n in brain.grid.shape)
 
-    def test_holes_belong_to_it_and_islands_do_not(self, client: Client, bundle: Bundle) -> None:
+    def test_holes_belong_to_it_and_islands_do_not(self, extractor: Engine, bundle: Bundle) -> None:
         scan, _ = brain_scan()
         voxels = scan.voxels.copy()
         voxels[28:31, 34:37, 28:31] = 0
         voxels[1:8, 1:8, 1:8] = 800
-        brain = extract_brain(with_voxels(scan, voxels), client.extractor, bundle)
-        whole = extract_brain(scan, client.extractor, bundle)
+        brain = extract_brain(with_voxels(scan, voxels), extractor, bundle)
+        whole = extract_brain(scan, extractor, bundle)
         np.testing.assert_array_equal(brain.mask, whole.mask)
         target = conform(with_voxels(scan, voxels), brain, bundle)
         assert target.mask.sum() == pytest.approx(conform(scan, whole, bundle).mask.sum(), rel=0.02)
 
-    def test_what_hangs_on_it_by_a_bridge_does_not(self, client: Client, bundle: Bundle) -> None:
+    def test_what_hangs_on_it_by_a_bridge_does_not(self, extractor: Engine, bundle: Bundle) -> None:
         scan, _ = brain_scan((60, 90, 60))
         voxels = scan.voxels.copy()
         voxels[28:31, 5:25, 29:30] = 800
         voxels[24:36, 2:10, 24:36] = 800
-        brain = extract_brain(with_voxels(scan, voxels), client.extractor, bundle)
-        assert brain.volume_ml == pytest.approx(extract_brain(scan, client.extractor, bundle).volume_ml, rel=0.02)
+        brain = extract_brain(with_voxels(scan, voxels), extractor, bundle)
+        assert brain.volume_ml == pytest.approx(extract_brain(scan, extractor, bundle).volume_ml, rel=0.02)
 
-    def test_air_around_the_head_does_not_matter(self, client: Client, bundle: Bundle) -> None:
+    def test_air_around_the_head_does_not_matter(self, extractor: Engine, bundle: Bundle) -> None:
         scan, _ = brain_scan()
         shift = np.eye(4)
         shift[:3, 3] = -30
         padded = replace(with_voxels(scan, np.pad(scan.voxels, 30)), affine=scan.affine @ shift)
-        one, other = (extract_brain(s, client.extractor, bundle) for s in (scan, padded))
+        one, other = (extract_brain(s, extractor, bundle) for s in (scan, padded))
         assert one.grid.shape == other.grid.shape
         np.testing.assert_allclose(one.grid.affine, other.grid.affine, atol=0.1)
         assert (one.mask == other.mask).mean() > 0.999
 
-    def test_negative_values_do_not_matter(self, client: Client, bundle: Bundle) -> None:
+    def test_negative_values_do_not_matter(self, extractor: Engine, bundle: Bundle) -> None:
         scan, _ = brain_scan()
         shifted = with_voxels(scan, scan.voxels - 300)
-        one, other = (extract_brain(s, client.extractor, bundle) for s in (scan, shifted))
+        one, other = (extract_brain(s, extractor, bundle) for s in (scan, shifted))
         assert (one.mask == other.mask).mean() > 0.999
 
-    def test_a_smaller_head_is_scaled_up(self, client: Client, bundle: Bundle) -> None:
+    def test_a_smaller_head_is_scaled_up(self, extractor: Engine, bundle: Bundle) -> None:
         large, _ = brain_scan()
         small = replace(large, affine=np.diag([2.5, 2.5, 2.5, 1.0]))
-        grids = [conform(s, extract_brain(s, client.extractor, bundle), bundle).grid for s in (large, small)]
+        grids = [conform(s, extract_brain(s, extractor, bundle), bundle).grid for s in (large, small)]
         np.testing.assert_allclose(grids[1].spacing_mm / grids[0].spacing_mm, 2.5 / 3, rtol=0.02)
 
 
@@ -87,44 +92,44 @@ def everything(scan: Volume) -> np.ndarray:
 
 class TestNoBrain:
     @pytest.mark.parametrize("make", [nothing, small, everything])
-    def test_is_said_in_one_line(self, make: Callable[[Volume], np.ndarray], client: Client, bundle: Bundle) -> None:
+    def test_is_said_in_one_line(self, make: Callable[[Volume], np.ndarray], extractor: Engine, bundle: Bundle) -> None:
         scan, _ = brain_scan()
         strange = with_voxels(replace(scan, affine=np.diag([3.5, 3.5, 3.5, 1.0])), make(scan))
         with pytest.raises(InputError, match=r"phantom: no brain found: expected 300 to 2500 ml .*, got \d+ ml$"):
-            extract_brain(strange, client.extractor, bundle)
+            extract_brain(strange, extractor, bundle)
 
-    def test_an_unsure_border_is_no_brain(self, client: Client, bundle: Bundle) -> None:
+    def test_an_unsure_border_is_no_brain(self, extractor: Engine, bundle: Bundle) -> None:
         def unsure(**inputs: np.ndarray) -> dict[str, np.ndarray]:
             """The toy extractor's answer, smeared: half brain, half not, over wide borders."""
-            answer = client.extractor(**inputs)["brain_probability"]
+            answer = extractor(**inputs)["brain_probability"]
             return {"brain_probability": ndimage.gaussian_filter(answer, (0, 0, 6, 6, 6))}
 
         scan, _ = brain_scan()
         with pytest.raises(InputError, match=r"unsure border \(\d+ % of its volume, at most 30 %\)$"):
             extract_brain(scan, unsure, bundle)
 
-    def test_no_contrast(self, client: Client, bundle: Bundle) -> None:
+    def test_no_contrast(self, extractor: Engine, bundle: Bundle) -> None:
         scan, truth = brain_scan()
         flat = with_voxels(scan, truth > 0)
-        brain = extract_brain(scan, client.extractor, bundle)
+        brain = extract_brain(scan, extractor, bundle)
         inner = replace(brain, probability=np.where(_eroded(brain.mask), 1, 0).astype(np.float32))
         with pytest.raises(InputError, match="expected tissue contrast inside the brain, got none"):
             conform(flat, inner, bundle)
 
-    def test_noise_alone(self, client: Client, bundle: Bundle) -> None:
+    def test_noise_alone(self, extractor: Engine, bundle: Bundle) -> None:
         """Something of a brain's size, found as one, in which nothing but noise varies."""
         scan, _ = brain_scan()
-        brain = extract_brain(scan, client.extractor, bundle)
+        brain = extract_brain(scan, extractor, bundle)
         noise = with_voxels(scan, np.random.default_rng(0).normal(600, 60, scan.voxels.shape))
         inner = replace(brain, probability=np.where(_eroded(brain.mask), 1, 0).astype(np.float32))
         with pytest.raises(InputError, match="expected tissues that differ, got noise alone inside the brain"):
             conform(noise, inner, bundle)
 
-    def test_hounsfield_values(self, client: Client, bundle: Bundle) -> None:
+    def test_hounsfield_values(self, extractor: Engine, bundle: Bundle) -> None:
         scan, truth = brain_scan()
         ct = with_voxels(scan, np.where(truth > 0, 35.0, -1000.0))
         with pytest.raises(InputError, match=r"like a CT \(\d+ % of the voxels are Hounsfield values of air\)$"):
-            extract_brain(ct, client.extractor, bundle)
+            extract_brain(ct, extractor, bundle)
 
 
 def _eroded(mask: np.ndarray) -> np.ndarray:

@@ -10,20 +10,16 @@ import pytest
 from mixpriv.bundle import load_bundle
 from mixpriv.client.reference import ReferenceModel
 from mixpriv.errors import InputError
-from mixpriv.training.evaluation import (
-    Score,
-    average_brain,
-    bootstrap,
-    dice,
-    find_cases,
-    per_subject,
-    table,
-    to_answer,
-)
+from mixpriv.training.crops import Region
+from mixpriv.training.evaluation.cases import find_crops, find_heads
+from mixpriv.training.evaluation.methods import Cost, average_anatomy, to_answer
+from mixpriv.training.evaluation.metrics import Score, dice, hd95_mm, volume_similarity
+from mixpriv.training.evaluation.report import against_the_client_alone, plot_sweep, read_scores, table, write_scores
+from mixpriv.training.evaluation.statistics import bootstrap, difference, per_subject
 
 
 def score(method: str, subject: str, case: str, label: int, value: float) -> Score:
-    return Score(method, subject, case, label, value)
+    return Score(method, subject, case, label, value, 2.0, 0.9)
 
 
 class TestCases:
@@ -32,15 +28,49 @@ class TestCases:
         scan.parent.mkdir(parents=True)
         for name in ("sub-1_T1w.nii.gz", "sub-1_dseg.nii.gz"):
             scan.with_name(name).touch()
-        assert [case.subject for case in find_cases(tmp_path, ["sub-1"])] == ["sub-1"]
+        assert [case.subject for case in find_heads(tmp_path, ["sub-1"])] == ["sub-1"]
         with pytest.raises(InputError, match="sub-2, got none"):
-            find_cases(tmp_path, ["sub-1", "sub-2"])
+            find_heads(tmp_path, ["sub-1", "sub-2"])
 
     def test_a_scan_without_labels_is_no_case(self, tmp_path: Path) -> None:
         (tmp_path / "sub-1").mkdir()
         (tmp_path / "sub-1" / "sub-1_T1w.nii.gz").touch()
         with pytest.raises(InputError, match="any subject, got none"):
-            find_cases(tmp_path)
+            find_heads(tmp_path)
+
+    def test_crops_held_out_are_every_nth_by_name(self, tmp_path: Path) -> None:
+        region = Region("part", (8.0,) * 3, (16.0,) * 3, 3, 2)
+        for folder in ("imagesTr", "labelsTr"):
+            (tmp_path / folder).mkdir()
+            for name in "abcdefg":
+                (tmp_path / folder / f"{name}.nii.gz").touch()
+        assert [case.name for case in find_crops(tmp_path, region)] == ["c", "f"]
+        assert [case.name for case in find_crops(tmp_path, region, ["a"])] == ["a"]
+        with pytest.raises(InputError, match="expected labelled crops x, got none"):
+            find_crops(tmp_path, region, ["x"])
+
+
+class TestMetrics:
+    def test_dice_of_known_masks(self) -> None:
+        ours, truth = np.zeros((4, 4, 4), bool), np.zeros((4, 4, 4), bool)
+        ours[:2], truth[1:3] = True, True
+        assert dice(ours, truth) == pytest.approx(0.5)
+        assert dice(np.zeros_like(ours), np.zeros_like(ours)) == 1.0
+        assert dice(ours, np.zeros_like(ours)) == 0.0
+
+    def test_distance_is_in_mm_and_undefined_for_an_empty_mask(self) -> None:
+        ours, truth = np.zeros((20, 8, 8), bool), np.zeros((20, 8, 8), bool)
+        ours[2:6, 2:6, 2:6], truth[5:9, 2:6, 2:6] = True, True
+        assert hd95_mm(ours, truth, (1.0, 1.0, 1.0)) == pytest.approx(3.0)
+        assert hd95_mm(ours, truth, (2.0, 1.0, 1.0)) == pytest.approx(6.0)
+        assert hd95_mm(ours, ours, (1.0, 1.0, 1.0)) == 0.0
+        assert np.isnan(hd95_mm(ours, np.zeros_like(ours), (1.0, 1.0, 1.0)))
+
+    def test_volume_similarity(self) -> None:
+        one, other = np.zeros(10, bool), np.zeros(10, bool)
+        one[:2], other[4:10] = True, True
+        assert volume_similarity(one, other) == pytest.approx(0.5)
+        assert volume_similarity(one, one) == 1.0
 
 
 class TestStatistics:
@@ -59,13 +89,6 @@ class TestStatistics:
         assert low < mean < high
         assert bootstrap(np.full(5, 0.8)) == pytest.approx((0.8, 0.8, 0.8))
 
-    def test_dice_of_known_masks(self) -> None:
-        ours, truth = np.zeros((4, 4, 4), bool), np.zeros((4, 4, 4), bool)
-        ours[:2], truth[1:3] = True, True
-        assert dice(ours, truth) == pytest.approx(0.5)
-        assert dice(np.zeros_like(ours), np.zeros_like(ours)) == 1.0
-        assert dice(ours, np.zeros_like(ours)) == 0.0
-
     def test_the_table_pairs_subjects_with_themselves(self) -> None:
         bundle = load_bundle()
         scores = []
@@ -73,15 +96,44 @@ class TestStatistics:
             for subject, plain in (("sub-1", 0.9), ("sub-2", 0.5)):
                 scores.append(score("none", subject, subject, label, plain))
                 scores.append(score("mixup", subject, subject, label, plain - 0.1))
-        mixup = next(line for line in table(scores, bundle) if line.startswith("| mixup"))
+        mixup = next(
+            line for line in table(scores, bundle, (1, 2, 3, 4), {"mixup": Cost(8, 4)}) if line.startswith("| mixup")
+        )
         assert "-0.100 [-0.100, -0.100]" in mixup
-        assert mixup.rstrip("| ").endswith("sub-2 0.400")
+        assert mixup.rstrip("| ").endswith("8 + 4 | sub-2 0.400")
+        assert difference(scores, "none", "mixup", (1,)) == pytest.approx([0.1, 0.1])
+
+    def test_controls_are_told_apart_in_pairs(self) -> None:
+        scores = [
+            score(method, subject, subject, 1, value)
+            for method, value in (("mixup, a drawn", 0.8), ("D, answer blanked", 0.5))
+            for subject in ("sub-1", "sub-2")
+        ]
+        assert against_the_client_alone(scores, (1,)) == [
+            "- *mixup, a drawn* less *D, answer blanked*: 0.300 [0.300, 0.300]"
+        ]
+
+    def test_scores_come_back_from_their_file(self, tmp_path: Path) -> None:
+        scores = [score("none", "sub-1", "sub-1", 1, 0.25), Score("none", "sub-2", "sub-2", 1, 0.0, float("nan"), 0.5)]
+        write_scores(scores, tmp_path / "s.csv")
+        again = read_scores(tmp_path / "s.csv")
+        assert again[0] == scores[0]
+        assert np.isnan(again[1].hd95_mm)
+
+    def test_a_sweep_is_drawn_from_three_weights_on(self, tmp_path: Path) -> None:
+        scores = [score("none", "sub-1", "sub-1", 1, 0.9)]
+        for weight in (0.3, 0.5, 0.7):
+            assert not plot_sweep(scores, (1,), tmp_path / "p.png")
+            for method in ("mixup", "linear unmixing"):
+                scores.append(score(f"{method}, a = {weight}", "sub-1", "sub-1", 1, weight))
+        assert plot_sweep(scores, (1,), tmp_path / "p.png")
+        assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-class TestAverageBrain:
+class TestAverageAnatomy:
     def test_probabilities_sum_to_one_and_make_an_answer(self) -> None:
         bundle = load_bundle()
-        average = average_brain(ReferenceModel.load(bundle.reference_path))
+        average = average_anatomy(ReferenceModel.load(bundle.reference_path))
         assert average.shape == (len(bundle.classes), *bundle.grid_shape)
         np.testing.assert_allclose(average.sum(0), 1, atol=0.03)
         answer = to_answer(average)

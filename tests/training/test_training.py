@@ -18,7 +18,6 @@ from mixpriv.bundle import Alignment, load_bundle
 from mixpriv.cli.train import main
 from mixpriv.engine import load
 from mixpriv.errors import InputError
-from mixpriv.training.atlas import fit_reference_model
 from mixpriv.training.config import load_config
 from mixpriv.training.extraction import ExtractorConfig, example
 from mixpriv.training.joint import Examples, JointConfig, JointModel, ReferencePool, SegmentationLoss, losses
@@ -26,12 +25,15 @@ from mixpriv.training.labels import TISSUES, Head
 from mixpriv.training.loop import Schedule, fit
 from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, multiply_adds, unmixer_input
 from mixpriv.training.optimiser import optimisers, orthogonal
+from mixpriv.training.targets import SyntheticHeads
 
 C = len(TISSUES)
 CONFIG = JointConfig(
+    classes=TISSUES,
     grid_shape=(64, 64, 64),
     spacing_mm=1.5,
     alignment=Alignment((18.0, 20.0, 18.0), (31.5, 31.5, 31.5)),
+    region=None,
     crop=(32, 32, 32),
     filters=(8, 16, 16),
     unmixer_width=8,
@@ -49,8 +51,8 @@ CONFIG = JointConfig(
 
 @pytest.fixture(scope="module")
 def source(head: Head) -> Examples:
-    model = fit_reference_model([head], CONFIG.alignment, CONFIG.grid_shape, CONFIG.spacing_mm, 2.0)
-    return Examples(CONFIG, [head], ReferencePool(model, CONFIG.seed, CONFIG.references))
+    targets = SyntheticHeads([head], CONFIG)
+    return Examples(CONFIG, targets, ReferencePool(targets.reference_model(), CONFIG.seed, CONFIG.references))
 
 
 class TestExamples:
@@ -66,11 +68,22 @@ class TestExamples:
 
     def test_a_mixture_has_its_weight_in_range_and_exact_labels(self, source: Examples) -> None:
         mixed = next(e for e in map(source.at, range(1, 40)) if e.reference is not None)
-        assert 0.3 <= mixed.weight <= 0.7
+        assert 0.3 <= float(mixed.weight) <= 0.7
         assert mixed.reference is not None
         assert mixed.image.shape == (1, 1, 32, 32, 32)
         assert mixed.target.shape == mixed.reference.shape == (1, C, 32, 32, 32)
         assert torch.equal(mixed.reference.sum(1), torch.ones(1, 32, 32, 32))
+
+    def test_a_batch_is_of_one_kind(self, head: Head) -> None:
+        config = replace(CONFIG, batch=2)
+        targets = SyntheticHeads([head], config)
+        batches = Examples(config, targets, ReferencePool(targets.reference_model(), 0, 2))
+        for step in range(1, 6):
+            one = batches.at(step)
+            assert one.image.shape == (2, 1, 32, 32, 32)
+            assert bool((one.weight == 1).all()) == (one.reference is None)
+            terms = losses(JointModel.of(config), SegmentationLoss(), one, 1.0)
+            assert all(torch.isfinite(term) for term in terms.values())
 
     def test_extractor_example(self, head: Head) -> None:
         config = ExtractorConfig(2.0, (8, 16), (64, 64, 64), 1, 1e-3, 0)
@@ -100,12 +113,12 @@ class TestNetworks:
 
     def test_shipped_unmixer_costs_at_most_a_tenth_of_the_segmenter(self) -> None:
         spec = load_config("brain-t1").segmenter
-        model = JointModel(spec.filters, spec.unmixer_width)
+        model = JointModel.of(spec)
         segmenter = multiply_adds(model.segmenter, torch.zeros(1, 1, 32, 32, 32))
         assert multiply_adds(model.unmixer, torch.zeros(1, 2 * C + 1, 32, 32, 32)) <= 0.1 * segmenter
 
     def test_unmixing_trains_the_segmenter(self, source: Examples) -> None:
-        model = JointModel(CONFIG.filters, CONFIG.unmixer_width)
+        model = JointModel.of(CONFIG)
         mixed = next(e for e in map(source.at, range(1, 40)) if e.reference is not None)
         losses(model, SegmentationLoss(), mixed, 1.0)["unmixed"].backward()
         gradients = [p.grad for p in model.segmenter.parameters()]
@@ -122,7 +135,7 @@ class TestOptimisers:
         assert float(values.max()) < 1.3
 
     def test_each_parameter_is_in_one_optimiser(self) -> None:
-        model = JointModel((16, 32, 32), 16)
+        model = JointModel(C, (16, 32, 32), 16)
         both = optimisers(model, 1e-3)
         held = [p for optimiser in both for group in optimiser.param_groups for p in group["params"]]
         assert len(held) == len(set(map(id, held))) == len(list(model.parameters()))
@@ -143,7 +156,7 @@ class TestOptimisers:
 class TestFit:
     def test_the_loss_falls(self, source: Examples, tmp_path: Path) -> None:
         torch.manual_seed(0)
-        model, loss = JointModel(CONFIG.filters, CONFIG.unmixer_width), SegmentationLoss()
+        model, loss = JointModel.of(CONFIG), SegmentationLoss()
         one = source.at(0)
         before = losses(model, loss, one, 1.0)["plain"].item()
         fit(model, lambda step: losses(model, loss, one, 1.0), Schedule(12, 3e-3), tmp_path)
@@ -155,7 +168,7 @@ class TestFit:
 
         def run(folder: Path, stop_at: int | None) -> dict[str, torch.Tensor]:
             torch.manual_seed(1)
-            model = JointModel(CONFIG.filters, CONFIG.unmixer_width)
+            model = JointModel.of(CONFIG)
 
             def losses_at(step: int) -> dict[str, torch.Tensor]:
                 return losses(model, loss, source.at(step), 1.0)
@@ -192,7 +205,7 @@ class TestInitial:
     def test_a_bundle_gives_its_weights_back(self) -> None:
         bundle = load_bundle("brain-t1")
         spec = load_config("brain-t1")
-        model = JointModel(spec.segmenter.filters, spec.segmenter.unmixer_width)
+        model = JointModel.of(spec.segmenter)
         initial = load_initial(bundle.directory, "segmenter")
         initial.load_into(model)
         assert initial.steps == bundle.extra["trained"]["steps"]
@@ -207,7 +220,7 @@ class TestInitial:
     def test_other_weights_are_refused_by_name_and_shape(self) -> None:
         initial = load_initial(load_bundle("brain-t1").directory, "segmenter")
         with pytest.raises(InputError, match=r"initial weights: expected segmenter\..* of shape .*, got "):
-            initial.load_into(JointModel(CONFIG.filters, CONFIG.unmixer_width))
+            initial.load_into(JointModel.of(CONFIG))
 
     def test_a_folder_that_is_neither_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"expected a run with averaged\.pt, or a bundle with the segmenter"):
@@ -220,7 +233,7 @@ class TestInitial:
         run = tmp_path / "run"
         run.mkdir()
         torch.manual_seed(0)
-        torch.save(JointModel((8, 16, 16), config.segmenter.unmixer_width).state_dict(), run / "averaged.pt")
+        torch.save(JointModel.of(small.segmenter).state_dict(), run / "averaged.pt")
         (run / "log.jsonl").write_text(json.dumps({"total_steps": 7}) + "\n")
         shipped = load_bundle("brain-t1")
         (run / "reference.npz").write_bytes(shipped.reference_path.read_bytes())
@@ -250,7 +263,7 @@ class TestConfig:
             load_config(str(tmp_path / "c.toml"))
 
     def test_command_line_errors_are_one_line(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-        assert main(["train", "nope", "--label-maps", str(tmp_path), "-o", str(tmp_path / "run")]) == 2
+        assert main(["train", "nope", "--data", str(tmp_path), "-o", str(tmp_path / "run")]) == 2
         error = capsys.readouterr().err
         assert error.startswith("mixpriv: error: config 'nope' not found")
         assert error.count("\n") == 1

@@ -1,0 +1,42 @@
+"""From a scan to the target of a bundle: the brain that is found in a head, or the crop that was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mixpriv.bundle import Bundle
+from mixpriv.client.brain import conform, extract_brain, load_extractor
+from mixpriv.client.conform import Conformed
+from mixpriv.client.crop import conform_crop
+from mixpriv.client.stages import Stages
+from mixpriv.client.volume import Volume
+
+Conformer = Callable[[Volume, Stages], Conformed]
+"""Scan to target in the bundle's grid; InputError if the scan does not show what the bundle is for."""
+
+
+def load_conformer(bundle: Bundle) -> Conformer:
+    """What brings scans into a bundle's grid, its networks loaded.
+
+    Raises
+    ------
+    InputError
+        the extractor of a bundle for heads is missing or damaged.
+    """
+    if bundle.crop is not None:
+
+        def crop(scan: Volume, stages: Stages) -> Conformed:
+            with stages("conform"):
+                return conform_crop(scan, bundle)
+
+        return crop
+
+    extractor = load_extractor(bundle)
+
+    def head(scan: Volume, stages: Stages) -> Conformed:
+        with stages("extract"):
+            brain = extract_brain(scan, extractor, bundle)
+        with stages("conform"):
+            return conform(scan, brain, bundle)
+
+    return head

@@ -1,0 +1,194 @@
+"""Real labelled crops (Medical Segmentation Decathlon layout) as training targets, and their reference model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.cluster.vq import kmeans2
+from torch import Tensor
+from torch.nn import functional as F
+
+from mixpriv.client.reference import ReferenceModel
+from mixpriv.client.volume import load_volume
+from mixpriv.errors import InputError
+from mixpriv.training.synth import normalise, random_affine, resolution, smooth_noise
+
+if TYPE_CHECKING:
+    from mixpriv.training.joint import JointConfig
+
+
+@dataclass(frozen=True)
+class Region:
+    """What ``[region]`` in a training config says: what a crop shows, the sizes that are accepted, and the split.
+
+    Every ``held_out_every``-th case by name is held out; ``tissues`` intensity classes are found by k-means.
+    """
+
+    name: str
+    min_mm: tuple[float, float, float]
+    max_mm: tuple[float, float, float]
+    held_out_every: int
+    tissues: int
+
+
+@dataclass(frozen=True)
+class LabelledCrop:
+    """A crop in R, A, S order at the bundle's spacing: image (I, J, K) float32, labels (I, J, K) uint8."""
+
+    name: str
+    image: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+
+def split(names: Sequence[str], every: int) -> tuple[list[str], list[str]]:
+    """Training names and held-out names: every ``every``-th of the sorted names is held out."""
+    ordered = sorted(names)
+    held_out = ordered[every - 1 :: every]
+    return sorted(set(ordered) - set(held_out)), held_out
+
+
+def read_crop(image: Path, labels: Path, spacing_mm: float, classes: int) -> LabelledCrop:
+    """Read one labelled crop.
+
+    Raises
+    ------
+    InputError
+        image and labels differ in shape, the voxels are not of the bundle's spacing, or a label is unknown.
+    """
+    scan, truth = load_volume(image), load_volume(labels)
+    if scan.voxels.shape != truth.voxels.shape:
+        raise InputError(f"{truth.name}: expected shape {scan.voxels.shape} as the image, got {truth.voxels.shape}")
+    if not np.allclose(scan.spacing_mm, spacing_mm, rtol=0.02):
+        raise InputError(f"{scan.name}: expected voxels of {spacing_mm} mm for training, got {tuple(scan.spacing_mm)}")
+    if not np.isin(truth.voxels, np.arange(classes)).all():
+        raise InputError(f"{truth.name}: expected labels 0 to {classes - 1}, got others")
+    axes = np.abs(scan.affine[:3, :3]).argmax(axis=0)
+    order = np.argsort(axes)
+    flips = tuple(slice(None, None, -1 if scan.affine[axes[k], k] < 0 else 1) for k in order)
+    image_ras = np.ascontiguousarray(scan.voxels.transpose(order)[flips], np.float32)
+    labels_ras = np.ascontiguousarray(truth.voxels.transpose(order)[flips]).astype(np.uint8)
+    return LabelledCrop(image.name.split(".")[0], image_ras, labels_ras)
+
+
+def place(size: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
+    """Where a crop lies in the bundle's grid: in the middle, by whole voxels."""
+    return tuple(slice((n - s) // 2, (n - s) // 2 + s) for s, n in zip(size, shape, strict=True))
+
+
+class LabelledCrops:
+    """The training crops of a folder, deformed and repainted anew at every draw."""
+
+    def __init__(self, crops: Sequence[LabelledCrop], config: JointConfig, region: Region) -> None:
+        self.crops, self.config, self.region = crops, config, region
+        for crop in crops:
+            if any(s > n for s, n in zip(crop.image.shape, config.grid_shape, strict=True)):
+                raise InputError(f"{crop.name}: expected at most {config.grid_shape} voxels, got {crop.image.shape}")
+
+    @staticmethod
+    def read(folder: Path, config: JointConfig, region: Region) -> LabelledCrops:
+        """Read all crops that are not held out from ``imagesTr`` and ``labelsTr``."""
+        paths = {path.name: path for path in sorted((folder / "imagesTr").glob("[!.]*.nii.gz"))}
+        if not paths:
+            raise InputError(f"{folder}: expected images in imagesTr and labels in labelsTr, found none")
+        training, _ = split(list(paths), region.held_out_every)
+        crops = [
+            read_crop(paths[name], folder / "labelsTr" / name, config.spacing_mm, len(config.classes))
+            for name in training
+        ]
+        return LabelledCrops(crops, config, region)
+
+    def draw(self, window: tuple[slice, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Deform a random crop smoothly, cut it to another field of view, change its contrast."""
+        crop, shape = self.crops[int(rng.integers(len(self.crops)))], self.config.grid_shape
+        image, labels = self._deform(crop, rng)
+        mask = torch.zeros(shape, dtype=torch.bool)
+        mask[_another_box(crop.image.shape, shape, rng)] = True
+        image = normalise(_repaint(normalise(image, mask), rng), mask)
+        return image[window], (labels * mask)[window]
+
+    def _deform(self, crop: LabelledCrop, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Sample image (mirrored at its border) and labels (nothing beyond it) at smoothly displaced grid points."""
+        shape, augmentation = self.config.grid_shape, self.config.augmentation
+        matrix = torch.from_numpy(random_affine(rng, augmentation).astype(np.float32))
+        offset = torch.from_numpy(rng.normal(0, augmentation.shift_voxels, 3).astype(np.float32))
+        axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in shape]
+        points = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+        points += smooth_noise(rng, shape, 16, 3) * (augmentation.elastic_voxels * rng.uniform(0, 2))
+        half = (torch.tensor(crop.image.shape, dtype=torch.float32) - 1) / 2
+        source = (torch.einsum("ij,jdhw->idhw", matrix, points) + offset[:, None, None, None]) / half[
+            :, None, None, None
+        ]
+        where = source.flip(0).permute(1, 2, 3, 0)[None]
+        one_hot = F.one_hot(torch.from_numpy(crop.labels).long(), len(self.config.classes))[..., 1:]
+        known = one_hot.permute(3, 0, 1, 2)[None].float()
+        image = torch.from_numpy(crop.image)[None, None]
+        image = F.grid_sample(image, where, padding_mode="reflection", align_corners=True)[0, 0]
+        shares = F.grid_sample(known, where, padding_mode="zeros", align_corners=True)[0]
+        background = 1 - shares.sum(0, keepdim=True)
+        return image, torch.cat([background, shares]).argmax(0).to(torch.uint8)
+
+    def reference_model(self) -> ReferenceModel:
+        """Average the crops' tissues (k-means of the intensities outside the labels) and labels in the grid."""
+        config, tissues = self.config, self.region.tissues
+        count = 1 + tissues + len(config.classes) - 1
+        total, means = np.zeros((count, *config.grid_shape)), []
+        for crop in self.crops:
+            classes, mean = _intensity_classes(crop, tissues, count)
+            box = place(crop.image.shape, config.grid_shape)
+            placed = np.zeros(config.grid_shape, np.uint8)
+            placed[box] = classes
+            total += placed == np.arange(count)[:, None, None, None]
+            means.append(mean)
+        atlas = ndimage.gaussian_filter(total / len(self.crops), (0, 0.6, 0.6, 0.6))
+        middle, spread = np.mean(means, 0), 2 * np.std(means, 0) + 0.02
+        ranges = np.stack([middle - spread, middle + spread], 1).clip(0, 1)
+        ranges[0] = 0
+        return ReferenceModel(
+            atlas=np.rint(atlas * 255).astype(np.uint8),
+            step=1.0,
+            tissue_of=np.array([0] * (1 + tissues) + list(range(1, len(config.classes))), np.uint8),
+            fold_rank=np.array([-1, *range(tissues), *[-1] * (len(config.classes) - 1)], np.int8),
+            intensity_range=ranges.astype(np.float32),
+            warp_mm=config.reference_warp_mm,
+            grid_shape=config.grid_shape,
+            spacing_mm=config.spacing_mm,
+        )
+
+
+def _another_box(size: Sequence[int], shape: Sequence[int], rng: np.random.Generator) -> tuple[slice, ...]:
+    """The field of view of a crop in the grid, each side moved by up to three voxels."""
+    box = place(size, shape)
+    moved = [(b.start + int(rng.integers(-3, 4)), b.stop + int(rng.integers(-3, 4))) for b in box]
+    return tuple(slice(max(0, low), min(n, high)) for (low, high), n in zip(moved, shape, strict=True))
+
+
+def _repaint(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Another contrast, bias field, resolution and noise for an image in [0, 1]."""
+    image = image.pow(float(np.exp(rng.normal(0, 0.25))))
+    image = image * torch.exp(smooth_noise(rng, image.shape, 32)[0] * rng.uniform(0, 0.15))
+    if rng.random() < 0.3:
+        image = resolution(image, rng)
+    return image.add_(
+        torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32)), alpha=float(rng.uniform(0, 0.05))
+    )
+
+
+def _intensity_classes(crop: LabelledCrop, tissues: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Class map (I, J, K): tissues by brightness from 1, then the labels; and each class' mean intensity (count,)."""
+    low, high = np.percentile(crop.image, (0.5, 99.5))
+    image = ((crop.image - low) / max(high - low, 1e-6)).clip(0, 1)
+    start = np.linspace(0, 1, 2 * tissues + 1)[1::2]
+    centres, which = kmeans2(image.reshape(-1, 1), np.quantile(image, start)[:, None], minit="matrix", missing="warn")
+    rank = np.argsort(np.argsort(centres[:, 0]))
+    classes = (1 + rank[which]).reshape(image.shape).astype(np.uint8)
+    classes = np.where(crop.labels > 0, tissues + crop.labels, classes).astype(np.uint8)
+    voxels = np.bincount(classes.ravel(), minlength=count)
+    sums = np.bincount(classes.ravel(), image.ravel(), minlength=count)
+    return classes, np.asarray(sums / np.maximum(voxels, 1))

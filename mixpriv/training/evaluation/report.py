@@ -1,0 +1,164 @@
+"""The result as CSV, markdown and a plot, with everything needed to make it again."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixpriv.bundle import Bundle
+from mixpriv.provenance import commit, hardware
+from mixpriv.training.evaluation.methods import Cost
+from mixpriv.training.evaluation.metrics import Score
+from mixpriv.training.evaluation.statistics import bootstrap, difference, per_subject
+
+NONE, SERVER_LESS = "none", ("D, answer blanked", "network of D's size on the scan")
+_FIXED = "mixup, a = "
+
+
+@dataclass(frozen=True)
+class Run:
+    """How the scores were made, for the report's last lines."""
+
+    split: str
+    counted: tuple[int, ...]
+    seed: int
+    transport: str
+    command: str
+
+
+def write_scores(scores: Sequence[Score], path: Path) -> None:
+    """All scores as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(Score)])
+        writer.writerows([f"{v:.4f}" if isinstance(v, float) else v for v in astuple(score)] for score in scores)
+
+
+def read_scores(path: Path) -> list[Score]:
+    """Scores that `write_scores` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            Score(
+                row["method"], row["subject"], row["case"], int(row["label"]),
+                float(row["dice"]), float(row["hd95_mm"]), float(row["volume_similarity"]),
+            )
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
+
+
+def table(scores: Sequence[Score], bundle: Bundle, counted: Sequence[int], costs: Mapping[str, Cost]) -> list[str]:
+    """The result as markdown: means over the counted classes, difference to ``none``, each class, cost, the worst."""
+    head = [
+        "method", f"mean Dice, classes {counted[0]}-{counted[-1]} [95 %]", "difference to none [95 %]",
+        *bundle.classes[1:], "HD95, mm", "volume similarity", "bytes sent + received", "worst subject",
+    ]  # fmt: skip
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for method in dict.fromkeys(score.method for score in scores):
+        mean = per_subject(scores, method, counted)
+        worst = min(mean, key=lambda s: mean[s])
+        cells = [
+            method,
+            interval(np.array(list(mean.values()))),
+            interval(difference(scores, method, NONE, counted)) if method != NONE else "",
+            *(_mean(scores, method, [label], "dice", 3) for label in range(1, len(bundle.classes))),
+            _mean(scores, method, counted, "hd95_mm", 2),
+            _mean(scores, method, counted, "volume_similarity", 3),
+            f"{costs[method].sent:,} + {costs[method].received:,}" if method in costs else "",
+            f"{worst} {mean[worst]:.3f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def against_the_client_alone(scores: Sequence[Score], counted: Sequence[int]) -> list[str]:
+    """One line per control: what the server adds to it, paired."""
+    methods = {score.method for score in scores}
+    lines = []
+    for method in (m for m in ("mixup, a drawn", "mixup, a drawn, K = 5") if m in methods):
+        for control in (c for c in SERVER_LESS if c in methods):
+            lines.append(f"- *{method}* less *{control}*: {interval(difference(scores, method, control, counted))}")
+    return lines
+
+
+def interval(values: NDArray[np.float64], digits: int = 3) -> str:
+    """Mean and bootstrap interval as text."""
+    mean, low, high = bootstrap(values)
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _mean(scores: Sequence[Score], method: str, labels: Sequence[int], metric: str, digits: int) -> str:
+    values = list(per_subject(scores, method, labels, metric).values())
+    return f"{np.mean(values):.{digits}f}" if values else "-"
+
+
+def write_report(scores: Sequence[Score], bundle: Bundle, run: Run, costs: Mapping[str, Cost], path: Path) -> None:
+    """Write the table, what the server adds, the plot of the weight sweep, and how it was made."""
+    cases, subjects = {score.case for score in scores}, {score.subject for score in scores}
+    multiply_adds = bundle.extra.get("multiply_adds", {})
+    share = multiply_adds["unmixer"] / multiply_adds["segmenter"] if multiply_adds else float("nan")
+    picture = path.with_suffix(".png")
+    swept = plot_sweep(scores, run.counted, picture)
+    lines = [
+        f"# {bundle.name} {bundle.version}: accuracy on the {run.split} scans",
+        "",
+        f"{len(cases)} scans of {len(subjects)} subjects; Dice, 95 % Hausdorff distance and volume similarity in the",
+        f"scan's own grid, {run.transport}. Intervals: bootstrap over subjects (visits of one person averaged",
+        "first), 10,000 resamples; they say nothing of other scanners, protocols or diseases, nor of another training.",
+        "*D, answer blanked*: in place of the server's answer the unmixer gets the average anatomy's. *Network of D's",
+        "size*: trained on the same data, it sees the scan itself. These two are what a client could do alone.",
+        "",
+        *table(scores, bundle, run.counted, costs),
+        "",
+        "What the server adds, paired:",
+        "",
+        *against_the_client_alone(scores, run.counted),
+        "",
+        *([f"![Mean Dice by the target's weight]({picture.name})", ""] if swept else []),
+        f"Multiply-adds for one grid: S {multiply_adds.get('segmenter', 0) / 1e9:.1f} G, "
+        f"D {multiply_adds.get('unmixer', 0) / 1e9:.2f} G ({100 * share:.1f} %). {_seconds(costs)}",
+        "",
+        f"Commit {commit()}, segmenter fingerprint {bundle.fingerprint[:12]}, evaluation seed {run.seed}, references",
+        f"and weights from fresh keys; {hardware()}. Every score is in [{path.with_suffix('.csv').name}]"
+        f"({path.with_suffix('.csv').name}).",
+        "",
+        f"Made by `{run.command}`.",
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _seconds(costs: Mapping[str, Cost]) -> str:
+    told = [m for m in (NONE, "mixup, a drawn") if m in costs]
+    parts = [f"*{m}* {costs[m].segment_s:.2f} s in S, {costs[m].reveal_s:.2f} s to reveal" for m in told]
+    return f"Seconds a scan here: {'; '.join(parts)}." if parts else ""
+
+
+def plot_sweep(scores: Sequence[Score], counted: Sequence[int], path: Path) -> bool:
+    """Draw mean Dice against the target's weight, unmixed by D and linearly; False if no weights were swept."""
+    methods = dict.fromkeys(score.method for score in scores)
+    weights = sorted(name.removeprefix(_FIXED) for name in methods if name.startswith(_FIXED))
+    if len(weights) < 3:
+        return False
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    for prefix, name in (("mixup", "unmixed by D"), ("linear unmixing", "unmixed linearly")):
+        values = [
+            bootstrap(np.array(list(per_subject(scores, f"{prefix}, a = {w}", counted).values()))) for w in weights
+        ]
+        mean, low, high = np.array(values).T
+        axes.errorbar([float(w) for w in weights], mean, [mean - low, high - mean], marker="o", capsize=3, label=name)
+    plain = np.mean(list(per_subject(scores, NONE, counted).values()))
+    axes.axhline(float(plain), linestyle="--", color="grey", label="not mixed")
+    axes.set(xlabel="weight of the target in the mixture", ylabel="mean Dice", ylim=(0, 1))
+    axes.legend()
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    pyplot.close(figure)
+    return True

@@ -1,0 +1,67 @@
+"""Where a training target comes from: a synthetic scan of a labelled head, or a real labelled crop, made different."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from mixpriv.client.reference import ReferenceModel
+from mixpriv.errors import InputError
+from mixpriv.training.atlas import fit_reference_model, grid_to_head
+from mixpriv.training.crops import LabelledCrops
+from mixpriv.training.labels import Head, load_heads
+from mixpriv.training.synth import synthesise
+
+if TYPE_CHECKING:
+    from mixpriv.training.joint import JointConfig
+
+
+class Targets(Protocol):
+    """A source of conformed, labelled training scans, and what its references are drawn from."""
+
+    def draw(self, window: tuple[slice, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Image (D, H, W) float32 in [0, 1], zero outside its mask, and labels (D, H, W) uint8 in a window."""
+        ...
+
+    def reference_model(self) -> ReferenceModel:
+        """Fit the generator of references to the same data."""
+        ...
+
+
+class SyntheticHeads:
+    """Synthetic scans painted from anatomical label maps."""
+
+    def __init__(self, heads: Sequence[Head], config: JointConfig) -> None:
+        if config.alignment is None:
+            raise InputError("config: expected std_mm and centre_voxel in [grid] for heads")
+        self.config, self.heads, self.alignment = config, heads, config.alignment
+        self.matrices = [grid_to_head(head, self.alignment, config.spacing_mm) for head in heads]
+
+    def draw(self, window: tuple[slice, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Paint a random head."""
+        which = int(rng.integers(len(self.heads)))
+        return synthesise(self.heads[which], self.matrices[which], window, rng, self.config.augmentation)
+
+    def reference_model(self) -> ReferenceModel:
+        """Average the heads."""
+        config = self.config
+        return fit_reference_model(
+            self.heads, self.alignment, config.grid_shape, config.spacing_mm, config.reference_warp_mm
+        )
+
+
+def open_targets(config: JointConfig, data: Path) -> Targets:
+    """Read the training data of a config: label maps of heads, or crops in MSD layout if it has a region.
+
+    Raises
+    ------
+    InputError
+        nothing there, or labels that the config does not know.
+    """
+    if config.region is None:
+        return SyntheticHeads(list(load_heads(data)), config)
+    return LabelledCrops.read(data, config, config.region)
