@@ -86,6 +86,7 @@ def _export(args: argparse.Namespace) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     from mixpriv.bundle import load_bundle
+    from mixpriv.provenance import commit
     from mixpriv.training.config import load_config
     from mixpriv.training.evaluation import cases, methods, report
 
@@ -101,6 +102,14 @@ def _evaluate(args: argparse.Namespace) -> None:
         from mixpriv.export.pack import torch_control
 
         control = torch_control(config, args.control)
+    run = report.Run(
+        commit(),
+        args.split,
+        config.counted,
+        args.seed,
+        "in one process" if args.in_process else "through a real Triton server",
+        _evaluate_command(args),
+    )
     scores: list[Score] = []
     with contextlib.ExitStack() as stack:
         segmenter = _segmenter(bundle, in_process=args.in_process, stack=stack)
@@ -109,13 +118,6 @@ def _evaluate(args: argparse.Namespace) -> None:
         for case in chosen:
             scores += evaluator.evaluate(case)
             print(case.name, file=sys.stderr)
-    run = report.Run(
-        args.split,
-        config.counted,
-        args.seed,
-        "in one process" if args.in_process else "through a real Triton server",
-        _evaluate_command(args),
-    )
     report.write_scores(scores, args.output.with_suffix(".csv"))
     report.write_report(scores, bundle, run, evaluator.costs, args.output)
     print(args.output.read_text(encoding="utf-8"), end="")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle
-from mixpriv.provenance import commit, hardware
+from mixpriv.provenance import hardware
 from mixpriv.training.evaluation.methods import Cost
 from mixpriv.training.evaluation.metrics import Score
 from mixpriv.training.evaluation.statistics import bootstrap, difference, per_subject
@@ -22,7 +22,9 @@ _FIXED = "mixup, a = "
 
 @dataclass(frozen=True)
 class Run:
-    """How the scores were made, for the report's last lines."""
+    """How the scores were made, for the report's last lines; ``commit`` is what was checked out when it began."""
+
+    commit: str
 
     split: str
     counted: tuple[int, ...]
@@ -122,7 +124,7 @@ def write_report(scores: Sequence[Score], bundle: Bundle, run: Run, costs: Mappi
         f"Multiply-adds for one grid: S {multiply_adds.get('segmenter', 0) / 1e9:.1f} G, "
         f"D {multiply_adds.get('unmixer', 0) / 1e9:.2f} G ({100 * share:.1f} %). {_seconds(costs)}",
         "",
-        f"Commit {commit()}, segmenter fingerprint {bundle.fingerprint[:12]}, evaluation seed {run.seed}, references",
+        f"Commit {run.commit}, segmenter fingerprint {bundle.fingerprint[:12]}, evaluation seed {run.seed}, references",
         f"and weights from fresh keys; {hardware()}. Every score is in [{path.with_suffix('.csv').name}]"
         f"({path.with_suffix('.csv').name}).",
         "",
