@@ -129,10 +129,10 @@ def _pack_joint(spec: JointConfig, run: Path, folder: Path) -> tuple[dict[str, C
     return parity, {"multiply_adds": cost | {"voxels": int(np.prod(spec.crop))}}
 
 
-def torch_control(config: TrainingConfig, run: Path) -> Callable[[NDArray[np.float16]], NDArray[np.uint8]]:
-    """The control network of a run, image (D, H, W) to answer (C-1, D, H, W), computed by torch."""
-    model = JointModel.of(config.control)
-    load_initial(run, "control").load_into(model)
+def torch_segmenter(config: JointConfig, run: Path) -> Callable[[NDArray[np.float16]], NDArray[np.uint8]]:
+    """S of a run (a control's, another method's), image (D, H, W) to answer (C-1, D, H, W), computed by torch."""
+    model = JointModel.of(config)
+    load_initial(run, "segmenter").load_into(model)
     graph = SegmenterGraph(model.segmenter).eval()
 
     @torch.no_grad()

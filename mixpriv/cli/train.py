@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ from mixpriv.errors import InputError, MixprivError
 
 if TYPE_CHECKING:
     from mixpriv.bundle import Bundle
+    from mixpriv.training.config import TrainingConfig
+    from mixpriv.training.evaluation.methods import Method, Methods
     from mixpriv.training.evaluation.metrics import Score
     from mixpriv.wire.transport import Segmenter
 
@@ -23,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a bundle's networks; resumes from the output folder")
     train.add_argument("config", help="a TOML file or a shipped config's name, such as brain-t1")
     train.add_argument("--network", choices=("segmenter", "extractor", "control"), default="segmenter")
+    train.add_argument("--proxy", metavar="NAME=STRENGTH", help="S for a method to compare with: warp=MM or noise=STD")
     train.add_argument(
         "--data", type=Path, required=True, help="folder of *_dseg.nii.gz in FreeSurfer numbering, or of MSD crops"
     )
@@ -45,6 +48,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--fused", type=int, nargs="+", default=[3, 5, 10], metavar="K", help="references averaged")
     evaluate.add_argument("--control", type=Path, metavar="RUN", help="run folder of a network of D's size")
+    evaluate.add_argument(
+        "--proxies",
+        nargs="+",
+        default=[],
+        metavar="NAME=STRENGTH:RUN",
+        help="other methods, each with its S's run folder",
+    )
     evaluate.add_argument("--in-process", action="store_true", help="the same network without a server: faster")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument(
@@ -71,9 +81,11 @@ def _train(args: argparse.Namespace) -> None:
             raise InputError(f"config {config.name}: expected an [extractor] to train, got none")
         print(train_extractor(config.extractor, args.data, args.output, initial))
     else:
-        from mixpriv.training.joint import train_joint
+        from mixpriv.training.joint import parse_proxy, proxy_config, train_joint
 
         joint = config.segmenter if args.network == "segmenter" else config.control
+        if args.proxy is not None:
+            joint = proxy_config(joint, *parse_proxy(args.proxy))
         print(train_joint(joint, args.data, args.output, initial))
 
 
@@ -99,9 +111,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     )
     control = None
     if args.control is not None:
-        from mixpriv.export.pack import torch_control
+        from mixpriv.export.pack import torch_segmenter
 
-        control = torch_control(config, args.control)
+        control = torch_segmenter(config.control, args.control)
     run = report.Run(
         commit(),
         args.split,
@@ -113,14 +125,25 @@ def _evaluate(args: argparse.Namespace) -> None:
     scores: list[Score] = []
     with contextlib.ExitStack() as stack:
         segmenter = _segmenter(bundle, in_process=args.in_process, stack=stack)
-        tried = methods.Methods(bundle, args.seed).all(args.weights, args.fused, control)
+        own = methods.Methods(bundle, args.seed)
+        tried = [*own.all(args.weights, args.fused, control), *_rivals(own, config, args.proxies)]
         evaluator = methods.Evaluator(bundle, segmenter, tried)
         for case in chosen:
             scores += evaluator.evaluate(case)
             print(case.name, file=sys.stderr)
     report.write_scores(scores, args.output.with_suffix(".csv"))
-    report.write_report(scores, bundle, run, evaluator.costs, args.output)
+    report.write_report(scores, bundle, run, evaluator.costs, evaluator.likeness(), args.output)
     print(args.output.read_text(encoding="utf-8"), end="")
+
+
+def _rivals(own: Methods, config: TrainingConfig, said: Sequence[str]) -> Iterator[Method]:
+    from mixpriv.export.pack import torch_segmenter
+    from mixpriv.training.joint import parse_proxy, proxy_config
+
+    for text in said:
+        method, _, run = text.partition(":")
+        proxy, strength = parse_proxy(method)
+        yield own.rival(proxy, strength, torch_segmenter(proxy_config(config.segmenter, proxy, strength), Path(run)))
 
 
 def _segmenter(bundle: Bundle, *, in_process: bool, stack: contextlib.ExitStack) -> Segmenter:
@@ -143,6 +166,7 @@ def _evaluate_command(args: argparse.Namespace) -> str:
             *(["--subjects", *args.subjects] if args.subjects else []),
             *([f"--split {args.split}"] if args.split != "given" else []),
             *(["--control RUN"] if args.control is not None else []),
+            *(["--proxies", *(f"{p.split(':')[0]}:RUN" for p in args.proxies)] if args.proxies else []),
             *(["--in-process"] if args.in_process else []),
             f"--weights {' '.join(map(str, args.weights))}",
             f"--fused {' '.join(map(str, args.fused))} --seed {args.seed} -o {args.output.name}",

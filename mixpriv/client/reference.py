@@ -15,8 +15,9 @@ from os import PathLike
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage, special
+from scipy import ndimage, special
 
+from mixpriv.client.fields import band_pass, smooth_field
 from mixpriv.client.random import Stream
 from mixpriv.errors import InputError
 
@@ -108,43 +109,19 @@ class _DenseAtlas:
         self.group_class = np.stack([g[probability[g].argmax(0)] for g in groups]).astype(np.uint8)
 
 
-def _smooth(field: NDArray[np.float32], sigmas: tuple[float, ...]) -> NDArray[np.float32]:
-    """Zero-mean, unit-variance field: Gaussian low-pass at ``sigmas[0]`` voxels, less the one at ``sigmas[1]``."""
-    spectrum = fft.rfftn(field)
-    squared = (
-        np.square(fft.fftfreq(field.shape[0]))[:, None, None]
-        + np.square(fft.fftfreq(field.shape[1]))[None, :, None]
-        + np.square(fft.rfftfreq(field.shape[2]))[None, None, :]
-    ).astype(np.float32)
-    gain = np.exp(-2 * np.float32(np.pi**2 * sigmas[0] ** 2) * squared)
-    for sigma in sigmas[1:]:
-        gain -= np.exp(-2 * np.float32(np.pi**2 * sigma**2) * squared)
-    out = fft.irfftn(spectrum * gain, s=field.shape)
-    out -= out.mean()
-    return np.asarray(out / max(float(out.std()), 1e-12), dtype=np.float32)
-
-
 def draw_labels(model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
     """Draw an intensity-class map (D, H, W) uint8 in the bundle's grid."""
     dense, shape = model._dense, model.grid_shape
     sigma_mm, margin = stream.uniform(2.3, 3.3)[0], stream.uniform(0.1, 0.3)[0]
-    fold = _smooth(stream.normal(shape), (sigma_mm / model.spacing_mm, 1.6 * sigma_mm / model.spacing_mm))
+    fold = band_pass(stream.normal(shape), (sigma_mm / model.spacing_mm, 1.6 * sigma_mm / model.spacing_mm))
     quantile = special.ndtr(fold[dense.inside])
     group = (quantile[None] > dense.thresholds).sum(0)
     chosen = np.take_along_axis(dense.group_class, group[None], 0)[0]
-    jitter = _low_resolution_field(stream, shape, 6.0 / model.spacing_mm)[dense.inside]
+    jitter = smooth_field(stream, shape, 6.0 / model.spacing_mm)[dense.inside]
     solid = dense.solid_probability > 0.5 + margin * np.tanh(jitter)
     labels = np.zeros(shape, np.uint8)
     labels[dense.inside] = np.where(solid, dense.solid_class, chosen)
     return _warp(labels, model, stream)
-
-
-def _low_resolution_field(stream: Stream, shape: tuple[int, int, int], sigma: float) -> NDArray[np.float32]:
-    """A unit-variance field of smoothness ``sigma`` voxels, made at a quarter of the resolution (it is smooth)."""
-    coarse = tuple(n // 4 + 2 for n in shape)
-    field = _smooth(stream.normal(coarse), (sigma / 4,))
-    out = ndimage.affine_transform(field, np.full(3, 0.25), np.full(3, 0.5), shape, order=1, mode="nearest")
-    return np.asarray(out, dtype=np.float32)
 
 
 def _warp(labels: NDArray[np.uint8], model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
@@ -152,7 +129,7 @@ def _warp(labels: NDArray[np.uint8], model: ReferenceModel, stream: Stream) -> N
     index = [np.arange(n, dtype=np.float32) for n in labels.shape]
     nearest = []
     for axis, base in enumerate(index):
-        position = _low_resolution_field(stream, model.grid_shape, WARP_SIGMA_MM / model.spacing_mm)
+        position = smooth_field(stream, model.grid_shape, WARP_SIGMA_MM / model.spacing_mm)
         position *= np.float32(amplitude)
         position += base.reshape([-1 if a == axis else 1 for a in range(3)])
         nearest.append(np.clip(np.rint(position), 0, labels.shape[axis] - 1).astype(np.intp))
@@ -176,7 +153,7 @@ def paint(
     image[~mask] = 0
     image = ndimage.gaussian_filter(image, (0.4 + 0.5 * blur) * 1.5 / spacing_mm, truncate=2.5)
     shape = (labels.shape[0], labels.shape[1], labels.shape[2])
-    image *= 1 + np.float32(0.12 * bias) * _low_resolution_field(stream, shape, 30.0 / spacing_mm)
+    image *= 1 + np.float32(0.12 * bias) * smooth_field(stream, shape, 30.0 / spacing_mm)
     inside = image[mask]
     if inside.size == 0:
         raise InputError("reference: expected a drawing with brain in it, got none")

@@ -18,9 +18,11 @@ from torch.nn import functional as F
 from mixpriv.bundle import Alignment
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import ReferenceModel, draw_labels, paint
+from mixpriv.errors import InputError
 from mixpriv.training.crops import Region
 from mixpriv.training.loop import Initial, Schedule, autocast, fit
 from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, unmixer_input
+from mixpriv.training.proxies import PROXIES
 from mixpriv.training.synth import Augmentation
 from mixpriv.training.targets import Targets, open_targets
 
@@ -29,7 +31,8 @@ from mixpriv.training.targets import Targets, open_targets
 class JointConfig:
     """What ``[segmenter]`` in a training config says; lengths in voxels of the bundle's grid.
 
-    Heads have an ``alignment``, crops a ``region``. A step's ``batch`` is all mixtures or all plain.
+    Heads have an ``alignment``, crops a ``region``. A step's ``batch`` is all mixtures or all plain. With a ``proxy``
+    of `PROXIES` nothing is mixed: S learns to segment what that method sends at a strength.
     """
 
     classes: tuple[str, ...]
@@ -50,6 +53,8 @@ class JointConfig:
     references: int
     reference_warp_mm: float
     batch: int = 1
+    proxy: str = ""
+    strength: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -118,6 +123,8 @@ class Examples:
             start = [int(rng.integers(n - c + 1)) for n, c in zip(config.grid_shape, config.crop, strict=True)]
             window = tuple(slice(s, s + c) for s, c in zip(start, config.crop, strict=True))
             image, labels = self.targets.draw(window, rng)
+            if config.proxy:
+                image, labels = PROXIES[config.proxy](image, labels, config.strength, config.spacing_mm, rng)
             weight = 1.0
             if not plain:
                 weight = float(rng.uniform(*config.weight_range))
@@ -184,3 +191,27 @@ def train_joint(config: JointConfig, data: Path, folder: Path, initial: Initial 
 def control_config(config: JointConfig, filters: tuple[int, ...], steps: int, learning_rate: float) -> JointConfig:
     """Training of a network of D's size on the scan itself: what a client could do without the server."""
     return replace(config, filters=filters, steps=steps, plain_steps=steps, learning_rate=learning_rate, references=0)
+
+
+def proxy_config(config: JointConfig, proxy: str, strength: float) -> JointConfig:
+    """Training of S for another method, with the same data, network, augmentation and steps.
+
+    Raises
+    ------
+    InputError
+        no such method, or a strength that is none.
+    """
+    if proxy not in PROXIES:
+        raise InputError(f"proxy: expected one of {', '.join(PROXIES)}, got {proxy!r}")
+    if not strength > 0:
+        raise InputError(f"strength: expected more than 0, got {strength}")
+    return replace(config, proxy=proxy, strength=strength, plain_steps=config.steps, references=0)
+
+
+def parse_proxy(text: str) -> tuple[str, float]:
+    """Name and strength from ``NAME=STRENGTH``; InputError if it is not of that form."""
+    name, _, strength = text.partition("=")
+    try:
+        return name, float(strength)
+    except ValueError:
+        raise InputError(f"proxy: expected NAME=STRENGTH, got {text!r}") from None

@@ -12,9 +12,9 @@ from mixpriv.client.reference import ReferenceModel
 from mixpriv.errors import InputError
 from mixpriv.training.crops import Region
 from mixpriv.training.evaluation.cases import find_crops, find_heads
-from mixpriv.training.evaluation.methods import Cost, average_anatomy, to_answer
+from mixpriv.training.evaluation.methods import Cost, Likeness, average_anatomy, to_answer
 from mixpriv.training.evaluation.metrics import Score, dice, hd95_mm, volume_similarity
-from mixpriv.training.evaluation.report import against_the_client_alone, plot_sweep, read_scores, table, write_scores
+from mixpriv.training.evaluation.report import against_the_client_alone, plot, read_scores, table, write_scores
 from mixpriv.training.evaluation.statistics import bootstrap, difference, per_subject
 
 
@@ -97,10 +97,12 @@ class TestStatistics:
                 scores.append(score("none", subject, subject, label, plain))
                 scores.append(score("mixup", subject, subject, label, plain - 0.1))
         mixup = next(
-            line for line in table(scores, bundle, (1, 2, 3, 4), {"mixup": Cost(8, 4)}) if line.startswith("| mixup")
+            line
+            for line in table(scores, bundle, (1, 2, 3, 4), {"mixup": Cost(8, 4)}, {"mixup": Likeness(0.5, 0.25)})
+            if line.startswith("| mixup")
         )
         assert "-0.100 [-0.100, -0.100]" in mixup
-        assert mixup.rstrip("| ").endswith("8 + 4 | sub-2 0.400")
+        assert mixup.rstrip("| ").endswith("8 + 4 | 0.50, 0.25 | sub-2 0.400")
         assert difference(scores, "none", "mixup", (1,)) == pytest.approx([0.1, 0.1])
 
     def test_controls_are_told_apart_in_pairs(self) -> None:
@@ -123,10 +125,10 @@ class TestStatistics:
     def test_a_sweep_is_drawn_from_three_weights_on(self, tmp_path: Path) -> None:
         scores = [score("none", "sub-1", "sub-1", 1, 0.9)]
         for weight in (0.3, 0.5, 0.7):
-            assert not plot_sweep(scores, (1,), tmp_path / "p.png")
+            assert not plot(scores, (1,), {"none": Likeness(1, 1)}, tmp_path / "p.png")
             for method in ("mixup", "linear unmixing"):
                 scores.append(score(f"{method}, a = {weight}", "sub-1", "sub-1", 1, weight))
-        assert plot_sweep(scores, (1,), tmp_path / "p.png")
+        assert plot(scores, (1,), {"none": Likeness(1, 1)}, tmp_path / "p.png")
         assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 

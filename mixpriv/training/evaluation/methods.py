@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv import kernels
+from mixpriv.audit.linkage import fine_structure
 from mixpriv.bundle import Bundle
 from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.key import ClientKey, content_digest
@@ -22,14 +24,16 @@ from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
 from mixpriv.client.stages import Stages
 from mixpriv.client.target import load_conformer
 from mixpriv.client.volume import load_volume
+from mixpriv.client.warp import Warp, apply_warp, draw_warp, undo_warp
 from mixpriv.engine import load
 from mixpriv.training.evaluation.cases import Case
 from mixpriv.training.evaluation.metrics import Score, dice, hd95_mm, volume_similarity
+from mixpriv.training.proxies import add_noise
 from mixpriv.wire.transport import Segmenter
 
 Probabilities = NDArray[np.float32]
-Control = Callable[[NDArray[np.float16]], NDArray[np.uint8]]
-"""A network that a client could run alone: image (D, H, W) to answer (C-1, D, H, W)."""
+Network = Callable[[NDArray[np.float16]], NDArray[np.uint8]]
+"""A network that is not the bundle's S: image (D, H, W) to answer (C-1, D, H, W)."""
 
 
 class InProcessSegmenter:
@@ -45,11 +49,12 @@ class InProcessSegmenter:
 
 @dataclass(frozen=True)
 class Proxy:
-    """What is sent in place of a scan, beside what only the client knows of it; without reference nothing is mixed."""
+    """What is sent in place of a scan, beside what only the client knows of it."""
 
     image: NDArray[np.float16] = field(repr=False)
-    reference: Reference | None = field(repr=False)
-    weight: float
+    reference: Reference | None = field(default=None, repr=False)
+    weight: float = 1.0
+    warp: Warp | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ class Method:
     protect: Callable[[bytes, Conformed, int], Proxy]
     reveal: Callable[[Proxy, NDArray[np.uint8]], Probabilities]
     views: int = 1
-    segment: Control | None = None  # in place of the server
+    segment: Network | None = None  # in place of the bundle's S
+    sends: bool = True  # else the client does without a server
 
 
 @dataclass
@@ -90,7 +96,7 @@ class Methods:
         self.model = ReferenceModel.load(bundle.reference_path)
         self.average = average_anatomy(self.model)
 
-    def all(self, weights: Sequence[float], fused: Sequence[int], control: Control | None) -> Iterator[Method]:
+    def all(self, weights: Sequence[float], fused: Sequence[int], control: Network | None) -> Iterator[Method]:
         """Every method in the table's order, with fixed weights of the target and numbers of references to average."""
         yield Method("none", self.plain, self.read)
         for weight in weights:
@@ -101,13 +107,19 @@ class Methods:
         for weight in weights:
             yield Method(f"linear unmixing, a = {weight}", partial(self.mixture, weight), self.linear)
         yield Method("linear unmixing, a drawn", partial(self.mixture, None), self.linear)
-        yield Method("D, answer blanked", partial(self.mixture, None), self.blanked)
+        yield Method("D, answer blanked", partial(self.mixture, None), self.blanked, sends=False)
         if control is not None:
-            yield Method("network of D's size on the scan", self.plain, self.read, segment=control)
+            yield Method("network of D's size on the scan", self.plain, self.read, segment=control, sends=False)
+
+    def rival(self, proxy: str, strength: float, network: Network) -> Method:
+        """Another method with a network of its own; `PROXIES` says what its strength is."""
+        if proxy == "warp":
+            return Method(f"warp, {strength:g} mm", partial(self.warped, strength), self.unwarp, segment=network)
+        return Method(f"noise, {strength:g}", partial(self.noisy, strength), self.read, segment=network)
 
     def plain(self, _content: bytes, target: Conformed, _index: int) -> Proxy:
         """The scan itself."""
-        return Proxy(mix(target, None, 1.0), None, 1.0)
+        return Proxy(mix(target, None, 1.0))
 
     def mixture(self, weight: float | None, content: bytes, target: Conformed, index: int) -> Proxy:
         """The scan mixed with a reference of its own at a weight, drawn if None."""
@@ -117,6 +129,17 @@ class Methods:
         share = drawn if weight is None else weight
         return Proxy(mix(target, reference, share), reference, share)
 
+    def warped(self, strength: float, content: bytes, target: Conformed, index: int) -> Proxy:
+        """The scan bent by a warp of its own (Kim et al. 2020)."""
+        stream = Stream(self.key.derive(f"evaluation/warp/{strength}", content, index))
+        warp = draw_warp(stream, self.bundle.grid_shape, strength, self.bundle.spacing_mm)
+        return Proxy(apply_warp(mix(target, None, 1.0), warp), warp=warp)
+
+    def noisy(self, strength: float, content: bytes, target: Conformed, index: int) -> Proxy:
+        """The scan in noise."""
+        stream = Stream(self.key.derive(f"evaluation/noise/{strength}", content, index))
+        return Proxy(add_noise(mix(target, None, 1.0), strength, stream))
+
     def read(self, _proxy: Proxy, answer: NDArray[np.uint8]) -> Probabilities:
         """Take the answer as it is."""
         return unpack_probabilities(answer)
@@ -124,6 +147,11 @@ class Methods:
     def unmix(self, proxy: Proxy, answer: NDArray[np.uint8]) -> Probabilities:
         """Unmix by the bundle's D."""
         return unmix(answer, _labels(proxy), proxy.weight, self.unmixer)
+
+    def unwarp(self, proxy: Proxy, answer: NDArray[np.uint8]) -> Probabilities:
+        """Bend the answer back."""
+        assert proxy.warp is not None  # noqa: S101 - what was warped has a warp
+        return undo_warp(unpack_probabilities(answer), proxy.warp)
 
     def linear(self, proxy: Proxy, answer: NDArray[np.uint8]) -> Probabilities:
         """Unmix linearly."""
@@ -136,6 +164,17 @@ class Methods:
         return unmix(to_answer(answer), _labels(proxy), proxy.weight, self.unmixer)
 
 
+@dataclass(frozen=True)
+class Likeness:
+    """How well what a method sends matches the right scan of the gallery by its fine structure (no training).
+
+    ``rank_1``: share of cases whose own scan matches best. ``correlation``: mean correlation with it.
+    """
+
+    rank_1: float
+    correlation: float
+
+
 class Evaluator:
     """All methods on case after case through one server; ``costs`` fills up as it goes."""
 
@@ -143,6 +182,8 @@ class Evaluator:
         self.bundle, self.segmenter, self.conformer = bundle, segmenter, load_conformer(bundle)
         self.methods = list(methods)
         self.costs = {method.name: Cost() for method in self.methods}
+        self._seen: dict[str, list[NDArray[np.float16]]] = {m.name: [] for m in self.methods if m.sends}
+        self._gallery: list[NDArray[np.float16]] = []
 
     def evaluate(self, case: Case) -> Iterator[Score]:
         """Scores of every method and class on one case, in the scan's own grid."""
@@ -151,8 +192,12 @@ class Evaluator:
         target = self.conformer(scan, Stages())
         content = content_digest(scan.voxels, scan.affine)
         answers: dict[bytes, tuple[NDArray[np.uint8], float]] = {}
+        self._gallery.append(_compact(mix(target, None, 1.0)))
         for method in self.methods:
-            probabilities = self._run(method, content, target, answers)
+            proxies = [method.protect(content, target, index) for index in range(method.views)]
+            if method.sends:
+                self._seen[method.name].append(_compact(np.mean([p.image.astype(np.float32) for p in proxies], axis=0)))
+            probabilities = self._reveal(method, proxies, answers)
             keep_inside(probabilities, target.mask, float(method.views))
             labels = to_scan(probabilities, target.grid, scan)
             for label in range(1, len(self.bundle.classes)):
@@ -162,25 +207,38 @@ class Evaluator:
                     dice(*pair), hd95_mm(*pair, scan.spacing_mm), volume_similarity(*pair),
                 )  # fmt: skip
 
-    def _run(
-        self, method: Method, content: bytes, target: Conformed, answers: dict[bytes, tuple[NDArray[np.uint8], float]]
+    def likeness(self) -> dict[str, Likeness]:
+        """What each method shows, against a gallery of the very scans that were evaluated: the worst case.
+
+        A gallery of other scans of the same people is what `mixpriv audit` needs.
+        """
+        gallery = np.stack([detail.ravel() for detail in self._gallery]).astype(np.float32)
+        result = {}
+        for name, images in self._seen.items():
+            scores = np.stack([detail.ravel() for detail in images]).astype(np.float32) @ gallery.T
+            rank_1 = float((scores.argmax(1) == np.arange(len(scores))).mean())
+            result[name] = Likeness(rank_1, float(np.diag(scores).mean()))
+        return result
+
+    def _reveal(
+        self, method: Method, proxies: Sequence[Proxy], answers: dict[bytes, tuple[NDArray[np.uint8], float]]
     ) -> Probabilities:
         """Sum of the revealed probabilities over a method's views; an image sent before is not sent again."""
         total: Probabilities | None = None
         sent = received = 0
         seconds = reveal_s = 0.0
-        for index in range(method.views):
-            proxy = method.protect(content, target, index)
-            name = hashlib.sha256(proxy.image.tobytes()).digest() + bytes([method.segment is None])
+        ask = method.segment or self._ask
+        for proxy in proxies:
+            name = hashlib.sha256(proxy.image.tobytes() + str(id(ask) if method.segment else 0).encode()).digest()
             if name not in answers:
                 begin = time.perf_counter()
-                answer = (method.segment or self._ask)(proxy.image)
+                answer = ask(proxy.image)
                 answers[name] = answer, time.perf_counter() - begin
             answer, segment_s = answers[name]
             begin = time.perf_counter()
             part = np.array(method.reveal(proxy, answer), order="C")
             reveal_s += time.perf_counter() - begin
-            if method.segment is None:
+            if method.sends:
                 sent, received = sent + proxy.image.nbytes, received + answer.nbytes
             seconds += segment_s
             if total is None:
@@ -193,6 +251,11 @@ class Evaluator:
 
     def _ask(self, image: NDArray[np.float16]) -> NDArray[np.uint8]:
         return np.asarray(self.segmenter.segment(image[None, None])[0])
+
+
+def _compact(image: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
+    """Fine structure of an image (D, H, W), unit norm; in float16, since one is held for every case and method."""
+    return fine_structure(image).astype(np.float16)
 
 
 def _labels(proxy: Proxy) -> NDArray[np.uint8]:

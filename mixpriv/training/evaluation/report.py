@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle
 from mixpriv.provenance import hardware
-from mixpriv.training.evaluation.methods import Cost
+from mixpriv.training.evaluation.methods import Cost, Likeness
 from mixpriv.training.evaluation.metrics import Score
 from mixpriv.training.evaluation.statistics import bootstrap, difference, per_subject
 
@@ -53,11 +53,18 @@ def read_scores(path: Path) -> list[Score]:
         ]  # fmt: skip
 
 
-def table(scores: Sequence[Score], bundle: Bundle, counted: Sequence[int], costs: Mapping[str, Cost]) -> list[str]:
+def table(
+    scores: Sequence[Score],
+    bundle: Bundle,
+    counted: Sequence[int],
+    costs: Mapping[str, Cost],
+    likeness: Mapping[str, Likeness],
+) -> list[str]:
     """The result as markdown: means over the counted classes, difference to ``none``, each class, cost, the worst."""
     head = [
         "method", f"mean Dice, classes {counted[0]}-{counted[-1]} [95 %]", "difference to none [95 %]",
-        *bundle.classes[1:], "HD95, mm", "volume similarity", "bytes sent + received", "worst subject",
+        *bundle.classes[1:], "HD95, mm", "volume similarity", "bytes sent + received",
+        "likeness: right scan first, correlation", "worst subject",
     ]  # fmt: skip
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for method in dict.fromkeys(score.method for score in scores):
@@ -70,7 +77,8 @@ def table(scores: Sequence[Score], bundle: Bundle, counted: Sequence[int], costs
             *(_mean(scores, method, [label], "dice", 3) for label in range(1, len(bundle.classes))),
             _mean(scores, method, counted, "hd95_mm", 2),
             _mean(scores, method, counted, "volume_similarity", 3),
-            f"{costs[method].sent:,} + {costs[method].received:,}" if method in costs else "",
+            f"{costs[method].sent:,} + {costs[method].received:,}" if method in costs and costs[method].sent else "",
+            f"{likeness[method].rank_1:.2f}, {likeness[method].correlation:.2f}" if method in likeness else "",
             f"{worst} {mean[worst]:.3f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -98,13 +106,20 @@ def _mean(scores: Sequence[Score], method: str, labels: Sequence[int], metric: s
     return f"{np.mean(values):.{digits}f}" if values else "-"
 
 
-def write_report(scores: Sequence[Score], bundle: Bundle, run: Run, costs: Mapping[str, Cost], path: Path) -> None:
+def write_report(
+    scores: Sequence[Score],
+    bundle: Bundle,
+    run: Run,
+    costs: Mapping[str, Cost],
+    likeness: Mapping[str, Likeness],
+    path: Path,
+) -> None:
     """Write the table, what the server adds, the plot of the weight sweep, and how it was made."""
     cases, subjects = {score.case for score in scores}, {score.subject for score in scores}
     multiply_adds = bundle.extra.get("multiply_adds", {})
     share = multiply_adds["unmixer"] / multiply_adds["segmenter"] if multiply_adds else float("nan")
     picture = path.with_suffix(".png")
-    swept = plot_sweep(scores, run.counted, picture)
+    drawn = plot(scores, run.counted, likeness, picture)
     lines = [
         f"# {bundle.name} {bundle.version}: accuracy on the {run.split} scans",
         "",
@@ -113,14 +128,16 @@ def write_report(scores: Sequence[Score], bundle: Bundle, run: Run, costs: Mappi
         "first), 10,000 resamples; they say nothing of other scanners, protocols or diseases, nor of another training.",
         "*D, answer blanked*: in place of the server's answer the unmixer gets the average anatomy's. *Network of D's",
         "size*: trained on the same data, it sees the scan itself. These two are what a client could do alone.",
+        "*Likeness*: what is sent, high-pass filtered, correlated with each of these scans: an attack without training",
+        "in its easiest case, where the gallery holds the very scan; lower is better, 1.00 first: always recognised.",
         "",
-        *table(scores, bundle, run.counted, costs),
+        *table(scores, bundle, run.counted, costs, likeness),
         "",
         "What the server adds, paired:",
         "",
         *against_the_client_alone(scores, run.counted),
         "",
-        *([f"![Mean Dice by the target's weight]({picture.name})", ""] if swept else []),
+        *([f"![Mean Dice by the target's weight, and by likeness]({picture.name})", ""] if drawn else []),
         f"Multiply-adds for one grid: S {multiply_adds.get('segmenter', 0) / 1e9:.1f} G, "
         f"D {multiply_adds.get('unmixer', 0) / 1e9:.2f} G ({100 * share:.1f} %). {_seconds(costs)}",
         "",
@@ -139,8 +156,8 @@ def _seconds(costs: Mapping[str, Cost]) -> str:
     return f"Seconds a scan here: {'; '.join(parts)}." if parts else ""
 
 
-def plot_sweep(scores: Sequence[Score], counted: Sequence[int], path: Path) -> bool:
-    """Draw mean Dice against the target's weight, unmixed by D and linearly; False if no weights were swept."""
+def plot(scores: Sequence[Score], counted: Sequence[int], likeness: Mapping[str, Likeness], path: Path) -> bool:
+    """Draw mean Dice against the target's weight and against likeness; False if fewer than three weights were tried."""
     methods = dict.fromkeys(score.method for score in scores)
     weights = sorted(name.removeprefix(_FIXED) for name in methods if name.startswith(_FIXED))
     if len(weights) < 3:
@@ -150,17 +167,20 @@ def plot_sweep(scores: Sequence[Score], counted: Sequence[int], path: Path) -> b
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    means = {method: list(per_subject(scores, method, counted).values()) for method in methods}
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for prefix, name in (("mixup", "unmixed by D"), ("linear unmixing", "unmixed linearly")):
-        values = [
-            bootstrap(np.array(list(per_subject(scores, f"{prefix}, a = {w}", counted).values()))) for w in weights
-        ]
+        values = [bootstrap(np.array(means[f"{prefix}, a = {w}"])) for w in weights]
         mean, low, high = np.array(values).T
-        axes.errorbar([float(w) for w in weights], mean, [mean - low, high - mean], marker="o", capsize=3, label=name)
-    plain = np.mean(list(per_subject(scores, NONE, counted).values()))
-    axes.axhline(float(plain), linestyle="--", color="grey", label="not mixed")
-    axes.set(xlabel="weight of the target in the mixture", ylabel="mean Dice", ylim=(0, 1))
-    axes.legend()
-    figure.savefig(path, dpi=100, metadata={"Software": None})
+        left.errorbar([float(w) for w in weights], mean, [mean - low, high - mean], marker="o", capsize=3, label=name)
+    left.axhline(float(np.mean(means[NONE])), linestyle="--", color="grey", label="not mixed")
+    left.set(xlabel="weight of the target in the mixture", ylabel="mean Dice", ylim=(0, 1))
+    left.legend()
+    for family in dict.fromkeys(name.split(",")[0] for name in likeness if not name.startswith("linear")):
+        points = sorted((likeness[n].correlation, np.mean(means[n])) for n in likeness if n.split(",")[0] == family)
+        right.plot(*np.array(points).T, marker="o", linestyle=":", label=family)
+    right.set(xlabel="correlation of what is sent with the scan (lower: better hidden)", ylabel="mean Dice")
+    right.legend()
+    figure.savefig(path, dpi=80, metadata={"Software": None})
     pyplot.close(figure)
     return True

@@ -1,0 +1,51 @@
+"""The warp and the way back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixpriv.client.random import Stream
+from mixpriv.client.warp import apply_warp, draw_warp, undo_warp
+
+SHAPE = (32, 48, 40)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32), mean_mm=st.floats(0.5, 4.0), spacing_mm=st.floats(1.0, 2.0))
+def test_there_and_back_is_where_one_was(seed: int, mean_mm: float, spacing_mm: float) -> None:
+    warp = draw_warp(Stream(seed.to_bytes(32, "little")), SHAPE, mean_mm, spacing_mm)
+    length_mm = np.sqrt((warp.forward**2).sum(0)) * spacing_mm
+    assert length_mm.mean() == pytest.approx(mean_mm, rel=1e-3)
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij")).astype(np.float32)
+    inner = (slice(None), *(slice(8, -8),) * 3)
+    back = undo_warp(np.stack([apply_channel(axis, warp) for axis in grid]), warp)
+    # the second and third channel: the first is made to complete the sum
+    assert np.abs(back - grid)[1:][inner].max() < 0.2
+
+
+def apply_channel(channel: np.ndarray, warp) -> np.ndarray:  # type: ignore[no-untyped-def]
+    from mixpriv.client.warp import sample
+
+    return sample(channel[None], warp.forward)[0]
+
+
+def test_the_same_stream_bends_alike_and_another_does_not() -> None:
+    image = np.random.default_rng(0).random(SHAPE).astype(np.float16)
+    one, again, other = (
+        apply_warp(image, draw_warp(Stream(bytes(31) + bytes([k])), SHAPE, 3.0, 1.0)) for k in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, again)
+    assert one.dtype == np.float16
+    assert (one != other).mean() > 0.5
+
+
+def test_probabilities_still_sum_to_one() -> None:
+    warp = draw_warp(Stream(bytes(32)), SHAPE, 4.0, 1.0)
+    probabilities = np.zeros((3, *SHAPE), np.float32)
+    probabilities[2] = 1
+    back = undo_warp(probabilities, warp)
+    np.testing.assert_allclose(back.sum(0), 1, atol=1e-5)
+    assert back[2, 16, 24, 20] == pytest.approx(1)

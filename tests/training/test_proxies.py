@@ -1,0 +1,60 @@
+"""Other methods' training examples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mixpriv.errors import InputError
+from mixpriv.training.joint import parse_proxy, proxy_config
+from mixpriv.training.proxies import PROXIES
+from tests.training.test_crops import CONFIG
+
+SHAPE = (32, 32, 32)
+
+
+@pytest.fixture
+def ball() -> tuple[torch.Tensor, torch.Tensor]:
+    grid = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
+    labels = (sum(g**2 for g in grid) < 0.4).astype(np.uint8)
+    return torch.from_numpy(0.3 + 0.5 * labels.astype(np.float32)), torch.from_numpy(labels)
+
+
+def test_a_warp_bends_image_and_labels_alike(ball: tuple[torch.Tensor, torch.Tensor]) -> None:
+    image, labels = PROXIES["warp"](*ball, 3.0, 1.0, np.random.default_rng(0))
+    assert (labels != ball[1]).float().mean() > 0.01
+    inside = image[4:-4, 4:-4, 4:-4] > 0.55
+    assert (inside == labels[4:-4, 4:-4, 4:-4].bool()).float().mean() > 0.995
+
+
+def test_noise_leaves_the_labels_and_the_outside(ball: tuple[torch.Tensor, torch.Tensor]) -> None:
+    image = ball[0].clone()
+    image[:4] = 0
+    noisy, labels = PROXIES["noise"](image, ball[1], 0.2, 1.0, np.random.default_rng(0))
+    assert torch.equal(labels, ball[1])
+    assert float(noisy[:4].abs().max()) == 0
+    assert float((noisy - image)[4:].std()) == pytest.approx(0.2, rel=0.05)
+
+
+def test_a_config_for_another_method_mixes_nothing() -> None:
+    config = proxy_config(CONFIG, *parse_proxy("warp=4"))
+    assert (config.proxy, config.strength, config.plain_steps) == ("warp", 4.0, config.steps)
+    assert (
+        replace(config, proxy="", strength=0.0, plain_steps=CONFIG.plain_steps, references=CONFIG.references) == CONFIG
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("warp", "expected NAME=STRENGTH, got 'warp'"),
+        ("blur=2", "expected one of warp, noise, got 'blur'"),
+        ("noise=0", "expected more than 0, got 0.0"),
+    ],
+)
+def test_what_is_no_method_is_said(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        proxy_config(CONFIG, *parse_proxy(text))
