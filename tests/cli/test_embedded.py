@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mixpriv.bundle import Bundle
 from mixpriv.cli.client import main
 from tests.phantom import write_reference_model
-from tests.toybundle import write_toy_bundle
+from tests.toybundle import InProcessSegmenter, write_toy_bundle
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
 
@@ -70,26 +74,53 @@ def wait_until_sending(home: Path, running: subprocess.Popen[str]) -> None:
     time.sleep(0.3)
 
 
+@pytest.fixture(scope="session")
+def slowness(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """How many idle convolutions take about 5 s on this machine, as busy as it is."""
+    bundle = write_toy_bundle(tmp_path_factory.mktemp("probe"), slowness=2)
+    segmenter, mixture = InProcessSegmenter(bundle), np.zeros((1, 1, *bundle.grid_shape), np.float16)
+    segmenter.segment(mixture)
+    begin = time.monotonic()
+    segmenter.segment(mixture)
+    return min(150, math.ceil(5 * 2 / (time.monotonic() - begin)))
+
+
 @pytest.fixture
-def slow(home: Path) -> Bundle:
+def slow(home: Path, slowness: int) -> Bundle:
     """A bundle whose segmenter takes seconds."""
-    bundle = write_toy_bundle(home / "slow", slowness=150)
+    bundle = write_toy_bundle(home / "slow", slowness=slowness)
     write_reference_model(bundle)
     return bundle
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(*arguments), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+@contextlib.contextmanager
+def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """The client in a session of its own, that takes Ctrl-C even if who runs the tests ignores it."""
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from mixpriv.cli.client import main; sys.exit(main(sys.argv[1:]))"
     )
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield running
+    finally:
+        if running.poll() is None:
+            running.kill()
+            running.communicate()
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_in_mid_request(sent: signal.Signals, code: int, scan: Path, home: Path, slow: Bundle) -> None:
-    running = start("segment", scan, "--bundle", slow.directory, "--save-wire", scan.parent / "wire")
-    wait_until_sending(home, running)
-    os.kill(running.pid, sent)
-    out, err = running.communicate(timeout=30)
+    with started("segment", scan, "--bundle", slow.directory, "--save-wire", scan.parent / "wire") as running:
+        wait_until_sending(home, running)
+        os.kill(running.pid, sent)
+        out, err = running.communicate(timeout=30)
     assert running.returncode == code, err
     assert (out, err) == ("", "mixpriv-client: interrupted\n" if sent == signal.SIGINT else "")
     assert [p.name for p in scan.parent.iterdir()] == ["head.nii.gz"]
@@ -100,10 +131,11 @@ def test_a_server_killed_in_mid_request(scan: Path, home: Path, slow: Bundle) ->
     from mixpriv.server.triton import TritonServer
 
     with TritonServer(slow, host="127.0.0.1", port=0, stop_timeout_s=0) as server:
-        running = start("segment", scan, "--bundle", slow.directory, "--server", server.address, "--timeout", 60)
-        wait_until_sending(home, running)
-        os.killpg(server.pid, signal.SIGKILL)
-        out, err = running.communicate(timeout=30)
+        arguments = ("segment", scan, "--bundle", slow.directory, "--server", server.address, "--timeout", 60)
+        with started(*arguments) as running:
+            wait_until_sending(home, running)
+            os.killpg(server.pid, signal.SIGKILL)
+            out, err = running.communicate(timeout=30)
     assert (running.returncode, out) == (3, "")
     assert err.startswith(f"mixpriv-client: error: server {server.address} ")
     assert len(err.splitlines()) == 1
