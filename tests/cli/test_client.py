@@ -19,6 +19,7 @@ from mixpriv.client.segment import Client
 from mixpriv.client.stages import STAGES
 from mixpriv.errors import ServerUnavailableError
 from tests.phantom import brain_scan, write_scan
+from tests.toybundle import write_toy_crop_bundle
 
 HEAVY = ("numpy", "nibabel", "grpc", "openvino", "scipy", "rich")
 Run = Callable[..., tuple[int, str, str]]
@@ -293,3 +294,37 @@ class TestOtherCommands:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "[]"
+
+
+class TestCrops:
+    @pytest.fixture
+    def crops(self, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+        return write_toy_crop_bundle(tmp_path_factory.mktemp("crops"))
+
+    def test_a_crop_leaves_all_that_a_head_does(
+        self, crops: Bundle, in_process: list[Client], folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        voxels = np.random.default_rng(0).uniform(0, 900, (21, 33, 24)).astype(np.float32)
+        nib.Nifti1Image(voxels, np.eye(4)).to_filename(folder / "crop.nii.gz")
+        arguments = [
+            "--bundle",
+            str(crops.directory),
+            "--report",
+            str(folder / "crop.png"),
+            "--save-wire",
+            str(folder / "w"),
+        ]
+        assert main(["segment", str(folder / "crop.nii.gz"), *arguments]) == 0
+        assert f"{folder}/crop_dseg.nii.gz: crop segmented in " in capsys.readouterr().out
+        assert {"crop.png", "crop_dseg.nii.gz", "crop_dseg.tsv", "w/mixture.nii.gz"} <= listing(folder)
+        assert nib.load(folder / "crop_dseg.nii.gz").shape == voxels.shape
+        assert nib.load(folder / "w" / "mixture.nii.gz").shape == crops.grid_shape
+
+    def test_a_whole_head_is_refused(
+        self, crops: Bundle, in_process: list[Client], scan: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["segment", str(scan), "--bundle", str(crops.directory)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"mixpriv-client: error: {scan}: expected a crop around the toy, 16x24x16 to 32x48x32 mm")
+        assert error.count("\n") == 1
+        assert listing(folder) == {"head.nii.gz"}
