@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a bundle's networks; resumes from the output folder")
     train.add_argument("config", help="a TOML file or a shipped config's name, such as brain-t1")
     train.add_argument("--network", choices=("segmenter", "extractor", "control"), default="segmenter")
+    train.add_argument("--fold", type=int, default=0, help="the fold held out, of a config that has folds (0)")
+    train.add_argument("--steps", type=int, metavar="N", help="in place of the config's, as for a run with --initial")
     train.add_argument("--proxy", metavar="NAME=STRENGTH", help="S for a method to compare with: warp=MM or noise=STD")
     train.add_argument(
         "--data", type=Path, required=True, help="folder of *_dseg.nii.gz in FreeSurfer numbering, or of MSD crops"
@@ -42,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", type=Path, required=True, help="BIDS folder of heads, or MSD folder of crops")
     evaluate.add_argument("--bundle", help="a shipped name or a folder (the config's name)")
     evaluate.add_argument("--subjects", nargs="+", default=[], help="default: all heads, or the crops held out")
+    evaluate.add_argument("--fold", type=int, help="the subjects of this fold, of a config that has folds")
     evaluate.add_argument("--split", default="given", help="what the scans are called in the table")
     evaluate.add_argument(
         "--weights", type=float, nargs="+", default=[0.9, 0.7, 0.5, 0.3, 0.1], metavar="A", help="fixed weights tried"
@@ -72,7 +76,7 @@ def _train(args: argparse.Namespace) -> None:
     from mixpriv.export.initial import load_initial
     from mixpriv.training.config import load_config
 
-    config = load_config(args.config)
+    config = load_config(args.config, args.fold)
     initial = None if args.initial is None else load_initial(args.initial, args.network)
     if args.network == "extractor":
         from mixpriv.training.extraction import train_extractor
@@ -84,6 +88,8 @@ def _train(args: argparse.Namespace) -> None:
         from mixpriv.training.joint import parse_proxy, proxy_config, train_joint
 
         joint = config.segmenter if args.network == "segmenter" else config.control
+        if args.steps is not None:
+            joint = replace(joint, steps=args.steps)
         if args.proxy is not None:
             joint = proxy_config(joint, *parse_proxy(args.proxy))
         print(train_joint(joint, args.data, args.output, initial))
@@ -102,13 +108,18 @@ def _evaluate(args: argparse.Namespace) -> None:
     from mixpriv.training.config import load_config
     from mixpriv.training.evaluation import cases, methods, report
 
-    config = load_config(args.config)
+    config = load_config(args.config, args.fold or 0)
     bundle, region = load_bundle(args.bundle or config.name), config.segmenter.region
     chosen = (
         cases.find_heads(args.data, args.subjects)
         if region is None
         else cases.find_crops(args.data, region, args.subjects)
     )
+    if args.fold is not None:
+        if config.segmenter.folds is None:
+            raise InputError(f"config {config.name}: expected [folds] for --fold, got none")
+        held_out = config.segmenter.folds.subjects([case.subject for case in chosen])
+        chosen = [case for case in chosen if case.subject in held_out]
     control = None
     if args.control is not None:
         from mixpriv.export.pack import torch_segmenter
@@ -164,6 +175,7 @@ def _evaluate_command(args: argparse.Namespace) -> str:
         [
             f"mixpriv evaluate {args.config} --data DATA",
             *(["--subjects", *args.subjects] if args.subjects else []),
+            *([f"--fold {args.fold}"] if args.fold is not None else []),
             *([f"--split {args.split}"] if args.split != "given" else []),
             *(["--control RUN"] if args.control is not None else []),
             *(["--proxies", *(f"{p.split(':')[0]}:RUN" for p in args.proxies)] if args.proxies else []),

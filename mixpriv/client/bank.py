@@ -6,15 +6,13 @@ Each is spent on one scan only, which the ledger sees to. They are scans of real
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mixpriv import kernels
 from mixpriv.bundle import Bundle
-from mixpriv.client.conform import Grid, to_grid
+from mixpriv.client.conform import conform_labels
 from mixpriv.client.files import data_folder, private_folder, write_file
 from mixpriv.client.key import ClientKey, content_digest
 from mixpriv.client.proxy import mix
@@ -65,7 +63,7 @@ class Bank:
         target = conformer(scan, Stages())
         arrays = {
             "image": mix(target, None, 1.0).astype(np.float32),
-            "labels": _conform_labels(labels, target.grid, len(bundle.classes)) * target.mask,
+            "labels": conform_labels(labels, target.grid, len(bundle.classes)) * target.mask,
             "mask": target.mask,
         }
         buffer = io.BytesIO()
@@ -86,12 +84,3 @@ def _check_pair(scan: Volume, labels: Volume, bundle: Bundle) -> None:
     values = np.unique(labels.voxels)
     if not np.isin(values, np.arange(len(bundle.classes))).all():
         raise InputError(f"{labels.name}: expected labels 0 to {len(bundle.classes) - 1}, got others")
-
-
-def _conform_labels(labels: Volume, grid: Grid, classes: int) -> NDArray[np.uint8]:
-    """Bring a label map into a grid: each class sampled as an image, the strongest wins."""
-    shares = [
-        to_grid(replace(labels, voxels=np.asfortranarray(labels.voxels == value, dtype=np.float32)), grid)
-        for value in range(classes)
-    ]
-    return kernels.argmax(np.stack(shares))

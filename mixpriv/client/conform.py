@@ -6,7 +6,7 @@ over transposed and the matrix with its axes reversed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
@@ -86,6 +86,15 @@ def to_grid(volume: Volume, grid: Grid) -> NDArray[np.float32]:
     """Sample a scan in a grid, (D, H, W) float32: linear, 0 outside the scan; averaged first where it is much finer."""
     array, affine = _average_blocks(volume, float(grid.spacing_mm.min()))
     return kernels.resample(array, _index_map(grid.affine, affine)[_REVERSE], grid.shape)
+
+
+def conform_labels(labels: Volume, grid: Grid, classes: int) -> NDArray[np.uint8]:
+    """Bring a label map into a grid: each class sampled as an image, the strongest wins."""
+    shares = [
+        to_grid(replace(labels, voxels=np.asfortranarray(labels.voxels == value, dtype=np.float32)), grid)
+        for value in range(classes)
+    ]
+    return kernels.argmax(np.stack(shares))
 
 
 def between_grids(image: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:

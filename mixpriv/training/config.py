@@ -14,6 +14,7 @@ from mixpriv.errors import InputError
 from mixpriv.training.crops import Region
 from mixpriv.training.extraction import ExtractorConfig
 from mixpriv.training.joint import JointConfig, control_config
+from mixpriv.training.scans import Folds
 from mixpriv.training.synth import Augmentation
 
 SHIPPED = Path(__file__).parent / "configs"
@@ -34,12 +35,12 @@ class TrainingConfig:
     raw: Mapping[str, Any]
 
 
-_ELSEWHERE = ("classes", "grid_shape", "spacing_mm", "alignment", "region")
+_ELSEWHERE = ("classes", "grid_shape", "spacing_mm", "alignment", "region", "folds", "proxy", "strength")
 """Fields of `JointConfig` that other tables of the file give."""
 
 
-def load_config(name_or_path: str) -> TrainingConfig:
-    """Read a config by its shipped name (``brain-t1``) or its path.
+def load_config(name_or_path: str, fold: int = 0) -> TrainingConfig:
+    """Read a config by its shipped name (``brain-t1``) or its path; ``fold`` is held out where it has folds.
 
     Raises
     ------
@@ -54,7 +55,7 @@ def load_config(name_or_path: str) -> TrainingConfig:
         raise InputError(f"config {name_or_path!r} not found: expected a TOML file or one of {known}")
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        joint = _joint(raw)
+        joint = _joint(raw, fold)
         extractor = None
         if joint.region is None:
             extractor = ExtractorConfig(**_tuples(raw["extractor"]))
@@ -74,7 +75,7 @@ def load_config(name_or_path: str) -> TrainingConfig:
         ) from None
 
 
-def _joint(raw: Mapping[str, Any]) -> JointConfig:
+def _joint(raw: Mapping[str, Any], fold: int) -> JointConfig:
     grid, segmenter = raw["grid"], _tuples(raw["segmenter"])
     region = Region(**_tuples(raw["region"])) if "region" in raw else None
     alignment = None if region else Alignment(tuple(grid["std_mm"]), tuple(grid["centre_voxel"]))
@@ -84,6 +85,7 @@ def _joint(raw: Mapping[str, Any]) -> JointConfig:
         spacing_mm=float(grid["spacing_mm"]),
         alignment=alignment,
         region=region,
+        folds=Folds(**_tuples(raw["folds"]), held_out=fold) if "folds" in raw else None,
         augmentation=Augmentation(**segmenter.pop("augmentation", {})),
         **segmenter,
     )

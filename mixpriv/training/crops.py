@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from mixpriv.client.reference import ReferenceModel
 from mixpriv.client.volume import load_volume
 from mixpriv.errors import InputError
-from mixpriv.training.synth import normalise, random_affine, resolution, smooth_noise
+from mixpriv.training.augment import displaced, repaint
+from mixpriv.training.synth import normalise
 
 if TYPE_CHECKING:
     from mixpriv.training.joint import JointConfig
@@ -110,22 +111,12 @@ class LabelledCrops:
         image, labels = self._deform(crop, rng)
         mask = torch.zeros(shape, dtype=torch.bool)
         mask[_another_box(crop.image.shape, shape, rng)] = True
-        image = normalise(_repaint(normalise(image, mask), rng), mask)
+        image = normalise(repaint(normalise(image, mask), rng), mask)
         return image[window], (labels * mask)[window]
 
     def _deform(self, crop: LabelledCrop, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Sample image (mirrored at its border) and labels (nothing beyond it) at smoothly displaced grid points."""
-        shape, augmentation = self.config.grid_shape, self.config.augmentation
-        matrix = torch.from_numpy(random_affine(rng, augmentation).astype(np.float32))
-        offset = torch.from_numpy(rng.normal(0, augmentation.shift_voxels, 3).astype(np.float32))
-        axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in shape]
-        points = torch.stack(torch.meshgrid(*axes, indexing="ij"))
-        points += smooth_noise(rng, shape, 16, 3) * (augmentation.elastic_voxels * rng.uniform(0, 2))
-        half = (torch.tensor(crop.image.shape, dtype=torch.float32) - 1) / 2
-        source = (torch.einsum("ij,jdhw->idhw", matrix, points) + offset[:, None, None, None]) / half[
-            :, None, None, None
-        ]
-        where = source.flip(0).permute(1, 2, 3, 0)[None]
+        where = displaced(crop.image.shape, self.config.grid_shape, self.config.augmentation, rng)
         one_hot = F.one_hot(torch.from_numpy(crop.labels).long(), len(self.config.classes))[..., 1:]
         known = one_hot.permute(3, 0, 1, 2)[None].float()
         image = torch.from_numpy(crop.image)[None, None]
@@ -167,17 +158,6 @@ def _another_box(size: Sequence[int], shape: Sequence[int], rng: np.random.Gener
     box = place(size, shape)
     moved = [(b.start + int(rng.integers(-3, 4)), b.stop + int(rng.integers(-3, 4))) for b in box]
     return tuple(slice(max(0, low), min(n, high)) for (low, high), n in zip(moved, shape, strict=True))
-
-
-def _repaint(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Another contrast, bias field, resolution and noise for an image in [0, 1]."""
-    image = image.pow(float(np.exp(rng.normal(0, 0.25))))
-    image = image * torch.exp(smooth_noise(rng, image.shape, 32)[0] * rng.uniform(0, 0.15))
-    if rng.random() < 0.3:
-        image = resolution(image, rng)
-    return image.add_(
-        torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32)), alpha=float(rng.uniform(0, 0.05))
-    )
 
 
 def _intensity_classes(crop: LabelledCrop, tissues: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

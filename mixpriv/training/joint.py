@@ -23,6 +23,7 @@ from mixpriv.training.crops import Region
 from mixpriv.training.loop import Initial, Schedule, autocast, fit
 from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, unmixer_input
 from mixpriv.training.proxies import PROXIES
+from mixpriv.training.scans import Folds
 from mixpriv.training.synth import Augmentation
 from mixpriv.training.targets import Targets, open_targets
 
@@ -31,8 +32,8 @@ from mixpriv.training.targets import Targets, open_targets
 class JointConfig:
     """What ``[segmenter]`` in a training config says; lengths in voxels of the bundle's grid.
 
-    Heads have an ``alignment``, crops a ``region``. A step's ``batch`` is all mixtures or all plain. With a ``proxy``
-    of `PROXIES` nothing is mixed: S learns to segment what that method sends at a strength.
+    Heads have an ``alignment``, real ones ``folds``, crops a ``region``. A step's ``batch`` is all mixtures or all
+    plain. With a ``proxy`` of `PROXIES` nothing is mixed: S learns to segment what that method sends at a strength.
     """
 
     classes: tuple[str, ...]
@@ -53,6 +54,7 @@ class JointConfig:
     references: int
     reference_warp_mm: float
     batch: int = 1
+    folds: Folds | None = None
     proxy: str = ""
     strength: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -1,4 +1,4 @@
-"""Where a training target comes from: a synthetic scan of a labelled head, or a real labelled crop, made different."""
+"""Where a training target comes from: a synthetic scan of a labelled head, or a real scan or crop, made different."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mixpriv.errors import InputError
 from mixpriv.training.atlas import fit_reference_model, grid_to_head
 from mixpriv.training.crops import LabelledCrops
 from mixpriv.training.labels import Head, load_heads
+from mixpriv.training.scans import LabelledScans
 from mixpriv.training.synth import synthesise
 
 if TYPE_CHECKING:
@@ -55,13 +56,15 @@ class SyntheticHeads:
 
 
 def open_targets(config: JointConfig, data: Path) -> Targets:
-    """Read the training data of a config: label maps of heads, or crops in MSD layout if it has a region.
+    """Read the training data of a config: crops (MSD layout) with a region, scans (BIDS) with folds, else label maps.
 
     Raises
     ------
     InputError
         nothing there, or labels that the config does not know.
     """
-    if config.region is None:
-        return SyntheticHeads(list(load_heads(data)), config)
-    return LabelledCrops.read(data, config, config.region)
+    if config.region is not None:
+        return LabelledCrops.read(data, config, config.region)
+    if config.folds is not None:
+        return LabelledScans.read(data, config, config.folds)
+    return SyntheticHeads(list(load_heads(data)), config)

@@ -325,6 +325,6 @@ class TestCrops:
     ) -> None:
         assert main(["segment", str(scan), "--bundle", str(crops.directory)]) == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"mixpriv-client: error: {scan}: expected a crop around the toy, 16x24x16 to 32x48x32 mm")
+        assert error.startswith(f"mixpriv-client: error: {scan}: expected a crop around the toy, 16x24x16 to 32x48x32")
         assert error.count("\n") == 1
         assert listing(folder) == {"head.nii.gz"}

@@ -1,0 +1,122 @@
+"""Real labelled heads as training targets, conformed as the client conforms them, and their reference model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
+
+from mixpriv.bundle import load_bundle
+from mixpriv.client.conform import conform_labels
+from mixpriv.client.reference import ReferenceModel
+from mixpriv.client.stages import Stages
+from mixpriv.client.target import load_conformer
+from mixpriv.client.volume import load_volume
+from mixpriv.errors import InputError
+from mixpriv.training.augment import displaced, repaint
+from mixpriv.training.evaluation.cases import find_heads
+from mixpriv.training.synth import normalise
+
+if TYPE_CHECKING:
+    from mixpriv.training.joint import JointConfig
+
+
+@dataclass(frozen=True)
+class Folds:
+    """What ``[folds]`` in a training config says: cross-validation over subjects, a person's visits together.
+
+    ``extractor``: the bundle whose extractor finds the brains. ``folding``: label values from dark to bright that fold
+    (CSF, cortex, white matter), the others are solid in references. ``held_out``: the fold that is not trained on.
+    """
+
+    count: int
+    extractor: str
+    folding: tuple[int, ...]
+    held_out: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out < self.count:
+            raise InputError(f"fold: expected 0 to {self.count - 1}, got {self.held_out}")
+
+    def subjects(self, everyone: Sequence[str]) -> list[str]:
+        """Who is held out."""
+        return sorted(set(everyone))[self.held_out :: self.count]
+
+
+@dataclass(frozen=True)
+class LabelledScan:
+    """A conformed visit: image (D, H, W) float32, mask bool, labels uint8."""
+
+    subject: str
+    image: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    labels: NDArray[np.uint8]
+
+
+class LabelledScans:
+    """The training scans of a fold, deformed and repainted anew at every draw."""
+
+    def __init__(self, scans: Sequence[LabelledScan], config: JointConfig, folds: Folds) -> None:
+        self.scans, self.config, self.folds = scans, config, folds
+
+    @staticmethod
+    def read(folder: Path, config: JointConfig, folds: Folds) -> LabelledScans:
+        """Read and conform all scans of a BIDS folder but those of the fold that is held out."""
+        like = load_bundle(folds.extractor)
+        bundle = replace(like, grid_shape=config.grid_shape, spacing_mm=config.spacing_mm, alignment=config.alignment)
+        conformer, cases = load_conformer(bundle), find_heads(folder)
+        held_out = folds.subjects([case.subject for case in cases])
+        scans = []
+        for case in cases:
+            if case.subject not in held_out:
+                target = conformer(load_volume(case.scan), Stages())
+                labels = conform_labels(load_volume(case.labels), target.grid, len(config.classes))
+                mask = target.mask.astype(bool)
+                scans.append(LabelledScan(case.subject, target.image, mask, (labels * mask).astype(np.uint8)))
+        return LabelledScans(scans, config, folds)
+
+    def draw(self, window: tuple[slice, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Deform a random scan smoothly, change its contrast."""
+        scan = self.scans[int(rng.integers(len(self.scans)))]
+        where = displaced(scan.image.shape, self.config.grid_shape, self.config.augmentation, rng)
+        one_hot = F.one_hot(torch.from_numpy(scan.labels).long(), len(self.config.classes)).permute(3, 0, 1, 2)
+        known = torch.cat([torch.from_numpy(scan.image)[None], torch.from_numpy(scan.mask)[None].float(), one_hot[1:]])
+        moved = F.grid_sample(known[None], where, padding_mode="zeros", align_corners=True)[0]
+        mask, shares = moved[1] > 0.5, moved[2:]
+        labels = torch.cat([1 - shares.sum(0, keepdim=True), shares]).argmax(0).to(torch.uint8)
+        image = normalise(repaint(normalise(moved[0], mask), rng), mask)
+        return image[window], (labels * mask)[window]
+
+    def reference_model(self) -> ReferenceModel:
+        """Average the label maps in the grid; one intensity class for each label."""
+        config, count = self.config, len(self.config.classes)
+        values = np.arange(count)
+        total, means = np.zeros((count, *config.grid_shape)), []
+        for scan in self.scans:
+            total += scan.labels == values[:, None, None, None]
+            low, high = np.percentile(scan.image[scan.mask], (0.5, 99.5))
+            image = ((scan.image - low) / max(high - low, 1e-6)).clip(0, 1)
+            means.append(ndimage.mean(image, scan.labels, values))
+        atlas = ndimage.gaussian_filter(total / len(self.scans), (0, 0.6, 0.6, 0.6))
+        middle, spread = np.mean(means, 0), 2 * np.std(means, 0) + 0.02
+        ranges = np.stack([middle - spread, middle + spread], 1).clip(0, 1)
+        ranges[0] = 0
+        rank = [self.folds.folding.index(v) if v in self.folds.folding else -1 for v in range(count)]
+        return ReferenceModel(
+            atlas=np.rint(atlas * 255).astype(np.uint8),
+            step=1.0,
+            tissue_of=values.astype(np.uint8),
+            fold_rank=np.array(rank, np.int8),
+            intensity_range=ranges.astype(np.float32),
+            warp_mm=config.reference_warp_mm,
+            grid_shape=config.grid_shape,
+            spacing_mm=config.spacing_mm,
+        )
