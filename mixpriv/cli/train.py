@@ -173,7 +173,7 @@ def _segmenter(bundle: Bundle, *, in_process: bool, stack: contextlib.ExitStack)
 def _evaluate_command(args: argparse.Namespace) -> str:
     return " ".join(
         [
-            f"mixpriv evaluate {args.config} --data DATA",
+            f"mixpriv evaluate {Path(args.config).name} --data DATA",
             *(["--subjects", *args.subjects] if args.subjects else []),
             *([f"--fold {args.fold}"] if args.fold is not None else []),
             *([f"--split {args.split}"] if args.split != "given" else []),

@@ -14,6 +14,7 @@ from mixpriv.client.report import ClassVolume
 from mixpriv.client.segment import Segmentation
 
 _PIXEL_MM = 0.5
+_LONGEST = 380  # pixels of a plane's longer side, where half a millimetre a pixel would be less: crops
 _MARGIN, _GAP, _LINE, _SIDE = 28, 14, 30, 22
 _BACKGROUND, _INK, _FAINT = (0, 0, 0), (236, 238, 240), (142, 149, 157)
 _OPACITY = 0.62
@@ -68,10 +69,12 @@ def _panels(result: Segmentation) -> tuple[list[Rgb], list[Rgb], list[Rgb]]:
     mixture = result.views[0].mixture.astype(np.float32)
     labels = kernels.argmax(result.probabilities)
     middle = [round(float(np.average(np.arange(n), weights=w))) for n, w in _profiles(target.mask)]
+    extent_mm = float((np.array(scan.shape) * target.grid.spacing_mm).max())
+    pixel_mm = min(_PIXEL_MM, extent_mm / _LONGEST)
     columns: tuple[list[Rgb], list[Rgb], list[Rgb]] = ([], [], [])
     for axis, _, _ in _PLANES:
         spacing = np.delete(target.grid.spacing_mm, axis)
-        size = tuple(round(n * s / _PIXEL_MM) for n, s in zip(np.delete(scan.shape, axis), spacing, strict=True))
+        size = tuple(round(n * s / pixel_mm) for n, s in zip(np.delete(scan.shape, axis), spacing, strict=True))
         grey = _enlarge(np.take(scan, middle[axis], axis), size)
         sent = _enlarge(np.take(mixture, middle[axis], axis), size)
         seen = _enlarge_labels(np.take(labels, middle[axis], axis), size, len(result.probabilities))
@@ -127,4 +130,5 @@ def _draw_legend(draw: ImageDraw.ImageDraw, volumes: Sequence[ClassVolume], top:
         x, y = _MARGIN + step * (n % _PER_ROW), top + _LINE * (n // _PER_ROW) + _LINE / 2
         colour = tuple(int(c) for c in _colours(np.array(volume.index)))
         draw.rounded_rectangle((x, y - 8, x + 16, y + 8), 4, colour)
-        draw.text((x + 26, y), f"{volume.name}  {volume.volume_ml:.0f} ml", _INK, font, anchor="lm")
+        digits = 0 if volume.volume_ml >= 10 else 1
+        draw.text((x + 26, y), f"{volume.name}  {volume.volume_ml:.{digits}f} ml", _INK, font, anchor="lm")

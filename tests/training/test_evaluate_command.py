@@ -1,0 +1,84 @@
+"""From crops on disk to a result table by the commands alone, at toy size, and the same table again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mixpriv.cli.train import main
+from mixpriv.training.evaluation.report import read_scores
+from tests.training.test_crops import write_crops
+
+CONFIG = """
+name = "toy-crops"
+[bundle]
+classes = ["background", "front", "back"]
+weight_range = [0.3, 0.7]
+licence = "Apache-2.0"
+[region]
+name = "toy"
+min_mm = [16, 16, 16]
+max_mm = [32, 32, 32]
+held_out_every = 3
+tissues = 3
+[grid]
+shape = [32, 32, 32]
+spacing_mm = 1.0
+[segmenter]
+filters = [8, 16, 16]
+unmixer_width = 8
+crop = [32, 32, 32]
+weight_range = [0.3, 0.7]
+plain_share = 0.5
+plain_steps = 1
+steps = 3
+learning_rate = 1e-3
+unmix_lambda = 1.0
+seed = 3
+references = 2
+reference_warp_mm = 1.0
+[control]
+filters = [8, 8, 8]
+steps = 2
+learning_rate = 1e-3
+[evaluation]
+counted = [1, 2]
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, config, runs of S and D, the control and a warp's S, and the bundle."""
+    folder = tmp_path_factory.mktemp("made")
+    write_crops(folder / "data", 6)
+    (folder / "toy.toml").write_text(CONFIG)
+    config, data = str(folder / "toy.toml"), str(folder / "data")
+    runs = {"joint": [], "control": ["--network", "control"], "warp": ["--proxy", "warp=2", "--steps", "2"]}
+    for name, more in runs.items():
+        assert main(["train", config, "--data", data, "-o", str(folder / name), *more]) == 0
+    export = ["export", config, "--segmenter-run", str(folder / "joint"), "--version", "0.0.1"]
+    assert main([*export, "-o", str(folder / "bundle")]) == 0
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter warns of itself
+def test_a_table_is_made_again_by_its_command(made: Path, tmp_path: Path) -> None:
+    paths = {"--data": made / "data", "--bundle": made / "bundle", "--control": made / "control"}
+    arguments = ["evaluate", str(made / "toy.toml"), *(str(part) for pair in paths.items() for part in pair)]
+    arguments += ["--in-process", "--proxies", f"warp=2:{made / 'warp'}", "--fused", "2", "--split", "held-out"]
+    for name in ("one", "two"):
+        assert main([*arguments, "-o", str(tmp_path / f"{name}.md")]) == 0
+    assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
+    scores = read_scores(tmp_path / "one.csv")
+    assert {score.case for score in scores} == {"part_002", "part_005"}
+    methods = list(dict.fromkeys(score.method for score in scores))
+    assert methods[0] == "none"
+    assert methods[-1] == "warp, 2 mm"
+    assert {"mixup, a drawn, K = 2", "D, answer blanked", "network of D's size on the scan"} <= set(methods)
+    text = (tmp_path / "one.md").read_text()
+    assert all(f"| {method} | 0." in text for method in methods)
+    assert "Made by `mixpriv evaluate" in text
+    assert "2 scans of 2 subjects" in text
+    assert str(made) not in text
+    assert (tmp_path / "one.png").is_file()
