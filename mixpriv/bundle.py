@@ -1,7 +1,7 @@
 """A bundle: the trained networks that belong together, with everything both sides must agree on.
 
 A bundle is a folder with ``bundle.json`` and the files that it names. The server needs only ``segmenter.onnx``; the
-client needs the unmixer, the brain extractor and the reference model.
+client needs the unmixer, the reference model and, for heads, the brain extractor.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _parse(fields: Any, folder: Path) -> Bundle:
         }  # fmt: skip
         d, h, w = (int(n) for n in fields["grid_shape"])
         lo, hi = (float(a) for a in fields["weight_range"])
-        if ("crop" in fields) == ("alignment" in fields):
+        if ("crop" in fields) == bool(fields.keys() & {"alignment", "extractor_spacing_mm"}):
             raise InputError(f"{folder / 'bundle.json'}: expected either alignment or crop")
         alignment, crop = None, None
         if "crop" in fields:

@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_segment(commands: Any) -> None:
     parser = commands.add_parser("segment", help="segment scans", description=_SEGMENT)
     parser.set_defaults(run=_run_segment)
-    parser.add_argument("scans", nargs="+", type=Path, metavar="SCAN", help="T1-weighted head scan, .nii or .nii.gz")
+    parser.add_argument("scans", nargs="+", type=Path, metavar="SCAN", help="T1-weighted head or crop, .nii or .nii.gz")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="OUT", help="label map, or a folder (default: SCAN's stem + _dseg.nii.gz)"
     )
@@ -150,7 +150,7 @@ def _add_references(commands: Any) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     add = actions.add_parser("add", help="add a labelled scan to the bank")
     add.set_defaults(run=_run_references_add)
-    add.add_argument("image", type=Path, metavar="IMAGE", help="T1-weighted head scan")
+    add.add_argument("image", type=Path, metavar="IMAGE", help="T1-weighted head or crop")
     add.add_argument("labels", type=Path, metavar="LABELS", help="its label map, with the bundle's label values")
     _add_bundle(add)
     listing = actions.add_parser("list", help="list the bank")

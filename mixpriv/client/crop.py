@@ -25,35 +25,43 @@ def conform_crop(scan: Volume, bundle: Bundle) -> Conformed:
         the field of view is not that of such a crop, or it has no contrast.
     """
     assert bundle.crop is not None  # noqa: S101 - the bundle is one for crops
-    axes, grid = _grid(scan, bundle)
-    _check_size(scan, np.array(scan.voxels.shape)[axes] * scan.spacing_mm[axes], bundle.crop)
-    image = to_grid(scan, grid)
-    everywhere = replace(scan, voxels=np.ones_like(scan.voxels))
-    mask = (to_grid(everywhere, grid) > 0.5).astype(np.uint8)
+    turned = _turned(scan)
+    _check_size(turned, bundle.crop)
+    # sampled at no place in the world: how a file's origin is rounded must not change a byte
+    own = replace(turned, affine=np.diag([*turned.spacing_mm, 1.0]))
+    place = _middle(own, bundle)
+    image = to_grid(own, place)
+    mask = (to_grid(replace(own, voxels=np.ones_like(own.voxels)), place) > 0.5).astype(np.uint8)
     low, high = kernels.robust_range(image, mask)
     if not low < high:
         raise InputError(f"{scan.name}: expected a crop with contrast, got one without")
-    return Conformed(image, mask, (low, high), grid)
+    to_world = turned.affine / np.append(turned.spacing_mm, 1.0)
+    return Conformed(image, mask, (low, high), Grid(bundle.grid_shape, to_world @ place.affine))
 
 
-def _grid(scan: Volume, bundle: Bundle) -> tuple[NDArray[np.intp], Grid]:
-    """Which array axis runs along R, A, S; and the grid, whose axes are these, turned to point that way.
+def _turned(scan: Volume) -> Volume:
+    """The same scan with its array axes in the order R, A, S and pointing that way, as nearly as they do."""
+    axes = _nearest_axes(scan.affine[:3, :3] / scan.spacing_mm)
+    voxels, affine = scan.voxels.transpose(axes), scan.affine[:, [*axes, 3]]
+    for axis in range(3):
+        if affine[axis, axis] < 0:
+            voxels = np.flip(voxels, axis)
+            affine[:3, 3] += affine[:3, axis] * (voxels.shape[axis] - 1)
+            affine[:3, axis] *= -1
+    return replace(scan, voxels=voxels, affine=affine)
+
+
+def _middle(own: Volume, bundle: Bundle) -> Grid:
+    """The grid around a crop whose first voxel is at 0 mm.
 
     The crop lies in the middle by whole grid voxels, as in training: half a voxel off would blur it.
     """
-    axes = _nearest_axes(scan.affine[:3, :3] / scan.spacing_mm)
-    shape, spacing_mm = np.array(scan.voxels.shape)[axes], scan.spacing_mm[axes]
-    directions = scan.affine[:3, :3][:, axes] / spacing_mm
-    down = directions[range(3), range(3)] < 0
-    corner = scan.affine[:3, 3] + (directions * spacing_mm) @ np.where(down, shape - 1, 0)
-    directions = np.where(down, -directions, directions)
-    size = shape * spacing_mm / bundle.spacing_mm
+    size = np.array(own.voxels.shape) * own.spacing_mm / bundle.spacing_mm
     start = np.floor((np.array(bundle.grid_shape) - size) / 2 + 1e-3)
-    affine = np.eye(4)
-    affine[:3, :3] = directions * bundle.spacing_mm
+    affine = np.diag([bundle.spacing_mm] * 3 + [1.0])
     # grid index start - 1/2 is the outer face of the first voxel
-    affine[:3, 3] = corner - directions @ (spacing_mm / 2 + (start - 0.5) * bundle.spacing_mm)
-    return axes, Grid(bundle.grid_shape, affine)
+    affine[:3, 3] = -own.spacing_mm / 2 - (start - 0.5) * bundle.spacing_mm
+    return Grid(bundle.grid_shape, affine)
 
 
 def _nearest_axes(directions: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -62,7 +70,8 @@ def _nearest_axes(directions: NDArray[np.float64]) -> NDArray[np.intp]:
     return max(orders, key=lambda order: float(np.abs(directions[range(3), order]).sum()))
 
 
-def _check_size(scan: Volume, size_mm: NDArray[np.float64], crop: Crop) -> None:
+def _check_size(scan: Volume, crop: Crop) -> None:
+    size_mm = np.array(scan.voxels.shape) * scan.spacing_mm
     if (size_mm >= np.array(crop.min_mm) - _ROUNDING_MM).all() and (size_mm <= np.array(crop.max_mm) + 1e-3).all():
         return
     low, high, got = ("x".join(f"{mm:.0f}" for mm in sizes) for sizes in (crop.min_mm, crop.max_mm, size_mm))

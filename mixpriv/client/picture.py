@@ -29,7 +29,7 @@ Rgb = NDArray[np.uint8]
 
 
 def draw_picture(result: Segmentation, volumes: Sequence[ClassVolume]) -> bytes:
-    """A PNG: planes through the middle of the brain (rows) of scan, mixture and segmentation (columns)."""
+    """A PNG: planes through the middle of the brain or crop (rows) of scan, mixture and segmentation (columns)."""
     columns = _panels(result)
     heads = (
         "the scan stays here",

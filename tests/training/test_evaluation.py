@@ -111,9 +111,12 @@ class TestStatistics:
             for method, value in (("mixup, a drawn", 0.8), ("D, answer blanked", 0.5))
             for subject in ("sub-1", "sub-2")
         ]
-        assert against_the_client_alone(scores, (1,)) == [
-            "- *mixup, a drawn* less *D, answer blanked*: 0.300 [0.300, 0.300]"
-        ]
+        (line,) = against_the_client_alone(scores, (1,))
+        assert line == "- *mixup, a drawn* less *D, answer blanked*: 0.300 [0.300, 0.300]: the server adds"
+        worse = [score(s.method, s.subject, s.case, s.label, 1 - s.dice) for s in scores]
+        assert against_the_client_alone(worse, (1,))[0].endswith(
+            "-0.300 [-0.300, -0.300]: **the client does better alone**"
+        )
 
     def test_scores_come_back_from_their_file(self, tmp_path: Path) -> None:
         scores = [score("none", "sub-1", "sub-1", 1, 0.25), Score("none", "sub-2", "sub-2", 1, 0.0, float("nan"), 0.5)]

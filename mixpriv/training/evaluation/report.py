@@ -86,12 +86,21 @@ def table(
 
 
 def against_the_client_alone(scores: Sequence[Score], counted: Sequence[int]) -> list[str]:
-    """One line per control: what the server adds to it, paired."""
+    """One line per control: what the server adds to it, paired, in numbers and in words."""
     methods = {score.method for score in scores}
     lines = []
     for method in (m for m in ("mixup, a drawn", "mixup, a drawn, K = 5") if m in methods):
         for control in (c for c in SERVER_LESS if c in methods):
-            lines.append(f"- *{method}* less *{control}*: {interval(difference(scores, method, control, counted))}")
+            gain = difference(scores, method, control, counted)
+            _, low, high = bootstrap(gain)
+            words = (
+                "the server adds"
+                if low > 0
+                else "**the client does better alone**"
+                if high < 0
+                else "no difference seen"
+            )
+            lines.append(f"- *{method}* less *{control}*: {interval(gain)}: {words}")
     return lines
 
 
