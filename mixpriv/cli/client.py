@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        with _terminable():
+        with _interruptible():
             code: int = arguments.run(arguments)
         return code
     except KeyboardInterrupt:
@@ -46,7 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def explain(error: Exception) -> tuple[int, str]:
-    """Exit code and one line for the user; what is not ours is a bug, whose text might hold anything: not shown."""
+    """Exit code and one line for the user; what is not ours is a bug, whose text might hold anything: not shown.
+
+    Raises
+    ------
+    KeyboardInterrupt, SystemExit
+        a signal came before: C extensions that are being imported turn what its handler raises into an ImportError.
+    """
+    if _signals:
+        _stop(_signals[-1], None)
     if isinstance(error, MixprivError):
         return error.exit_code, " ".join(str(error).split())
     if os.environ.get(_TRACEBACK):
@@ -59,21 +67,37 @@ def complain(message: str) -> None:
     print(f"{PROGRAM}: {message}", file=sys.stderr)
 
 
+_signals: list[int] = []
+"""What came since the command began."""
+
+
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Take SIGTERM as Ctrl-C while it lasts; only the main thread can, and the caller's own way is put back."""
+def _interruptible() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C while it lasts; only the main thread can, and the caller's own ways are put back."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _stop)}
+    # Ctrl-C stays ignored where whoever started us ignores it: nohup, a shell's background job.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, _stop)
     try:
         yield
+    except Exception:
+        if _signals:
+            _stop(_signals[-1], None)
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _signals.clear()
 
 
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    """End as on Ctrl-C: half-written files are removed and the embedded server is stopped."""
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    """End in order: half-written files are removed and the embedded server is stopped."""
+    _signals.append(signum)
+    if signum == signal.SIGINT:
+        raise KeyboardInterrupt
     raise SystemExit(EXIT_TERMINATED)
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from mixpriv.errors import InputError
 from mixpriv.threads import available_threads
+
+# Else importing OpenVINO reports to Google Analytics, from a forked process and a thread that can hold up our end.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None: not to be found
+
+import openvino as ov  # noqa: E402
 
 if TYPE_CHECKING:
     from mixpriv.engine import Precision
@@ -33,7 +39,7 @@ class OpenVinoEngine:
         if precision == "f32":
             options["INFERENCE_PRECISION_HINT"] = "f32"
         try:
-            core = ov.Core()
+            core = _core()
             model = core.read_model(os.fspath(path))
             # Compiling can rename an output after a layer that it moved before it; the order stays.
             self._outputs = [port.any_name for port in model.outputs]
@@ -51,6 +57,12 @@ class OpenVinoEngine:
             _check(name, array, self._inputs[name])
         answer = self._network(inputs, share_inputs=True)
         return {name: answer[index] for index, name in enumerate(self._outputs)}
+
+
+@functools.cache
+def _core() -> ov.Core:
+    """Never given back: its CPU plugin lends the thread a stack for signals, and a signal after its end is a crash."""
+    return ov.Core()
 
 
 def _check(name: str, array: NDArray[Any], port: Any) -> None:

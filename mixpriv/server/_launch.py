@@ -1,12 +1,34 @@
-"""Become another program that the kernel kills when our parent dies: ``python _launch.py PARENT_PID PROGRAM ...``."""
+"""Become another program that the kernel kills when our parent dies: ``python _launch.py PARENT_PID PROGRAM ...``.
+
+A child stays to watch: it kills the process group, which must be the program's own, soon after the program is gone.
+A model process that is idle then ends by itself, and removes its shared memory; one that computes would wait for ever
+for tritonserver to take its answer.
+"""
 
 import ctypes
 import os
 import signal
 import sys
+import time
 
 PR_SET_PDEATHSIG = 1
+GRACE_S = 5
 
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+def watch(program: int) -> None:
+    """Wait until our parent, the program, is gone, then kill our process group."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+    if os.getppid() == program:
+        signal.sigwait([signal.SIGUSR1])
+    time.sleep(GRACE_S)
+    os.killpg(0, signal.SIGKILL)
+
+
+prctl = ctypes.CDLL(None).prctl
+prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 if os.getppid() == int(sys.argv[1]):  # else it died before it could be watched
+    itself = os.getpid()
+    if os.fork() == 0:
+        watch(itself)
     os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - no shell is wanted

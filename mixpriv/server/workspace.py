@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import shutil
 import tempfile
 import time
@@ -26,7 +25,7 @@ _STALE_AFTER_S = 60.0
 class Workspace:
     """A folder that only this user can enter, and a name for regions of shared memory, as a context manager.
 
-    The folder is locked while this process lives: one left behind by a process that was killed is removed by the next.
+    The folder is locked while this process lives: what a process that was killed left behind is removed by the next.
 
     Attributes
     ----------
@@ -42,19 +41,18 @@ class Workspace:
         if len(str(base)) > _LONGEST_BASE or any(c.isspace() for c in str(base)):
             base = _TEMPORARY
         _remove_stale(base)
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
         self._lock = _try_lock(self.folder)
-        self.regions = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-"
+        self.regions = f"{self.folder.name}-"
         self._foreign = _environments()
-        self._environments: set[Path] = set()
+        self._environments: set[Path] | None = None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for region in self._regions():
-            region.unlink(missing_ok=True)
-        for folder in self._environments:
+        _remove_regions(self.regions)
+        for folder in _environments() - self._foreign if self._environments is None else self._environments:
             with contextlib.suppress(OSError):  # not empty: not ours
                 folder.rmdir()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -64,13 +62,10 @@ class Workspace:
     def settle(self) -> None:
         """Take possession of what the server has made while it started."""
         # The Python backend lets every user read its shared memory, whatever the umask; so far it holds only zeros.
-        for region in self._regions():
+        for region in _regions(self.regions):
             region.chmod(0o600)
         # Empty folders that a killed server does not remove.
         self._environments = _environments() - self._foreign
-
-    def _regions(self) -> list[Path]:
-        return list(_SHARED_MEMORY.glob(f"{self.regions}*"))
 
 
 def require_shared_memory(needed: int) -> None:
@@ -89,6 +84,15 @@ def require_shared_memory(needed: int) -> None:
         )
 
 
+def _regions(prefix: str) -> list[Path]:
+    return list(_SHARED_MEMORY.glob(f"{prefix}*"))
+
+
+def _remove_regions(prefix: str) -> None:
+    for region in _regions(prefix):
+        region.unlink(missing_ok=True)
+
+
 def _environments() -> set[Path]:
     return {path for path in _TEMPORARY.glob("python_env_*") if path.stat().st_uid == os.getuid()}
 
@@ -101,6 +105,7 @@ def _remove_stale(base: Path) -> None:
             if status.st_uid == os.getuid() and time.time() - status.st_mtime > _STALE_AFTER_S:
                 lock = _try_lock(folder)
                 if lock is not None:
+                    _remove_regions(f"{folder.name}-")
                     shutil.rmtree(folder, ignore_errors=True)
                     os.close(lock)
 

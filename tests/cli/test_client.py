@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from mixpriv.bundle import Bundle
+from mixpriv.cli import segmenting
 from mixpriv.cli.client import main
 from mixpriv.client.segment import Client
 from mixpriv.client.stages import STAGES
@@ -222,6 +224,32 @@ class TestRefusals:
         code, _, err = run(scan)
         assert code == 2
         assert "ledger.sqlite3: damaged, or not a mixpriv ledger" in err
+
+
+class TestSignals:
+    @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+    def test_are_not_lost_in_an_import(
+        self, run: Run, scan: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals
+    ) -> None:
+        def load(path: Path) -> None:
+            try:
+                os.kill(os.getpid(), sent)
+            except BaseException as error:
+                raise ImportError from error  # so do numpy and OpenVINO
+
+        handlers = [signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(signal.SIGTERM)]
+        monkeypatch.setattr(segmenting, "load_volume", load)
+        try:
+            if sent == signal.SIGINT:
+                assert run(scan, scan.parent / "other.nii.gz") == (130, "", "mixpriv-client: interrupted\n")
+            else:
+                with pytest.raises(SystemExit, match="143"):
+                    run(scan, scan.parent / "other.nii.gz")
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            assert signal.getsignal(signal.SIGTERM) is handlers[1]
+        finally:
+            signal.signal(signal.SIGINT, handlers[0])
+        assert listing(folder) == {"head.nii.gz"}
 
 
 class TestBugs:

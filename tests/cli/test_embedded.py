@@ -20,6 +20,7 @@ import pytest
 from mixpriv.bundle import Bundle
 from mixpriv.cli.client import main
 from tests.phantom import write_reference_model
+from tests.server.processes import children, cpu_seconds, kill_all, model_process, session_members, soon
 from tests.toybundle import InProcessSegmenter, write_toy_bundle
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
@@ -65,13 +66,20 @@ def test_a_server_of_another_network(
     assert [p.name for p in scan.parent.iterdir()] == ["head.nii.gz"]
 
 
-def wait_until_sending(home: Path, running: subprocess.Popen[str]) -> None:
-    """The ledger is written right before the first request."""
+def wait_until_in_flight(home: Path, running: subprocess.Popen[str], server: int | None = None) -> int:
+    """Wait until a server, the client's own by default, works on a request; returns the server's process id.
+
+    The ledger is written right before the first request, when the model process is at rest.
+    """
     ledger = home / "home" / "data" / "mixpriv" / "ledger.sqlite3"
-    deadline = time.monotonic() + 60
-    while not ledger.exists() and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.3)
+    assert soon(lambda: ledger.exists() or running.poll() is not None, 90)
+    assert running.poll() is None, running.communicate()
+    if server is None:
+        (server,) = children(running.pid)
+    model = model_process(server)
+    begin = cpu_seconds(model)
+    assert soon(lambda: cpu_seconds(model) > begin + 0.2, 20)
+    return server
 
 
 @pytest.fixture(scope="session")
@@ -111,17 +119,18 @@ def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
         yield running
     finally:
         if running.poll() is None:
-            running.kill()
+            kill_all(running.pid)
             running.communicate()
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_in_mid_request(sent: signal.Signals, code: int, scan: Path, home: Path, slow: Bundle) -> None:
     with started("segment", scan, "--bundle", slow.directory, "--save-wire", scan.parent / "wire") as running:
-        wait_until_sending(home, running)
+        server = wait_until_in_flight(home, running)
         os.kill(running.pid, sent)
         out, err = running.communicate(timeout=30)
     assert running.returncode == code, err
+    assert soon(lambda: session_members(server) == [], 2)
     assert (out, err) == ("", "mixpriv-client: interrupted\n" if sent == signal.SIGINT else "")
     assert [p.name for p in scan.parent.iterdir()] == ["head.nii.gz"]
     assert not list(Path("/dev/shm").glob(f"mixpriv-{running.pid}-*"))
@@ -133,7 +142,7 @@ def test_a_server_killed_in_mid_request(scan: Path, home: Path, slow: Bundle) ->
     with TritonServer(slow, host="127.0.0.1", port=0, stop_timeout_s=0) as server:
         arguments = ("segment", scan, "--bundle", slow.directory, "--server", server.address, "--timeout", 60)
         with started(*arguments) as running:
-            wait_until_sending(home, running)
+            wait_until_in_flight(home, running, server.pid)
             os.killpg(server.pid, signal.SIGKILL)
             out, err = running.communicate(timeout=30)
     assert (running.returncode, out) == (3, "")

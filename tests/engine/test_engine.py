@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +52,30 @@ class TestAnswer:
         answer = engine.load(bundle.unmixer_path)(unmixer_input=known)["probabilities"]
         linear = known[:, :c].clip(0) + np.float32(1e-6)
         np.testing.assert_allclose(answer, linear / linear.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+def test_signals_can_come_when_networks_are_gone(bundle: Bundle) -> None:
+    code = (
+        "import os, signal, sys; from mixpriv import engine; "
+        "networks = [engine.load(sys.argv[1]) for _ in range(2)]; "
+        "networks.pop(0); networks.clear(); "
+        "signal.signal(signal.SIGUSR1, lambda *_: print('came')); os.kill(os.getpid(), signal.SIGUSR1)"
+    )
+    command = [sys.executable, "-c", code, str(bundle.unmixer_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "came\n")
+
+
+def test_import_reports_to_nobody() -> None:
+    code = (
+        "import sys, threading, mixpriv.engine.openvino; "
+        "print([m for m, found in sys.modules.items() if found and m.startswith('openvino_telemetry')], "
+        "threading.active_count())"
+    )
+    # Not in a CI, where it reports to nobody by itself.
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[] 1\n"
 
 
 BAD = [

@@ -24,13 +24,20 @@ from mixpriv.server.embedded import embedded_server
 from mixpriv.server.triton import TritonServer
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.transport import GrpcSegmenter
-from tests.server.processes import children, session_members, soon
+from tests.server.processes import children, cpu_seconds, kill_all, model_process, session_members, soon
+from tests.toybundle import write_toy_bundle
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra"),
     pytest.mark.usefixtures("nothing_left"),
 ]
 LARGE = np.zeros((1, 1, 160, 192, 160), np.float16)
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle whose segmenter takes a second or more."""
+    return write_toy_bundle(tmp_path_factory.mktemp("slow"), slowness=3)
 
 
 def connect(server: TritonServer, bundle: Bundle, timeout_s: float) -> GrpcSegmenter:
@@ -90,7 +97,7 @@ class TestKilledServer:
     def test_ends_a_request_at_once(self, bundle: Bundle) -> None:
         with TritonServer(bundle, stop_timeout_s=0) as server, connect(server, bundle, timeout_s=20) as segmenter:
             segmenter.check()
-            os.kill(children(server.pid)[0], signal.SIGSTOP)  # so that the request is in flight
+            os.kill(model_process(server.pid), signal.SIGSTOP)  # so that the request is in flight
             threading.Timer(0.5, os.kill, (server.pid, signal.SIGKILL)).start()
             started = time.monotonic()
             with pytest.raises(ServerUnavailableError, match="closed the connection"):
@@ -102,7 +109,7 @@ class TestKilledServer:
 
     def test_stub_killed(self, bundle: Bundle) -> None:
         with TritonServer(bundle, stop_timeout_s=0) as server, connect(server, bundle, timeout_s=20) as segmenter:
-            os.kill(children(server.pid)[0], signal.SIGKILL)
+            os.kill(model_process(server.pid), signal.SIGKILL)
             with pytest.raises(ServerUnavailableError, match="has lost its model process"):
                 segmenter.segment(LARGE)
 
@@ -116,7 +123,8 @@ def command(bundle: Bundle, *options: str) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
         finally:
-            process.kill()
+            if process.poll() is None:
+                kill_all(process.pid)
 
 
 class TestCommand:
@@ -136,11 +144,25 @@ class TestCommand:
             assert process.stdout is not None
             process.stdout.readline()
             (server,) = children(process.pid)
-            assert len(session_members(server)) == 2
+            assert len(session_members(server)) == 3  # it, its model process, their watcher
             process.kill()
             assert soon(lambda: session_members(server) == [], within_s=10)
             regions = f"mixpriv-{process.pid}-*"
             assert soon(lambda: not list(Path("/dev/shm").glob(regions)), within_s=5)
+
+    def test_takes_a_model_process_that_computes_with_it_when_killed(self, slow: Bundle) -> None:
+        with command(slow, "--port", "0") as process:
+            assert process.stdout is not None
+            address = process.stdout.readline().split()[-1]
+            (server,) = children(process.pid)
+            segmenter = GrpcSegmenter(address, SegmenterContract.of(slow), timeout_s=60)
+            with segmenter, ThreadPoolExecutor(1) as other:
+                begin = cpu_seconds(model_process(server))
+                answer = other.submit(segmenter.segment, np.zeros((1, 1, *slow.grid_shape), np.float16))
+                assert soon(lambda: cpu_seconds(model_process(server)) > begin + 0.2, 20)
+                process.kill()
+                assert isinstance(answer.exception(20), ServerUnavailableError)
+            assert soon(lambda: session_members(server) == [], within_s=10)
 
     def test_says_that_its_server_died(self, bundle: Bundle) -> None:
         with command(bundle, "--port", "0") as process:

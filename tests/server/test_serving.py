@@ -17,7 +17,7 @@ from mixpriv.errors import IncompatibleServerError, ServerUnavailableError
 from mixpriv.server.triton import TritonServer
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.transport import GrpcSegmenter
-from tests.server.processes import children
+from tests.server.processes import model_process
 from tests.toybundle import InProcessSegmenter, expected_probabilities, write_toy_bundle
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
@@ -85,7 +85,7 @@ class TestRefusal:
             segmenter.segment(mixture(16, 16, 16))
 
     def test_of_requests_beyond_the_queue(self, server: TritonServer, bundle: Bundle) -> None:
-        (stub,) = children(server.pid)
+        stub = model_process(server.pid)
         x = mixture(16, 16, 16)
         os.kill(stub, signal.SIGSTOP)
         try:

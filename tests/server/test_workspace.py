@@ -42,12 +42,21 @@ class TestWorkspace:
             workspace.settle()
         assert set(base.iterdir()) == {old, used}
 
+    def test_folders_of_a_backend_that_never_was_ready_go(self, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mixpriv.server.workspace._TEMPORARY", base)
+        with Workspace():
+            (base / "python_env_new").mkdir()
+        assert list(base.iterdir()) == []
+
     def test_removes_what_a_killed_process_left(self, base: Path) -> None:
-        left = base / "mixpriv-left" / "models"
+        left = base / f"mixpriv-left-{os.getpid()}" / "models"
         left.mkdir(parents=True)
         os.utime(left.parent, LONG_AGO)
+        region = Path("/dev/shm", f"{left.parent.name}-x")
+        region.touch()
         with Workspace():
             assert not left.parent.exists()
+            assert not region.exists()
 
     def test_spares_what_is_in_use_or_young(self, base: Path) -> None:
         young = base / "mixpriv-young"
