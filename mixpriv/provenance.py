@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from pathlib import Path
 
 from mixpriv import __version__
+from mixpriv.threads import available_threads
 
 
 def commit() -> str:
@@ -20,7 +20,7 @@ def commit() -> str:
 
 
 def hardware() -> str:
-    """Processor, cores that may be used, and the widest instruction sets that matter here."""
+    """Processor, threads that may be used, and the widest instruction sets that matter here."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -28,5 +28,4 @@ def hardware() -> str:
     model = next((line.split(":")[1].strip() for line in text.splitlines() if "model name" in line), platform.machine())
     flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
     known = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{model}, {cores} cores, {' '.join(known) or 'no vector sets known'}"
+    return f"{model}, {available_threads()} threads, {' '.join(known) or 'no vector sets known'}"

@@ -10,7 +10,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from mixpriv import engine
 from mixpriv.bundle import Bundle, fingerprint_of, load_bundle
 from mixpriv.client.reference import ReferenceModel
 
@@ -81,16 +80,6 @@ def expected_probabilities(mixture: NDArray[np.float16], sharpness: float = SHAR
     likelihood = np.exp(-sharpness * (mixture.astype(np.float64) - levels) ** 2)
     result: NDArray[np.float64] = likelihood / likelihood.sum(axis=1, keepdims=True)
     return result
-
-
-class InProcessSegmenter:
-    """The bundle's segmenter without a server between."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._engine = engine.load(bundle.segmenter_path)
-
-    def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
-        return self._engine(mixture=mixture)["segmentation_mixture"]
 
 
 Graph = tuple[list[onnx.NodeProto], list[onnx.TensorProto], onnx.ValueInfoProto, onnx.ValueInfoProto]

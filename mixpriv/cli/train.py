@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,18 +77,22 @@ def _train(args: argparse.Namespace) -> None:
 
     config = load_config(args.config, args.fold)
     initial = None if args.initial is None else load_initial(args.initial, args.network)
+    if args.proxy is not None and args.network != "segmenter":
+        raise InputError(f"--proxy: expected the segmenter as the network, got the {args.network}")
     if args.network == "extractor":
+        if args.steps is not None:
+            raise InputError("--steps: expected the segmenter or the control as the network, got the extractor")
         from mixpriv.training.extraction import train_extractor
 
         if config.extractor is None:
             raise InputError(f"config {config.name}: expected an [extractor] to train, got none")
         print(train_extractor(config.extractor, args.data, args.output, initial))
     else:
-        from mixpriv.training.joint import parse_proxy, proxy_config, train_joint
+        from mixpriv.training.joint import parse_proxy, proxy_config, train_joint, with_steps
 
         joint = config.segmenter if args.network == "segmenter" else config.control
         if args.steps is not None:
-            joint = replace(joint, steps=args.steps)
+            joint = with_steps(joint, args.steps)
         if args.proxy is not None:
             joint = proxy_config(joint, *parse_proxy(args.proxy))
         print(train_joint(joint, args.data, args.output, initial))
@@ -108,18 +111,16 @@ def _evaluate(args: argparse.Namespace) -> None:
     from mixpriv.training.config import load_config
     from mixpriv.training.evaluation import cases, methods, report
 
+    if not all(0 < weight < 1 for weight in args.weights) or min(args.fused, default=1) < 1:
+        raise InputError("--weights, --fused: expected weights between 0 and 1, and numbers from 1")
     config = load_config(args.config, args.fold or 0)
     bundle, region = load_bundle(args.bundle or config.name), config.segmenter.region
-    chosen = (
-        cases.find_heads(args.data, args.subjects)
-        if region is None
-        else cases.find_crops(args.data, region, args.subjects)
-    )
+    subjects = args.subjects
     if args.fold is not None:
-        if config.segmenter.folds is None:
-            raise InputError(f"config {config.name}: expected [folds] for --fold, got none")
-        held_out = config.segmenter.folds.subjects([case.subject for case in chosen])
-        chosen = [case for case in chosen if case.subject in held_out]
+        if config.segmenter.folds is None or subjects:
+            raise InputError("--fold: expected a config with [folds], and no --subjects")
+        subjects = config.segmenter.folds.subjects([case.subject for case in cases.find_heads(args.data)])
+    chosen = cases.find_heads(args.data, subjects) if region is None else cases.find_crops(args.data, region, subjects)
     control = None
     if args.control is not None:
         from mixpriv.export.pack import torch_segmenter
@@ -153,15 +154,17 @@ def _rivals(own: Methods, config: TrainingConfig, said: Sequence[str]) -> Iterat
 
     for text in said:
         method, _, run = text.partition(":")
+        if not run:
+            raise InputError(f"--proxies: expected NAME=STRENGTH:RUN, got {text!r}")
         proxy, strength = parse_proxy(method)
         yield own.rival(proxy, strength, torch_segmenter(proxy_config(config.segmenter, proxy, strength), Path(run)))
 
 
 def _segmenter(bundle: Bundle, *, in_process: bool, stack: contextlib.ExitStack) -> Segmenter:
     if in_process:
-        from mixpriv.training.evaluation.methods import InProcessSegmenter
+        from mixpriv.engine.in_process import InProcessSegmenter
 
-        return InProcessSegmenter(bundle)
+        return InProcessSegmenter(bundle.segmenter_path)
     from mixpriv.server.embedded import embedded_server
     from mixpriv.wire.contract import SegmenterContract
     from mixpriv.wire.transport import GrpcSegmenter

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mixpriv import kernels
-from mixpriv.bundle import Bundle, Crop
+from mixpriv.bundle import DEFAULT_BUNDLE, Bundle, Crop
 from mixpriv.client.conform import Conformed, Grid, to_grid
 from mixpriv.client.volume import Volume
 from mixpriv.errors import InputError
@@ -25,21 +25,21 @@ def conform_crop(scan: Volume, bundle: Bundle) -> Conformed:
         the field of view is not that of such a crop, or it has no contrast.
     """
     assert bundle.crop is not None  # noqa: S101 - the bundle is one for crops
-    turned = _turned(scan)
-    _check_size(turned, bundle.crop)
+    upright = turned(scan)
+    _check_size(upright, bundle.crop)
     # sampled at no place in the world: how a file's origin is rounded must not change a byte
-    own = replace(turned, affine=np.diag([*turned.spacing_mm, 1.0]))
+    own = replace(upright, affine=np.diag([*upright.spacing_mm, 1.0]))
     place = _middle(own, bundle)
     image = to_grid(own, place)
     mask = (to_grid(replace(own, voxels=np.ones_like(own.voxels)), place) > 0.5).astype(np.uint8)
     low, high = kernels.robust_range(image, mask)
     if not low < high:
         raise InputError(f"{scan.name}: expected a crop with contrast, got one without")
-    to_world = turned.affine / np.append(turned.spacing_mm, 1.0)
+    to_world = upright.affine / np.append(upright.spacing_mm, 1.0)
     return Conformed(image, mask, (low, high), Grid(bundle.grid_shape, to_world @ place.affine))
 
 
-def _turned(scan: Volume) -> Volume:
+def turned(scan: Volume) -> Volume:
     """The same scan with its array axes in the order R, A, S and pointing that way, as nearly as they do."""
     axes = _nearest_axes(scan.affine[:3, :3] / scan.spacing_mm)
     voxels, affine = scan.voxels.transpose(axes), scan.affine[:, [*axes, 3]]
@@ -52,16 +52,20 @@ def _turned(scan: Volume) -> Volume:
 
 
 def _middle(own: Volume, bundle: Bundle) -> Grid:
-    """The grid around a crop whose first voxel is at 0 mm.
-
-    The crop lies in the middle by whole grid voxels, as in training: half a voxel off would blur it.
-    """
-    size = np.array(own.voxels.shape) * own.spacing_mm / bundle.spacing_mm
-    start = np.floor((np.array(bundle.grid_shape) - size) / 2 + 1e-3)
+    """The grid around a crop whose first voxel is at 0 mm."""
+    start = first_voxel(np.array(own.voxels.shape) * own.spacing_mm / bundle.spacing_mm, bundle.grid_shape)
     affine = np.diag([bundle.spacing_mm] * 3 + [1.0])
     # grid index start - 1/2 is the outer face of the first voxel
     affine[:3, 3] = -own.spacing_mm / 2 - (start - 0.5) * bundle.spacing_mm
     return Grid(bundle.grid_shape, affine)
+
+
+def first_voxel(size: ArrayLike, shape: ArrayLike) -> NDArray[np.intp]:
+    """Grid index (3,) at which a crop of a size in grid voxels begins: in the middle, rounded down.
+
+    By whole voxels: a crop of the grid's spacing would be blurred by half of one.
+    """
+    return np.asarray(np.floor((np.asarray(shape) - np.asarray(size)) / 2 + 1e-3), dtype=np.intp)
 
 
 def _nearest_axes(directions: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -75,5 +79,5 @@ def _check_size(scan: Volume, crop: Crop) -> None:
     if (size_mm >= np.array(crop.min_mm) - _ROUNDING_MM).all() and (size_mm <= np.array(crop.max_mm) + 1e-3).all():
         return
     low, high, got = ("x".join(f"{mm:.0f}" for mm in sizes) for sizes in (crop.min_mm, crop.max_mm, size_mm))
-    hint = "; a whole head is for the bundle brain-t1" if (size_mm > crop.max_mm).all() else ""
+    hint = f"; a whole head is for the bundle {DEFAULT_BUNDLE}" if (size_mm > crop.max_mm).all() else ""
     raise InputError(f"{scan.name}: expected a crop around the {crop.region}, {low} to {high} mm, got {got} mm{hint}")

@@ -14,10 +14,12 @@ from scipy import ndimage
 
 from mixpriv.client.fields import smooth_field
 from mixpriv.client.random import Stream
+from mixpriv.errors import InputError
 
 SIGMA_MM = 16.0
 """Smoothness of the displacement: much rougher fields of the same length would fold."""
 
+MAX_MEAN_MM = 8.0
 _INVERSE_STEPS = 20
 
 
@@ -30,13 +32,20 @@ class Warp:
 
 
 def draw_warp(stream: Stream, shape: tuple[int, int, int], mean_mm: float, spacing_mm: float) -> Warp:
-    """Draw a warp whose displacements have the given mean length.
+    """Draw a warp whose displacements have the given mean length. Longer ones than 8 mm fold: they have no way back.
 
     Parameters
     ----------
     shape : of the bundle's grid
-    mean_mm : mean length of the displacement
+    mean_mm : mean length of the displacement, at most 8
+
+    Raises
+    ------
+    InputError
+        the length is not above 0 and at most 8 mm.
     """
+    if not 0 < mean_mm <= MAX_MEAN_MM:
+        raise InputError(f"warp: expected a mean length above 0 and at most {MAX_MEAN_MM:g} mm, got {mean_mm}")
     parts = [smooth_field(stream, shape, SIGMA_MM / spacing_mm) for _ in range(3)]
     forward = np.stack(parts)
     forward *= np.float32(mean_mm / spacing_mm / np.sqrt((forward**2).sum(0)).mean())

@@ -1,16 +1,20 @@
-"""Fit the reference generator's statistical model to label maps."""
+"""Fit the reference generator's statistical model to label maps, or to class maps with their images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mixpriv import kernels
 from mixpriv.bundle import Alignment
 from mixpriv.client.reference import ReferenceModel
 from mixpriv.training.labels import FIRST_OUTER, INTENSITY_CLASSES, TISSUE_OF, Head
+
+_SMOOTHING = (0.6, 0.6, 0.6)  # voxels: what few maps leave rough
 
 ATLAS_STEP = 4 / 3
 """Bundle voxels per atlas voxel: 2 mm at a spacing of 1.5 mm."""
@@ -30,6 +34,52 @@ def grid_to_head(head: Head, alignment: Alignment, spacing_mm: float) -> NDArray
     """(3, 4) affine from bundle-grid index to the head's voxel index (1 mm)."""
     scale = head.std_mm / np.asarray(alignment.std_mm) * spacing_mm
     return np.column_stack([np.diag(scale), head.centre_mm - scale * np.asarray(alignment.centre_voxel)])
+
+
+def normalised(image: NDArray[np.float32], mask: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+    """Scale the robust range inside a mask, or everywhere, to 0..1 and clip, as the client does."""
+    inside = None if mask is None else mask.astype(np.uint8)
+    low, high = kernels.robust_range(np.ascontiguousarray(image), inside)
+    return np.asarray(((image - low) / max(high - low, 1e-6)).clip(0, 1), dtype=np.float32)
+
+
+def model_of_class_maps(
+    painted: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]],
+    tissue_of: Sequence[int],
+    fold_rank: Sequence[int],
+    spacing_mm: float,
+    warp_mm: float,
+) -> ReferenceModel:
+    """Average class maps (D, H, W), 0 outside, and take each class' range of intensities from the images with them.
+
+    Parameters
+    ----------
+    painted : class map and normalised image, both in the bundle's grid
+    tissue_of, fold_rank : (K,), see `ReferenceModel`
+    """
+    values = np.arange(len(tissue_of))
+    total: Any = 0.0
+    means = []
+    for classes, image in painted:
+        total = total + (classes == values[:, None, None, None])
+        voxels = np.bincount(classes.ravel(), minlength=len(values))
+        sums = np.bincount(classes.ravel(), image.ravel(), minlength=len(values))
+        means.append(sums / np.maximum(voxels, 1))
+    atlas = ndimage.gaussian_filter(total / len(means), (0, *_SMOOTHING))
+    middle, spread = np.mean(means, 0), 2 * np.std(means, 0) + 0.02
+    ranges = np.stack([middle - spread, middle + spread], 1).clip(0, 1)
+    ranges[0] = 0
+    d, h, w = atlas.shape[1:]
+    return ReferenceModel(
+        atlas=np.rint(atlas * 255).astype(np.uint8),
+        step=1.0,
+        tissue_of=np.array(tissue_of, np.uint8),
+        fold_rank=np.array(fold_rank, np.int8),
+        intensity_range=ranges.astype(np.float32),
+        warp_mm=warp_mm,
+        grid_shape=(d, h, w),
+        spacing_mm=spacing_mm,
+    )
 
 
 def fit_reference_model(

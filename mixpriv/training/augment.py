@@ -1,4 +1,4 @@
-"""Real training images made different: smooth deformation, contrast, bias field, resolution, noise."""
+"""Real training images and labels made different: smooth deformation, contrast, bias field, resolution, noise."""
 
 from __future__ import annotations
 
@@ -36,3 +36,8 @@ def repaint(image: Tensor, rng: np.random.Generator) -> Tensor:
         image = resolution(image, rng)
     noise = torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
     return image.add_(noise, alpha=float(rng.uniform(0, 0.05)))
+
+
+def strongest(shares: Tensor) -> Tensor:
+    """Labels (D, H, W) uint8 from the shares (C-1, D, H, W) of all classes but the background, which has the rest."""
+    return torch.cat([1 - shares.sum(0, keepdim=True), shares]).argmax(0).to(torch.uint8)

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.cluster.vq import kmeans2
+from scipy.cluster.vq import ClusterError, kmeans2
 from torch import Tensor
 from torch.nn import functional as F
 
+from mixpriv.client.crop import first_voxel, turned
 from mixpriv.client.reference import ReferenceModel
 from mixpriv.client.volume import load_volume
 from mixpriv.errors import InputError
-from mixpriv.training.augment import displaced, repaint
+from mixpriv.training.atlas import model_of_class_maps, normalised
+from mixpriv.training.augment import displaced, repaint, strongest
 from mixpriv.training.synth import normalise
 
 if TYPE_CHECKING:
@@ -70,17 +71,13 @@ def read_crop(image: Path, labels: Path, spacing_mm: float, classes: int) -> Lab
         raise InputError(f"{scan.name}: expected voxels of {spacing_mm} mm for training, got {tuple(scan.spacing_mm)}")
     if not np.isin(truth.voxels, np.arange(classes)).all():
         raise InputError(f"{truth.name}: expected labels 0 to {classes - 1}, got others")
-    axes = np.abs(scan.affine[:3, :3]).argmax(axis=0)
-    order = np.argsort(axes)
-    flips = tuple(slice(None, None, -1 if scan.affine[axes[k], k] < 0 else 1) for k in order)
-    image_ras = np.ascontiguousarray(scan.voxels.transpose(order)[flips], np.float32)
-    labels_ras = np.ascontiguousarray(truth.voxels.transpose(order)[flips]).astype(np.uint8)
-    return LabelledCrop(image.name.split(".")[0], image_ras, labels_ras)
+    both = [np.ascontiguousarray(turned(volume).voxels) for volume in (scan, truth)]
+    return LabelledCrop(image.name.split(".")[0], both[0], both[1].astype(np.uint8))
 
 
 def place(size: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
-    """Where a crop lies in the bundle's grid: in the middle, by whole voxels."""
-    return tuple(slice((n - s) // 2, (n - s) // 2 + s) for s, n in zip(size, shape, strict=True))
+    """Where the client puts a crop of a size in the bundle's grid, both in voxels of one spacing."""
+    return tuple(slice(n, n + s) for n, s in zip(first_voxel(size, shape), size, strict=True))
 
 
 class LabelledCrops:
@@ -122,35 +119,27 @@ class LabelledCrops:
         image = torch.from_numpy(crop.image)[None, None]
         image = F.grid_sample(image, where, padding_mode="reflection", align_corners=True)[0, 0]
         shares = F.grid_sample(known, where, padding_mode="zeros", align_corners=True)[0]
-        background = 1 - shares.sum(0, keepdim=True)
-        return image, torch.cat([background, shares]).argmax(0).to(torch.uint8)
+        return image, strongest(shares)
 
     def reference_model(self) -> ReferenceModel:
         """Average the crops' tissues (k-means of the intensities outside the labels) and labels in the grid."""
         config, tissues = self.config, self.region.tissues
-        count = 1 + tissues + len(config.classes) - 1
-        total, means = np.zeros((count, *config.grid_shape)), []
-        for crop in self.crops:
-            classes, mean = _intensity_classes(crop, tissues, count)
-            box = place(crop.image.shape, config.grid_shape)
-            placed = np.zeros(config.grid_shape, np.uint8)
-            placed[box] = classes
-            total += placed == np.arange(count)[:, None, None, None]
-            means.append(mean)
-        atlas = ndimage.gaussian_filter(total / len(self.crops), (0, 0.6, 0.6, 0.6))
-        middle, spread = np.mean(means, 0), 2 * np.std(means, 0) + 0.02
-        ranges = np.stack([middle - spread, middle + spread], 1).clip(0, 1)
-        ranges[0] = 0
-        return ReferenceModel(
-            atlas=np.rint(atlas * 255).astype(np.uint8),
-            step=1.0,
-            tissue_of=np.array([0] * (1 + tissues) + list(range(1, len(config.classes))), np.uint8),
-            fold_rank=np.array([-1, *range(tissues), *[-1] * (len(config.classes) - 1)], np.int8),
-            intensity_range=ranges.astype(np.float32),
-            warp_mm=config.reference_warp_mm,
-            grid_shape=config.grid_shape,
+        labels = range(1, len(config.classes))
+        return model_of_class_maps(
+            (self._painted(crop) for crop in self.crops),
+            tissue_of=[0] * (1 + tissues) + list(labels),
+            fold_rank=[-1, *range(tissues), *(-1 for _ in labels)],
             spacing_mm=config.spacing_mm,
+            warp_mm=config.reference_warp_mm,
         )
+
+    def _painted(self, crop: LabelledCrop) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Class map and normalised image of a crop in the grid."""
+        image = normalised(crop.image)
+        box = place(crop.image.shape, self.config.grid_shape)
+        placed = np.zeros(self.config.grid_shape, np.uint8), np.zeros(self.config.grid_shape, np.float32)
+        placed[0][box], placed[1][box] = _classes(crop, image, self.region.tissues), image
+        return placed
 
 
 def _another_box(size: Sequence[int], shape: Sequence[int], rng: np.random.Generator) -> tuple[slice, ...]:
@@ -160,15 +149,13 @@ def _another_box(size: Sequence[int], shape: Sequence[int], rng: np.random.Gener
     return tuple(slice(max(0, low), min(n, high)) for (low, high), n in zip(moved, shape, strict=True))
 
 
-def _intensity_classes(crop: LabelledCrop, tissues: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Class map (I, J, K): tissues by brightness from 1, then the labels; and each class' mean intensity (count,)."""
-    low, high = np.percentile(crop.image, (0.5, 99.5))
-    image = ((crop.image - low) / max(high - low, 1e-6)).clip(0, 1)
-    start = np.linspace(0, 1, 2 * tissues + 1)[1::2]
-    centres, which = kmeans2(image.reshape(-1, 1), np.quantile(image, start)[:, None], minit="matrix", missing="warn")
+def _classes(crop: LabelledCrop, image: NDArray[np.float32], tissues: int) -> NDArray[np.uint8]:
+    """Class map (I, J, K) of a normalised crop: tissues by brightness from 1, then the labels."""
+    start = np.quantile(image, np.linspace(0, 1, 2 * tissues + 1)[1::2])
+    try:
+        centres, which = kmeans2(image.reshape(-1, 1), start[:, None], minit="matrix", missing="raise")
+    except ClusterError:
+        raise InputError(f"{crop.name}: expected {tissues} tissues that differ in brightness, got fewer") from None
     rank = np.argsort(np.argsort(centres[:, 0]))
-    classes = (1 + rank[which]).reshape(image.shape).astype(np.uint8)
-    classes = np.where(crop.labels > 0, tissues + crop.labels, classes).astype(np.uint8)
-    voxels = np.bincount(classes.ravel(), minlength=count)
-    sums = np.bincount(classes.ravel(), image.ravel(), minlength=count)
-    return classes, np.asarray(sums / np.maximum(voxels, 1))
+    classes = (1 + rank[which]).reshape(image.shape)
+    return np.where(crop.labels > 0, tissues + crop.labels, classes).astype(np.uint8)

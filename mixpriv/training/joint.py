@@ -195,6 +195,19 @@ def control_config(config: JointConfig, filters: tuple[int, ...], steps: int, le
     return replace(config, filters=filters, steps=steps, plain_steps=steps, learning_rate=learning_rate, references=0)
 
 
+def with_steps(config: JointConfig, steps: int) -> JointConfig:
+    """The same training, for another number of steps.
+
+    Raises
+    ------
+    InputError
+        fewer than one.
+    """
+    if steps < 1:
+        raise InputError(f"steps: expected at least 1, got {steps}")
+    return replace(config, steps=steps, plain_steps=config.plain_steps if config.references else steps)
+
+
 def proxy_config(config: JointConfig, proxy: str, strength: float) -> JointConfig:
     """Training of S for another method, with the same data, network, augmentation and steps.
 

@@ -95,13 +95,12 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     keep_memory()
-    if initial is not None:
+    if initial is not None and not (folder / "last.pt").exists():
         initial.load_into(model)
     model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     averaged = copy.deepcopy(model).requires_grad_(False)
     both = optimisers(model, schedule.learning_rate)
-    step = _resume(folder, model, averaged, both)
-    earlier = 0 if initial is None else initial.steps
+    step, earlier = _resume(folder, model, averaged, both) or (0, 0 if initial is None else initial.steps)
     start, since = step, time.monotonic()
     history: dict[str, list[float]] = defaultdict(list)
     while step < schedule.steps:
@@ -121,20 +120,23 @@ def fit(
             _log(folder, step, earlier, history, (time.monotonic() - since) / 50)
             since = time.monotonic()
         if step % 250 == 0 or step == schedule.steps:
-            _save(folder, model, averaged, both, step)
+            _save(folder, model, averaged, both, step, earlier)
     return folder / "averaged.pt"
 
 
-def _resume(folder: Path, model: nn.Module, averaged: nn.Module, both: Sequence[torch.optim.Optimizer]) -> int:
+def _resume(
+    folder: Path, model: nn.Module, averaged: nn.Module, both: Sequence[torch.optim.Optimizer]
+) -> tuple[int, int] | None:
+    """Take up a run that was stopped; returns its steps and those before it, None if there is no such run."""
     path = folder / "last.pt"
     if not path.exists():
-        return 0
+        return None
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
     averaged.load_state_dict(state["averaged"])
     for optimiser, own in zip(both, state["optimisers"], strict=True):
         optimiser.load_state_dict(own)
-    return int(state["step"])
+    return int(state["step"]), int(state["earlier"])
 
 
 @torch.no_grad()
@@ -156,13 +158,14 @@ def _log(folder: Path, step: int, earlier: int, history: dict[str, list[float]],
 
 
 def _save(
-    folder: Path, model: nn.Module, averaged: nn.Module, both: Sequence[torch.optim.Optimizer], step: int
+    folder: Path, model: nn.Module, averaged: nn.Module, both: Sequence[torch.optim.Optimizer], step: int, earlier: int
 ) -> None:
     state = {
         "model": model.state_dict(),
         "averaged": averaged.state_dict(),
         "optimisers": [optimiser.state_dict() for optimiser in both],
         "step": step,
+        "earlier": earlier,
     }
     for name, content in (("last.pt", state), ("averaged.pt", averaged.state_dict())):
         torch.save(content, folder / f".{name}")

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixpriv.client.random import Stream
-from mixpriv.client.warp import Warp, draw_warp, sample
+from mixpriv.client.warp import draw_warp, sample
+from mixpriv.training.augment import strongest
 
 Protect = Callable[[Tensor, Tensor, float, float, np.random.Generator], tuple[Tensor, Tensor]]
 """Image (D, H, W), labels (D, H, W) uint8, strength and voxel spacing in mm to what the network sees and should say."""
@@ -29,12 +30,11 @@ def _stream(rng: np.random.Generator) -> Stream:
 def _warp(
     image: Tensor, labels: Tensor, strength: float, spacing_mm: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    warp: Warp = draw_warp(_stream(rng), (image.shape[0], image.shape[1], image.shape[2]), strength, spacing_mm)
-    count = int(labels.max()) + 1
-    shares = np.stack([(labels == value).float().numpy() for value in range(1, count)])
-    bent = sample(np.concatenate([image[None].numpy(), shares]), warp.forward)
-    truth = np.concatenate([1 - bent[1:].sum(0, keepdims=True), bent[1:]]).argmax(0).astype(np.uint8)
-    return torch.from_numpy(bent[0]), torch.from_numpy(truth)
+    shape = (image.shape[0], image.shape[1], image.shape[2])
+    warp = draw_warp(_stream(rng), shape, strength, spacing_mm)
+    shares = [(labels == value).float() for value in range(1, int(labels.max()) + 1)]
+    bent = torch.from_numpy(sample(torch.stack([image, *shares]).numpy(), warp.forward))
+    return bent[0], strongest(bent[1:])
 
 
 def _noise(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,7 +20,8 @@ from mixpriv.client.stages import Stages
 from mixpriv.client.target import load_conformer
 from mixpriv.client.volume import load_volume
 from mixpriv.errors import InputError
-from mixpriv.training.augment import displaced, repaint
+from mixpriv.training.atlas import model_of_class_maps, normalised
+from mixpriv.training.augment import displaced, repaint, strongest
 from mixpriv.training.evaluation.cases import find_heads
 from mixpriv.training.synth import normalise
 
@@ -90,33 +90,17 @@ class LabelledScans:
         one_hot = F.one_hot(torch.from_numpy(scan.labels).long(), len(self.config.classes)).permute(3, 0, 1, 2)
         known = torch.cat([torch.from_numpy(scan.image)[None], torch.from_numpy(scan.mask)[None].float(), one_hot[1:]])
         moved = F.grid_sample(known[None], where, padding_mode="zeros", align_corners=True)[0]
-        mask, shares = moved[1] > 0.5, moved[2:]
-        labels = torch.cat([1 - shares.sum(0, keepdim=True), shares]).argmax(0).to(torch.uint8)
+        mask, labels = moved[1] > 0.5, strongest(moved[2:])
         image = normalise(repaint(normalise(moved[0], mask), rng), mask)
         return image[window], (labels * mask)[window]
 
     def reference_model(self) -> ReferenceModel:
         """Average the label maps in the grid; one intensity class for each label."""
-        config, count = self.config, len(self.config.classes)
-        values = np.arange(count)
-        total, means = np.zeros((count, *config.grid_shape)), []
-        for scan in self.scans:
-            total += scan.labels == values[:, None, None, None]
-            low, high = np.percentile(scan.image[scan.mask], (0.5, 99.5))
-            image = ((scan.image - low) / max(high - low, 1e-6)).clip(0, 1)
-            means.append(ndimage.mean(image, scan.labels, values))
-        atlas = ndimage.gaussian_filter(total / len(self.scans), (0, 0.6, 0.6, 0.6))
-        middle, spread = np.mean(means, 0), 2 * np.std(means, 0) + 0.02
-        ranges = np.stack([middle - spread, middle + spread], 1).clip(0, 1)
-        ranges[0] = 0
-        rank = [self.folds.folding.index(v) if v in self.folds.folding else -1 for v in range(count)]
-        return ReferenceModel(
-            atlas=np.rint(atlas * 255).astype(np.uint8),
-            step=1.0,
-            tissue_of=values.astype(np.uint8),
-            fold_rank=np.array(rank, np.int8),
-            intensity_range=ranges.astype(np.float32),
-            warp_mm=config.reference_warp_mm,
-            grid_shape=config.grid_shape,
-            spacing_mm=config.spacing_mm,
+        folding, values = self.folds.folding, range(len(self.config.classes))
+        return model_of_class_maps(
+            ((scan.labels, normalised(scan.image, scan.mask)) for scan in self.scans),
+            tissue_of=values,
+            fold_rank=[folding.index(value) if value in folding else -1 for value in values],
+            spacing_mm=self.config.spacing_mm,
+            warp_mm=self.config.reference_warp_mm,
         )

@@ -9,8 +9,9 @@ from mixpriv.bundle import Bundle
 from mixpriv.cli import segmenting
 from mixpriv.client.key import load_or_create_key
 from mixpriv.client.segment import Client, open_client
+from mixpriv.engine.in_process import InProcessSegmenter
 from tests.phantom import write_reference_model, write_scan
-from tests.toybundle import InProcessSegmenter, write_toy_bundle
+from tests.toybundle import write_toy_bundle
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +51,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[Client]:
     def connect(connection: segmenting.Connection, stack: contextlib.ExitStack) -> Client:
         bundle = connection.bundle
         key = load_or_create_key()
-        opened.append(open_client(bundle, key, InProcessSegmenter(bundle), server=connection.server))
+        opened.append(open_client(bundle, key, InProcessSegmenter(bundle.segmenter_path), server=connection.server))
         return opened[-1]
 
     monkeypatch.setattr(segmenting, "connect", connect)

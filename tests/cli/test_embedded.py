@@ -19,9 +19,10 @@ import pytest
 
 from mixpriv.bundle import Bundle
 from mixpriv.cli.client import main
+from mixpriv.engine.in_process import InProcessSegmenter
 from tests.phantom import write_reference_model
 from tests.server.processes import children, cpu_seconds, kill_all, model_process, session_members, soon
-from tests.toybundle import InProcessSegmenter, write_toy_bundle
+from tests.toybundle import write_toy_bundle
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
 
@@ -86,7 +87,7 @@ def wait_until_in_flight(home: Path, running: subprocess.Popen[str], server: int
 def slowness(tmp_path_factory: pytest.TempPathFactory) -> int:
     """How many idle convolutions take about 5 s on this machine, as busy as it is."""
     bundle = write_toy_bundle(tmp_path_factory.mktemp("probe"), slowness=2)
-    segmenter, mixture = InProcessSegmenter(bundle), np.zeros((1, 1, *bundle.grid_shape), np.float16)
+    segmenter, mixture = InProcessSegmenter(bundle.segmenter_path), np.zeros((1, 1, *bundle.grid_shape), np.float16)
     segmenter.segment(mixture)
     begin = time.monotonic()
     segmenter.segment(mixture)

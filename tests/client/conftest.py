@@ -7,8 +7,9 @@ import pytest
 from mixpriv.bundle import Bundle
 from mixpriv.client.key import load_or_create_key
 from mixpriv.client.segment import Client, open_client
+from mixpriv.engine.in_process import InProcessSegmenter
 from tests.phantom import write_reference_model
-from tests.toybundle import InProcessSegmenter, write_toy_bundle
+from tests.toybundle import write_toy_bundle
 
 
 @pytest.fixture(scope="session")
@@ -28,4 +29,4 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def client(bundle: Bundle, home: Path) -> Client:
-    return open_client(bundle, load_or_create_key(), InProcessSegmenter(bundle))
+    return open_client(bundle, load_or_create_key(), InProcessSegmenter(bundle.segmenter_path))

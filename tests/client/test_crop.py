@@ -17,8 +17,9 @@ from mixpriv.client.crop import conform_crop
 from mixpriv.client.key import load_or_create_key
 from mixpriv.client.segment import Options, open_client, segment
 from mixpriv.client.volume import Volume
+from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError
-from tests.toybundle import InProcessSegmenter, write_toy_crop_bundle
+from tests.toybundle import write_toy_crop_bundle
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ class TestSegment:
         bright = np.where(np.arange(21)[:, None, None] < 10, 0.9, 0.6) * np.ones(scan.voxels.shape)
         bright[0], bright[1] = 0.0, 1.0
         scan = replace(scan, voxels=np.asfortranarray(bright, np.float32))
-        client = open_client(crops, load_or_create_key(), InProcessSegmenter(crops))
+        client = open_client(crops, load_or_create_key(), InProcessSegmenter(crops.segmenter_path))
         result = segment(scan, client, Options(mode=mode, weight=0.7 if mode == "mixup" else None))
         assert result.labels.shape == scan.voxels.shape
         assert result.brain_ml is None

@@ -20,7 +20,7 @@ from mixpriv.client.conform import to_grid
 from mixpriv.client.key import load_or_create_key
 from mixpriv.client.segment import Client, Options, Segmentation, open_client, segment
 from mixpriv.client.volume import Volume, load_volume
-from tests.toybundle import InProcessSegmenter
+from mixpriv.engine.in_process import InProcessSegmenter
 
 DATA = Path(os.environ.get("MIXPRIV_DATA", "."))
 
@@ -33,7 +33,7 @@ pytestmark = [
 @pytest.fixture
 def trained(home: Path) -> Client:
     bundle = load_bundle()
-    return open_client(bundle, load_or_create_key(), InProcessSegmenter(bundle), generator=False)
+    return open_client(bundle, load_or_create_key(), InProcessSegmenter(bundle.segmenter_path), generator=False)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,6 @@ def test_what_is_sent_does_not_depend_on_the_threads(head: Volume, monkeypatch: 
     bundle, sent = load_bundle(), []
     for threads in ("1", "2"):
         monkeypatch.setenv("MIXPRIV_THREADS", threads)
-        client = open_client(bundle, load_or_create_key(), InProcessSegmenter(bundle))
+        client = open_client(bundle, load_or_create_key(), InProcessSegmenter(bundle.segmenter_path))
         sent.append(segment(head, client, Options()).views[0].mixture.tobytes())
     assert sent[0] == sent[1]

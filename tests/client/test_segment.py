@@ -15,9 +15,9 @@ from mixpriv.client.reference import Reference
 from mixpriv.client.segment import Client, Options, segment
 from mixpriv.client.stages import Stages
 from mixpriv.client.volume import Volume
+from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError, ServerUnavailableError
 from tests.phantom import brain_scan
-from tests.toybundle import InProcessSegmenter
 
 PLAIN = Options("none")
 
@@ -37,7 +37,7 @@ class Recording:
     """A segmenter that remembers what it was shown."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self._segmenter = InProcessSegmenter(bundle)
+        self._segmenter = InProcessSegmenter(bundle.segmenter_path)
         self.seen: list[NDArray[np.float16]] = []
 
     def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:

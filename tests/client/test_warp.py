@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixpriv.client.random import Stream
-from mixpriv.client.warp import apply_warp, draw_warp, undo_warp
+from mixpriv.client.warp import apply_warp, draw_warp, sample, undo_warp
+from mixpriv.errors import InputError
 
 SHAPE = (32, 48, 40)
 
@@ -21,15 +22,9 @@ def test_there_and_back_is_where_one_was(seed: int, mean_mm: float, spacing_mm: 
     assert length_mm.mean() == pytest.approx(mean_mm, rel=1e-3)
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij")).astype(np.float32)
     inner = (slice(None), *(slice(8, -8),) * 3)
-    back = undo_warp(np.stack([apply_channel(axis, warp) for axis in grid]), warp)
-    # the second and third channel: the first is made to complete the sum
+    back = undo_warp(sample(grid, warp.forward), warp)
+    # not the first channel, which is made to complete the sum
     assert np.abs(back - grid)[1:][inner].max() < 0.2
-
-
-def apply_channel(channel: np.ndarray, warp) -> np.ndarray:  # type: ignore[no-untyped-def]
-    from mixpriv.client.warp import sample
-
-    return sample(channel[None], warp.forward)[0]
 
 
 def test_the_same_stream_bends_alike_and_another_does_not() -> None:
@@ -49,3 +44,15 @@ def test_probabilities_still_sum_to_one() -> None:
     back = undo_warp(probabilities, warp)
     np.testing.assert_allclose(back.sum(0), 1, atol=1e-5)
     assert back[2, 16, 24, 20] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("mean_mm", [0.0, -1.0, 8.5, float("nan")])
+def test_a_length_that_has_no_way_back_is_refused(mean_mm: float) -> None:
+    with pytest.raises(InputError, match="warp: expected a mean length above 0 and at most 8 mm, got"):
+        draw_warp(Stream(bytes(32)), SHAPE, mean_mm, 1.0)
+
+
+def test_the_longest_that_is_allowed_can_be_undone() -> None:
+    warp = draw_warp(Stream(bytes(32)), (48, 64, 48), 8.0, 1.0)
+    rest = warp.inverse + sample(warp.forward, warp.inverse, edge=True)
+    assert np.quantile(np.sqrt((rest**2).sum(0)), 0.99) < 0.2

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from mixpriv.bundle import Bundle
+from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.server.repository import write_repository
-from tests.toybundle import InProcessSegmenter
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def test_a_batch_is_answered_request_by_request(model: Any, bundle: Bundle, tmp_
     rng = np.random.default_rng(0)
     volumes = [rng.random((n, 1, 16, 32, 16), np.float32).astype(np.float16) for n in (1, 3, 1)]
     responses = model.execute([[Tensor("mixture", volume)] for volume in volumes])
-    network = InProcessSegmenter(bundle)
+    network = InProcessSegmenter(bundle.segmenter_path)
     for volume, (tensor,) in zip(volumes, responses, strict=True):
         assert tensor.name == "segmentation_mixture"
         np.testing.assert_array_equal(tensor.array, network.segment(volume))

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from mixpriv.bundle import Bundle
+from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import IncompatibleServerError, ServerUnavailableError
 from mixpriv.server.triton import TritonServer
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.transport import GrpcSegmenter
 from tests.server.processes import model_process
-from tests.toybundle import InProcessSegmenter, expected_probabilities, write_toy_bundle
+from tests.toybundle import expected_probabilities, write_toy_bundle
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
 
@@ -39,7 +40,7 @@ class TestAnswer:
         x = mixture(*shape)
         with connect(server, bundle) as segmenter:
             answer = segmenter.segment(x)
-        np.testing.assert_array_equal(answer, InProcessSegmenter(bundle).segment(x))
+        np.testing.assert_array_equal(answer, InProcessSegmenter(bundle.segmenter_path).segment(x))
 
     def test_is_right(self, server: TritonServer, bundle: Bundle) -> None:
         x = mixture(16, 16, 16)
@@ -56,7 +57,7 @@ class TestAnswer:
 
         with ThreadPoolExecutor(2) as clients:
             answers = [a for answers in clients.map(ask, (volumes[:4], volumes[4:])) for a in answers]
-        network = InProcessSegmenter(bundle)
+        network = InProcessSegmenter(bundle.segmenter_path)
         for x, answer in zip(volumes, answers, strict=True):
             np.testing.assert_array_equal(answer, network.segment(x))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -9,30 +10,26 @@ import numpy as np
 import pytest
 import torch
 
+from mixpriv.client.crop import conform_crop
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import draw_reference
+from mixpriv.client.volume import Volume
 from mixpriv.errors import InputError
-from mixpriv.training.crops import LabelledCrops, Region, place, read_crop, split
-from mixpriv.training.joint import Examples, JointConfig, JointModel, ReferencePool, SegmentationLoss, losses
+from mixpriv.training.crops import LabelledCrop, LabelledCrops, Region, place, read_crop, split
+from mixpriv.training.joint import Examples, JointModel, ReferencePool, SegmentationLoss, losses
 from mixpriv.training.targets import open_targets
+from tests.toybundle import write_toy_crop_bundle
+from tests.training.test_training import CONFIG as HEADS
 
 REGION = Region("hippocampus", (12.0,) * 3, (32.0,) * 3, 4, 3)
-CONFIG = JointConfig(
+CONFIG = replace(
+    HEADS,
     classes=("background", "front", "back"),
     grid_shape=(32, 32, 32),
     spacing_mm=1.0,
     alignment=None,
     region=REGION,
-    crop=(32, 32, 32),
-    filters=(8, 16, 16),
-    unmixer_width=8,
-    weight_range=(0.3, 0.7),
-    plain_share=0.5,
     plain_steps=0,
-    steps=2,
-    learning_rate=1e-3,
-    unmix_lambda=1.0,
-    seed=3,
     references=3,
     reference_warp_mm=1.0,
     batch=2,
@@ -92,6 +89,22 @@ class TestReading:
     def test_an_empty_folder_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="expected images in imagesTr and labels in labelsTr, found none"):
             open_targets(CONFIG, tmp_path)
+
+    @pytest.mark.parametrize("shape", [(16, 24, 16), (21, 33, 24), (32, 47, 31)])
+    def test_a_crop_lies_where_the_client_puts_it(self, shape: tuple[int, int, int], tmp_path: Path) -> None:
+        bundle = write_toy_crop_bundle(tmp_path)
+        voxels = np.random.default_rng(0).random(shape).astype(np.float32)
+        target = conform_crop(Volume(np.asfortranarray(voxels), np.eye(4), None, "crop"), bundle)
+        mask = np.zeros(bundle.grid_shape, np.uint8)
+        mask[place(shape, bundle.grid_shape)] = 1
+        np.testing.assert_array_equal(target.mask, mask)
+
+    def test_tissues_of_one_brightness_are_none(self, crops: LabelledCrops) -> None:
+        flat = LabelledCrop(
+            "flat", np.repeat(np.float32([0, 1]), 4000).reshape(20, 20, 20), np.zeros((20,) * 3, np.uint8)
+        )
+        with pytest.raises(InputError, match="flat: expected 3 tissues that differ in brightness, got fewer"):
+            LabelledCrops([flat], CONFIG, REGION).reference_model()
 
     @pytest.mark.parametrize("size", [1, 2, 31, 32])
     def test_a_crop_lies_in_the_middle_by_whole_voxels(self, size: int) -> None:

@@ -82,3 +82,29 @@ def test_a_table_is_made_again_by_its_command(made: Path, tmp_path: Path) -> Non
     assert "2 scans of 2 subjects" in text
     assert str(made) not in text
     assert (tmp_path / "one.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "--fold", "0"], "--fold: expected a config with [folds], and no --subjects"),
+        (["evaluate", "--weights", "1.5"], "--weights, --fused: expected weights between 0 and 1, and numbers from 1"),
+        (["evaluate", "--proxies", "warp=2"], "--proxies: expected NAME=STRENGTH:RUN, got 'warp=2'"),
+        (["train", "--proxy", "warp=2", "--network", "control"], "--proxy: expected the segmenter as the network"),
+        (["train", "--steps", "0"], "steps: expected at least 1, got 0"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_does_not_fit_is_said(
+    made: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, *more = arguments
+    given = [command, str(made / "toy.toml"), "--data", str(made / "data"), "-o", str(tmp_path / "out.md"), *more]
+    if command == "evaluate":
+        given += ["--bundle", str(made / "bundle"), "--in-process"]
+    capsys.readouterr()
+    assert main(given) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"mixpriv: error: {message}")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out.md").exists()

@@ -30,6 +30,11 @@ def test_a_warp_bends_image_and_labels_alike(ball: tuple[torch.Tensor, torch.Ten
     assert (inside == labels[4:-4, 4:-4, 4:-4].bool()).float().mean() > 0.995
 
 
+def test_a_window_without_labels_stays_without() -> None:
+    image, labels = torch.rand(SHAPE), torch.zeros(SHAPE, dtype=torch.uint8)
+    assert int(PROXIES["warp"](image, labels, 3.0, 1.0, np.random.default_rng(0))[1].max()) == 0
+
+
 def test_noise_leaves_the_labels_and_the_outside(ball: tuple[torch.Tensor, torch.Tensor]) -> None:
     image = ball[0].clone()
     image[:4] = 0

@@ -20,9 +20,18 @@ from mixpriv.engine import load
 from mixpriv.errors import InputError
 from mixpriv.training.config import load_config
 from mixpriv.training.extraction import ExtractorConfig, example
-from mixpriv.training.joint import Examples, JointConfig, JointModel, ReferencePool, SegmentationLoss, losses
+from mixpriv.training.joint import (
+    Examples,
+    JointConfig,
+    JointModel,
+    ReferencePool,
+    SegmentationLoss,
+    control_config,
+    losses,
+    with_steps,
+)
 from mixpriv.training.labels import TISSUES, Head
-from mixpriv.training.loop import Schedule, fit
+from mixpriv.training.loop import Initial, Schedule, fit, steps_of
 from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, multiply_adds, unmixer_input
 from mixpriv.training.optimiser import optimisers, orthogonal
 from mixpriv.training.targets import SyntheticHeads
@@ -183,6 +192,24 @@ class TestFit:
         whole, resumed = run(tmp_path / "whole", None), run(tmp_path / "resumed", 2)
         for name, value in whole.items():
             torch.testing.assert_close(resumed[name], value, rtol=1e-4, atol=1e-5)
+
+    def test_a_resumed_run_counts_the_steps_before_it_once(self, source: Examples, tmp_path: Path) -> None:
+        model, loss = JointModel.of(CONFIG), SegmentationLoss()
+        weights = {name: value.clone() for name, value in model.named_parameters()}
+
+        def losses_at(step: int) -> dict[str, torch.Tensor]:
+            return losses(model, loss, source.at(step), 1.0)
+
+        fit(model, losses_at, Schedule(1, 1e-3), tmp_path, Initial(weights, 10))
+        fit(model, losses_at, Schedule(2, 1e-3), tmp_path, Initial(weights, 500))
+        assert steps_of(tmp_path) == 12
+
+    def test_a_control_of_more_steps_still_mixes_nothing(self) -> None:
+        control = with_steps(control_config(CONFIG, (8, 8, 8), 2, 1e-3), 9)
+        assert (control.steps, control.plain_steps) == (9, 9)
+        assert with_steps(CONFIG, 9).plain_steps == CONFIG.plain_steps
+        with pytest.raises(InputError, match="steps: expected at least 1, got 0"):
+            with_steps(CONFIG, 0)
 
 
 class TestExport:

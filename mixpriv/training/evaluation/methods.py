@@ -36,15 +36,13 @@ Network = Callable[[NDArray[np.float16]], NDArray[np.uint8]]
 """A network that is not the bundle's S: image (D, H, W) to answer (C-1, D, H, W)."""
 
 
-class InProcessSegmenter:
-    """The bundle's segmenter without a server between."""
+NONE, DRAWN = "none", "mixup, a drawn"
+BLANKED, ALONE = "D, answer blanked", "network of D's size on the scan"
+"""What a client could do without the server."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._engine = load(bundle.segmenter_path)
 
-    def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
-        """As a server would answer: (N, M, D, H, W) to (N, C-1, D, H, W)."""
-        return np.asarray(self._engine(mixture=mixture)["segmentation_mixture"])
+Answers = dict[tuple[Network | None, bytes], tuple[NDArray[np.uint8], float]]
+"""What a network, None for the bundle's S, answered to an image, by its digest; and in how many seconds."""
 
 
 @dataclass(frozen=True)
@@ -98,24 +96,26 @@ class Methods:
 
     def all(self, weights: Sequence[float], fused: Sequence[int], control: Network | None) -> Iterator[Method]:
         """Every method in the table's order, with fixed weights of the target and numbers of references to average."""
-        yield Method("none", self.plain, self.read)
+        yield Method(NONE, self.plain, self.read)
         for weight in weights:
             yield Method(f"mixup, a = {weight}", partial(self.mixture, weight), self.unmix)
-        yield Method("mixup, a drawn", partial(self.mixture, None), self.unmix)
+        yield Method(DRAWN, partial(self.mixture, None), self.unmix)
         for views in fused:
-            yield Method(f"mixup, a drawn, K = {views}", partial(self.mixture, None), self.unmix, views)
+            yield Method(f"{DRAWN}, K = {views}", partial(self.mixture, None), self.unmix, views)
         for weight in weights:
             yield Method(f"linear unmixing, a = {weight}", partial(self.mixture, weight), self.linear)
         yield Method("linear unmixing, a drawn", partial(self.mixture, None), self.linear)
-        yield Method("D, answer blanked", partial(self.mixture, None), self.blanked, sends=False)
+        yield Method(BLANKED, partial(self.mixture, None), self.blanked, sends=False)
         if control is not None:
-            yield Method("network of D's size on the scan", self.plain, self.read, segment=control, sends=False)
+            yield Method(ALONE, self.plain, self.read, segment=control, sends=False)
 
     def rival(self, proxy: str, strength: float, network: Network) -> Method:
         """Another method with a network of its own; `PROXIES` says what its strength is."""
-        if proxy == "warp":
-            return Method(f"warp, {strength:g} mm", partial(self.warped, strength), self.unwarp, segment=network)
-        return Method(f"noise, {strength:g}", partial(self.noisy, strength), self.read, segment=network)
+        methods = {
+            "warp": Method(f"warp, {strength:g} mm", partial(self.warped, strength), self.unwarp, segment=network),
+            "noise": Method(f"noise, {strength:g}", partial(self.noisy, strength), self.read, segment=network),
+        }
+        return methods[proxy]
 
     def plain(self, _content: bytes, target: Conformed, _index: int) -> Proxy:
         """The scan itself."""
@@ -191,7 +191,7 @@ class Evaluator:
         truth = np.asanyarray(nib.Nifti1Image.from_filename(case.labels).dataobj)
         target = self.conformer(scan, Stages())
         content = content_digest(scan.voxels, scan.affine)
-        answers: dict[bytes, tuple[NDArray[np.uint8], float]] = {}
+        answers: Answers = {}
         self._gallery.append(_compact(mix(target, None, 1.0)))
         for method in self.methods:
             proxies = [method.protect(content, target, index) for index in range(method.views)]
@@ -220,21 +220,18 @@ class Evaluator:
             result[name] = Likeness(rank_1, float(np.diag(scores).mean()))
         return result
 
-    def _reveal(
-        self, method: Method, proxies: Sequence[Proxy], answers: dict[bytes, tuple[NDArray[np.uint8], float]]
-    ) -> Probabilities:
+    def _reveal(self, method: Method, proxies: Sequence[Proxy], answers: Answers) -> Probabilities:
         """Sum of the revealed probabilities over a method's views; an image sent before is not sent again."""
         total: Probabilities | None = None
         sent = received = 0
         seconds = reveal_s = 0.0
-        ask = method.segment or self._ask
         for proxy in proxies:
-            name = hashlib.sha256(proxy.image.tobytes() + str(id(ask) if method.segment else 0).encode()).digest()
-            if name not in answers:
+            sent_to = method.segment, hashlib.sha256(proxy.image.tobytes()).digest()
+            if sent_to not in answers:
                 begin = time.perf_counter()
-                answer = ask(proxy.image)
-                answers[name] = answer, time.perf_counter() - begin
-            answer, segment_s = answers[name]
+                answer = (method.segment or self._ask)(proxy.image)
+                answers[sent_to] = answer, time.perf_counter() - begin
+            answer, segment_s = answers[sent_to]
             begin = time.perf_counter()
             part = np.array(method.reveal(proxy, answer), order="C")
             reveal_s += time.perf_counter() - begin

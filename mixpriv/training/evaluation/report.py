@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle
 from mixpriv.provenance import hardware
-from mixpriv.training.evaluation.methods import Cost, Likeness
+from mixpriv.training.evaluation.methods import ALONE, BLANKED, DRAWN, NONE, Cost, Likeness
 from mixpriv.training.evaluation.metrics import Score
 from mixpriv.training.evaluation.statistics import bootstrap, difference, per_subject
 
-NONE, SERVER_LESS = "none", ("D, answer blanked", "network of D's size on the scan")
 _FIXED = "mixup, a = "
 
 
@@ -25,7 +24,6 @@ class Run:
     """How the scores were made, for the report's last lines; ``commit`` is what was checked out when it began."""
 
     commit: str
-
     split: str
     counted: tuple[int, ...]
     seed: int
@@ -87,10 +85,10 @@ def table(
 
 def against_the_client_alone(scores: Sequence[Score], counted: Sequence[int]) -> list[str]:
     """One line per control: what the server adds to it, paired, in numbers and in words."""
-    methods = {score.method for score in scores}
+    methods = dict.fromkeys(score.method for score in scores)
     lines = []
-    for method in (m for m in ("mixup, a drawn", "mixup, a drawn, K = 5") if m in methods):
-        for control in (c for c in SERVER_LESS if c in methods):
+    for method in (m for m in methods if m.startswith(DRAWN)):
+        for control in (c for c in (BLANKED, ALONE) if c in methods):
             gain = difference(scores, method, control, counted)
             _, low, high = bootstrap(gain)
             words = (
@@ -160,7 +158,7 @@ def write_report(
 
 
 def _seconds(costs: Mapping[str, Cost]) -> str:
-    told = [m for m in (NONE, "mixup, a drawn") if m in costs]
+    told = [m for m in (NONE, DRAWN) if m in costs]
     parts = [f"*{m}* {costs[m].segment_s:.2f} s in S, {costs[m].reveal_s:.2f} s to reveal" for m in told]
     return f"Seconds a scan here: {'; '.join(parts)}." if parts else ""
 

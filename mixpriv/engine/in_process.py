@@ -1,0 +1,21 @@
+"""A segmenter without a server: the same network, run in this process."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixpriv.engine import load
+
+
+class InProcessSegmenter:
+    """What a server does with a mixture, for measurements and tests."""
+
+    def __init__(self, network: str | os.PathLike[str]) -> None:
+        self._network = load(network)
+
+    def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
+        """Mixture (N, M, D, H, W) to probabilities x 255 without background (N, C-1, D, H, W)."""
+        return np.asarray(self._network(mixture=mixture)["segmentation_mixture"])
