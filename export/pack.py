@@ -21,6 +21,7 @@ from mixpriv.engine import load
 from mixpriv.errors import InputError
 from mixpriv.training.config import TrainingConfig
 from mixpriv.training.joint import JointConfig, JointModel
+from mixpriv.training.loop import Initial
 from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds, unmixer_input
 
 MULTIPLE = 16
@@ -79,41 +80,34 @@ def pack(config: TrainingConfig, joint: Path, extractor: Path | None, folder: Pa
     InputError
         no weights there, weights of another shape than the config's, or an extractor too many or missing.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    parity, record = _pack_joint(config.segmenter, joint, folder)
-    trained = {"steps": load_initial(joint, "segmenter").steps, "machine": platform.machine()}
     if (config.extractor is None) != (extractor is None):
         raise InputError(f"config {config.name}: expected {'no ' if extractor else 'an '}extractor run")
+    folder.mkdir(parents=True, exist_ok=True)
+    initial = load_initial(joint, "segmenter")
+    parity, cost = _pack_joint(config.segmenter, initial, folder)
+    trained: dict[str, object] = {"steps": initial.steps, "machine": platform.machine()}
     if config.extractor is not None and extractor is not None:
         initial = load_initial(extractor, "extractor")
         brain = SpaceToDepthUNet(1, 1, config.extractor.filters)
         initial.load_into(brain)
         image, _ = _examples(config.segmenter.crop, len(config.segmenter.classes))
-        parity["extractor"] = export_graph(
-            ExtractorGraph(round_weights(brain)),
-            image,
-            ("image", "brain_probability"),
-            folder / "extractor.onnx",
-            1 / 255,
-        )
+        graph, names = ExtractorGraph(round_weights(brain)), ("image", "brain_probability")
+        parity["extractor"] = export_graph(graph, image, names, folder / "extractor.onnx", 1 / 255)
         trained["extractor_steps"] = initial.steps
     (folder / "reference.npz").write_bytes((joint / "reference.npz").read_bytes())
-    record = (
-        _record(config, folder, version)
-        | record
-        | {
-            "parity_openvino_f32_with_torch": {name: asdict(value) for name, value in parity.items()},
-            "trained": trained,
-        }
-    )
+    record = _record(config, folder, version) | {
+        "parity_openvino_f32_with_torch": {name: asdict(value) for name, value in parity.items()},
+        "multiply_adds": cost,
+        "trained": trained,
+    }
     (folder / "bundle.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return folder
 
 
-def _pack_joint(spec: JointConfig, run: Path, folder: Path) -> tuple[dict[str, Comparison], dict[str, object]]:
-    """Write S and D; returns their parity and what the bundle says of their cost."""
+def _pack_joint(spec: JointConfig, initial: Initial, folder: Path) -> tuple[dict[str, Comparison], dict[str, int]]:
+    """Write S and D; returns their parity and their multiply-adds for so many voxels."""
     model = JointModel.of(spec)
-    load_initial(run, "segmenter").load_into(model)
+    initial.load_into(model)
     round_weights(model)
     image, mixed = _examples(spec.crop, len(spec.classes))
     parity = {
@@ -126,7 +120,7 @@ def _pack_joint(spec: JointConfig, run: Path, folder: Path) -> tuple[dict[str, C
         ),
     }  # fmt: skip
     cost = {"segmenter": multiply_adds(model.segmenter, image), "unmixer": multiply_adds(model.unmixer, mixed)}
-    return parity, {"multiply_adds": cost | {"voxels": int(np.prod(spec.crop))}}
+    return parity, cost | {"voxels": int(np.prod(spec.crop))}
 
 
 def torch_segmenter(config: JointConfig, run: Path) -> Callable[[NDArray[np.float16]], NDArray[np.uint8]]:

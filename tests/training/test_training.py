@@ -270,6 +270,12 @@ class TestInitial:
         # what a client sends must not change with a new segmenter
         assert bundle.extractor_path.read_bytes() == shipped.extractor_path.read_bytes()
 
+    def test_heads_need_an_extractor_and_nothing_is_written_without(self, tmp_path: Path) -> None:
+        config, shipped = load_config("brain-t1"), load_bundle("brain-t1")
+        with pytest.raises(InputError, match="config brain-t1: expected an extractor run"):
+            pack(config, shipped.directory, None, tmp_path / "bundle", "9.9.9")
+        assert not (tmp_path / "bundle").exists()
+
 
 class TestConfig:
     def test_the_shipped_config_is_whole(self) -> None:
