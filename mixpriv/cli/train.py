@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,13 @@ from mixpriv.errors import InputError, MixprivError
 if TYPE_CHECKING:
     from mixpriv.bundle import Bundle
     from mixpriv.training.config import TrainingConfig
+    from mixpriv.training.evaluation.cases import Case
     from mixpriv.training.evaluation.methods import Method, Methods
     from mixpriv.training.evaluation.metrics import Score
     from mixpriv.wire.transport import Segmenter
+
+REAL_REFERENCES = 20
+"""Labelled scans that serve as references in an ablation."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,6 +32,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--network", choices=("segmenter", "extractor", "control"), default="segmenter")
     train.add_argument("--fold", type=int, default=0, help="the fold held out, of a config that has folds (0)")
     train.add_argument("--steps", type=int, metavar="N", help="in place of the config's, as for a run with --initial")
+    train.add_argument("--seed", type=int, metavar="N", help="in place of the config's")
+    train.add_argument("--variant", metavar="NAME", help="train S and D as the config's [variants.NAME] says")
     train.add_argument("--proxy", metavar="NAME=STRENGTH", help="S for a method to compare with: warp=MM or noise=STD")
     train.add_argument(
         "--data", type=Path, required=True, help="folder of *_dseg.nii.gz in FreeSurfer numbering, or of MSD crops"
@@ -58,11 +65,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=STRENGTH:RUN",
         help="other methods, each with its S's run folder",
     )
+    evaluate.add_argument(
+        "--variants", nargs="+", default=[], metavar="NAME=RUN", help="S and D trained otherwise, and their runs"
+    )
+    evaluate.add_argument(
+        "--ablations", action="store_true", help="also answers that are not rounded, and references of other kinds"
+    )
     evaluate.add_argument("--in-process", action="store_true", help="the same network without a server: faster")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument(
         "-o", "--output", type=Path, required=True, help="markdown file; CSV and plot are put beside it"
     )
+    pool = commands.add_parser("pool", help="one table of the scores of several: the folds of one config")
+    pool.add_argument("config", help="the config that all were trained with")
+    pool.add_argument("scores", type=Path, nargs="+", help="CSV files that evaluate wrote")
+    pool.add_argument("--split", default="given", help="what the scans are called in the table")
+    pool.add_argument("-o", "--output", type=Path, required=True, help="markdown file")
     audit = commands.add_parser("audit", help="link mixtures to scans of known people, without training")
     audit.add_argument("scans", type=Path, help="BIDS folder: sub-*/**/*_T1w.nii.gz, some people scanned twice")
     audit.add_argument("--bundle", default="brain-t1", help="a shipped name or a folder")
@@ -77,11 +95,11 @@ def _train(args: argparse.Namespace) -> None:
 
     config = load_config(args.config, args.fold)
     initial = None if args.initial is None else load_initial(args.initial, args.network)
-    if args.proxy is not None and args.network != "segmenter":
-        raise InputError(f"--proxy: expected the segmenter as the network, got the {args.network}")
+    if args.network != "segmenter" and (args.proxy is not None or args.variant is not None):
+        raise InputError(f"--proxy, --variant: expected the segmenter as the network, got the {args.network}")
     if args.network == "extractor":
-        if args.steps is not None:
-            raise InputError("--steps: expected the segmenter or the control as the network, got the extractor")
+        if args.steps is not None or args.seed is not None:
+            raise InputError("--steps, --seed: expected the segmenter or the control as the network, got the extractor")
         from mixpriv.training.extraction import train_extractor
 
         if config.extractor is None:
@@ -91,8 +109,12 @@ def _train(args: argparse.Namespace) -> None:
         from mixpriv.training.joint import parse_proxy, proxy_config, train_joint, with_steps
 
         joint = config.segmenter if args.network == "segmenter" else config.control
+        if args.variant is not None:
+            joint = config.variant(args.variant)
         if args.steps is not None:
             joint = with_steps(joint, args.steps)
+        if args.seed is not None:
+            joint = replace(joint, seed=args.seed)
         if args.proxy is not None:
             joint = proxy_config(joint, *parse_proxy(args.proxy))
         print(train_joint(joint, args.data, args.output, initial))
@@ -139,12 +161,26 @@ def _evaluate(args: argparse.Namespace) -> None:
         segmenter = _segmenter(bundle, in_process=args.in_process, stack=stack)
         own = methods.Methods(bundle, args.seed)
         tried = [*own.all(args.weights, args.fused, control), *_rivals(own, config, args.proxies)]
+        tried += _ablations(own, config, args, chosen)
         evaluator = methods.Evaluator(bundle, segmenter, tried)
         for case in chosen:
             scores += evaluator.evaluate(case)
             print(case.name, file=sys.stderr)
     report.write_scores(scores, args.output.with_suffix(".csv"))
     report.write_report(scores, bundle, run, evaluator.costs, evaluator.likeness(), args.output)
+    print(args.output.read_text(encoding="utf-8"), end="")
+
+
+def _pool(args: argparse.Namespace) -> None:
+    from mixpriv.provenance import commit
+    from mixpriv.training.config import load_config
+    from mixpriv.training.evaluation import report
+
+    config, names = load_config(args.config), [path.name for path in args.scores]
+    command = f"mixpriv pool {Path(args.config).name} {' '.join(names)} --split {args.split} -o {args.output.name}"
+    run = report.Run(commit(), args.split, config.counted, 0, "", command)
+    scores = report.pool(args.scores)
+    report.write_pooled(scores, config.name, config.segmenter.classes, run, names, args.output)
     print(args.output.read_text(encoding="utf-8"), end="")
 
 
@@ -158,6 +194,29 @@ def _rivals(own: Methods, config: TrainingConfig, said: Sequence[str]) -> Iterat
             raise InputError(f"--proxies: expected NAME=STRENGTH:RUN, got {text!r}")
         proxy, strength = parse_proxy(method)
         yield own.rival(proxy, strength, torch_segmenter(proxy_config(config.segmenter, proxy, strength), Path(run)))
+
+
+def _ablations(
+    own: Methods, config: TrainingConfig, args: argparse.Namespace, measured: Sequence[Case]
+) -> list[Method]:
+    from mixpriv.client.target import load_conformer
+    from mixpriv.export.initial import load_initial
+    from mixpriv.training.evaluation import cases
+    from mixpriv.training.evaluation.ablation import OtherReferences, TorchNetworks, real_references
+
+    tried: list[Method] = []
+    if args.ablations:
+        shipped = load_initial(own.bundle.directory, "segmenter")
+        tried += TorchNetworks.of(config.segmenter, shipped, levels=0).methods(own, "answers not rounded")
+        others = cases.not_measured(args.data, config.segmenter.region, measured)[:REAL_REFERENCES]
+        real = real_references(others, load_conformer(own.bundle), len(own.bundle.classes))
+        tried += OtherReferences(own, real).methods()
+    for text in args.variants:
+        name, _, run = text.partition("=")
+        if not run:
+            raise InputError(f"--variants: expected NAME=RUN, got {text!r}")
+        tried += TorchNetworks.of(config.variant(name), load_initial(Path(run), "segmenter")).methods(own, name)
+    return tried
 
 
 def _segmenter(bundle: Bundle, *, in_process: bool, stack: contextlib.ExitStack) -> Segmenter:
@@ -182,6 +241,8 @@ def _evaluate_command(args: argparse.Namespace) -> str:
             *([f"--split {args.split}"] if args.split != "given" else []),
             *(["--control RUN"] if args.control is not None else []),
             *(["--proxies", *(f"{p.split(':')[0]}:RUN" for p in args.proxies)] if args.proxies else []),
+            *(["--variants", *(f"{v.split('=')[0]}=RUN" for v in args.variants)] if args.variants else []),
+            *(["--ablations"] if args.ablations else []),
             *(["--in-process"] if args.in_process else []),
             f"--weights {' '.join(map(str, args.weights))}",
             f"--fused {' '.join(map(str, args.fused))} --seed {args.seed} -o {args.output.name}",
@@ -222,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
-        {"train": _train, "export": _export, "evaluate": _evaluate, "audit": _audit}[args.command](args)
+        {"train": _train, "export": _export, "evaluate": _evaluate, "pool": _pool, "audit": _audit}[args.command](args)
     except MixprivError as error:
         print(f"mixpriv: error: {error}", file=sys.stderr)
         return error.exit_code

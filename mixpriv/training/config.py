@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ SHIPPED = Path(__file__).parent / "configs"
 class TrainingConfig:
     """A parsed config; crops need no extractor.
 
-    ``counted``: labels whose mean is reported. ``raw``: the whole file, for the bundle's record.
+    ``counted``: labels whose mean is reported. ``variants``: trainings to compare with, by name.
+    ``raw``: the whole file, for the bundle's record.
     """
 
     name: str
@@ -32,7 +33,22 @@ class TrainingConfig:
     extractor: ExtractorConfig | None
     control: JointConfig
     counted: tuple[int, ...]
+    variants: Mapping[str, JointConfig]
     raw: Mapping[str, Any]
+
+    def variant(self, name: str) -> JointConfig:
+        """The segmenter's training as a variant has it.
+
+        Raises
+        ------
+        InputError
+            no such variant.
+        """
+        if name not in self.variants:
+            raise InputError(
+                f"config {self.name}: variant: expected one of {', '.join(self.variants) or 'none'}, got {name!r}"
+            )
+        return self.variants[name]
 
 
 _ELSEWHERE = ("classes", "grid_shape", "spacing_mm", "alignment", "region", "folds", "proxy", "strength")
@@ -62,7 +78,8 @@ def load_config(name_or_path: str, fold: int = 0) -> TrainingConfig:
         control = raw["control"]
         alone = control_config(joint, tuple(control["filters"]), int(control["steps"]), float(control["learning_rate"]))
         counted = tuple(int(label) for label in raw["evaluation"]["counted"])
-        return TrainingConfig(str(raw["name"]), joint, extractor, alone, counted, raw)
+        variants = {name: replace(joint, **_tuples(other)) for name, other in raw.get("variants", {}).items()}
+        return TrainingConfig(str(raw["name"]), joint, extractor, alone, counted, variants, raw)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from None
     except KeyError as error:
@@ -70,7 +87,7 @@ def load_config(name_or_path: str, fold: int = 0) -> TrainingConfig:
     except TypeError:
         joint_fields = sorted({f.name for f in fields(JointConfig)} - set(_ELSEWHERE))
         raise InputError(
-            f"{path}: expected exactly {', '.join(joint_fields)} in [segmenter] and "
+            f"{path}: expected exactly {', '.join(joint_fields)} in [segmenter], some of them in [variants.NAME], and "
             f"{', '.join(f.name for f in fields(ExtractorConfig))} in [extractor]"
         ) from None
 

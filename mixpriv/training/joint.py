@@ -27,6 +27,9 @@ from mixpriv.training.scans import Folds
 from mixpriv.training.synth import Augmentation
 from mixpriv.training.targets import Targets, open_targets
 
+SEEN = {"labels": 0, "reference": 1, "reference and mixture": 2}
+"""What D sees beside the answer, the reference's labels and the weight: number of images."""
+
 
 @dataclass(frozen=True)
 class JointConfig:
@@ -34,6 +37,9 @@ class JointConfig:
 
     Heads have an ``alignment``, real ones ``folds``, crops a ``region``. A step's ``batch`` is all mixtures or all
     plain. With a ``proxy`` of `PROXIES` nothing is mixed: S learns to segment what that method sends at a strength.
+
+    For ablations: ``joint=False`` keeps the gradient of L_unmix from S, ``frozen`` trains a new D alone beside a given
+    S, and D sees one of `SEEN`.
     """
 
     classes: tuple[str, ...]
@@ -57,7 +63,14 @@ class JointConfig:
     folds: Folds | None = None
     proxy: str = ""
     strength: float = 0.0
+    joint: bool = True
+    frozen: bool = False
+    unmixer_sees: str = "labels"
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        if self.unmixer_sees not in SEEN:
+            raise InputError(f"unmixer_sees: expected one of {', '.join(SEEN)}, got {self.unmixer_sees!r}")
 
 
 class SegmentationLoss(nn.Module):
@@ -102,12 +115,21 @@ class ReferencePool:
 
 @dataclass(frozen=True)
 class Example:
-    """A step's examples: images (N,1,D,H,W), targets one-hot (N,C,D,H,W), references one-hot or None, weights (N,)."""
+    """A step's examples: images (N,1,D,H,W), targets one-hot (N,C,D,H,W), references one-hot or None, weights (N,).
+
+    ``reference_image`` (N,1,D,H,W) is there whenever the reference is.
+    """
 
     image: Tensor
     target: Tensor
     reference: Tensor | None
     weight: Tensor
+    reference_image: Tensor | None = None
+
+    def seen(self, what: str) -> list[Tensor]:
+        """The images that D sees, of `SEEN`."""
+        assert self.reference_image is not None  # noqa: S101 - asked of mixtures only
+        return [self.reference_image, self.image][: SEEN[what]]
 
 
 class Examples:
@@ -119,8 +141,9 @@ class Examples:
     def at(self, step: int) -> Example:
         """The examples of a step: plain (weight 1) for the first steps and a share of the others, else mixtures."""
         config, rng = self.config, np.random.default_rng([self.config.seed, step])
-        plain = step < config.plain_steps or rng.random() < config.plain_share
+        plain = (step < config.plain_steps or rng.random() < config.plain_share) and not config.frozen
         images, targets, references, weights = [], [], [], []
+        others = []
         for _ in range(config.batch):
             start = [int(rng.integers(n - c + 1)) for n, c in zip(config.grid_shape, config.crop, strict=True)]
             window = tuple(slice(s, s + c) for s, c in zip(start, config.crop, strict=True))
@@ -133,6 +156,7 @@ class Examples:
                 other, other_labels = self.pool.draw(window, rng)
                 image = (weight * image + (1 - weight) * other).half().float()
                 references.append(other_labels)
+                others.append(other)
             images.append(image)
             targets.append(labels)
             weights.append(weight)
@@ -142,36 +166,40 @@ class Examples:
             one_hot(targets, count),
             one_hot(references, count) if references else None,
             torch.tensor(weights),
+            torch.stack(others)[:, None] if others else None,
         )
 
 
 class JointModel(nn.Module):
     """S and D together."""
 
-    def __init__(self, classes: int, filters: tuple[int, ...], unmixer_width: int) -> None:
+    def __init__(self, classes: int, filters: tuple[int, ...], unmixer_width: int, images: int = 0) -> None:
         super().__init__()
         self.segmenter = SpaceToDepthUNet(1, classes, filters)
-        self.unmixer = Unmixer(classes, unmixer_width)
+        self.unmixer = Unmixer(classes, unmixer_width, images)
 
     @staticmethod
     def of(config: JointConfig) -> JointModel:
         """The networks of a config, untrained."""
-        return JointModel(len(config.classes), config.filters, config.unmixer_width)
+        return JointModel(len(config.classes), config.filters, config.unmixer_width, SEEN[config.unmixer_sees])
 
 
-def losses(model: JointModel, loss: SegmentationLoss, example: Example, unmix_lambda: float) -> dict[str, Tensor]:
+def losses(model: JointModel, loss: SegmentationLoss, example: Example, config: JointConfig) -> dict[str, Tensor]:
     """``plain`` alone, or ``mixed`` (L_mix) and ``unmixed`` (lambda L_unmix); the latter's gradient reaches S."""
     weight = example.weight.view(-1, 1, 1, 1, 1)
-    with autocast():
+    with autocast(), torch.set_grad_enabled(not config.frozen):
         logits = model.segmenter(example.image)
     logits = logits.float()
     if example.reference is None:
         return {"plain": loss(logits, example.target)}
-    mixed = loss(logits, weight * example.target + (1 - weight) * example.reference)
+    probabilities = logits.softmax(1) if config.joint else logits.softmax(1).detach()
     share = weight.expand_as(example.image)
     with autocast():
-        unmixed = model.unmixer(unmixer_input(logits.softmax(1), example.reference, share))
-    return {"mixed": mixed, "unmixed": unmix_lambda * loss(unmixed.float(), example.target)}
+        known = unmixer_input(probabilities, example.reference, share, *example.seen(config.unmixer_sees))
+        unmixed = config.unmix_lambda * loss(model.unmixer(known).float(), example.target)
+    if config.frozen:
+        return {"unmixed": unmixed}
+    return {"mixed": loss(logits, weight * example.target + (1 - weight) * example.reference), "unmixed": unmixed}
 
 
 def train_joint(config: JointConfig, data: Path, folder: Path, initial: Initial | None = None) -> Path:
@@ -179,6 +207,8 @@ def train_joint(config: JointConfig, data: Path, folder: Path, initial: Initial 
 
     Writes the reference model beside the checkpoints; returns the path of the averaged weights.
     """
+    if config.frozen and initial is None:
+        raise InputError("frozen: expected weights of the segmenter to start from")
     torch.manual_seed(config.seed)
     targets = open_targets(config, data)
     reference_model = targets.reference_model()
@@ -186,8 +216,12 @@ def train_joint(config: JointConfig, data: Path, folder: Path, initial: Initial 
     reference_model.save(folder / "reference.npz")
     source = Examples(config, targets, ReferencePool(reference_model, config.seed, config.references))
     model, loss = JointModel.of(config), SegmentationLoss()
+    if config.frozen and initial is not None:
+        initial.part("segmenter").load_into(model.segmenter)
+        model.segmenter.requires_grad_(False)
+        initial = None
     schedule = Schedule(config.steps, config.learning_rate)
-    return fit(model, lambda k: losses(model, loss, source.at(k), config.unmix_lambda), schedule, folder, initial)
+    return fit(model, lambda k: losses(model, loss, source.at(k), config), schedule, folder, initial)
 
 
 def control_config(config: JointConfig, filters: tuple[int, ...], steps: int, learning_rate: float) -> JointConfig:

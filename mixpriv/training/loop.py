@@ -41,6 +41,11 @@ class Initial:
     weights: Mapping[str, Tensor]
     steps: int
 
+    def part(self, name: str) -> Initial:
+        """Weights of one part of the model."""
+        prefix = f"{name}."
+        return Initial({k.removeprefix(prefix): v for k, v in self.weights.items() if k.startswith(prefix)}, self.steps)
+
     def load_into(self, model: nn.Module) -> None:
         """Set all parameters of a model.
 

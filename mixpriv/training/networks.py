@@ -39,22 +39,23 @@ class SpaceToDepthUNet(nn.Module):
         return pixelshuffle(self.unet(pixelunshuffle(image, 3, 2)), 3, 2)
 
 
-def unmixer_input(mixed: Tensor, reference: Tensor, weight: Tensor) -> Tensor:
+def unmixer_input(mixed: Tensor, reference: Tensor, weight: Tensor, *images: Tensor) -> Tensor:
     """What the client's kernel ``unpack`` writes: (N, 2C+1, D, H, W).
 
     Linear unmixing ``(p_mix - (1-a) y_r) / a``, clipped to [-1, 2] (C), one-hot reference labels (C), weight (1).
+    Images (N, 1, D, H, W) are appended for ablations alone: the unmixer that ships sees none.
     """
     linear = ((mixed - (1 - weight) * reference) / weight).clamp(-1, 2)
-    return torch.cat([linear, reference, weight], 1)
+    return torch.cat([linear, reference, weight, *images], 1)
 
 
 class Unmixer(nn.Module):
-    """D: linear unmixing plus a learned correction from labels and weight alone; it never sees an image.
+    """D: linear unmixing plus a learned correction from labels and weight alone; it sees no image but in ablations.
 
-    Input (N, 2C+1, D, H, W) of :func:`unmixer_input`. Output logits (N, C, D, H, W).
+    Input (N, 2C+1+images, D, H, W) of :func:`unmixer_input`. Output logits (N, C, D, H, W).
     """
 
-    def __init__(self, classes: int, width: int) -> None:
+    def __init__(self, classes: int, width: int, images: int = 0) -> None:
         super().__init__()
         self.classes = classes
         self.sharpness = nn.Parameter(torch.tensor(6.0))
@@ -64,7 +65,7 @@ class Unmixer(nn.Module):
             return nn.Sequential(convolution, nn.LeakyReLU(0.01))
 
         # a 2x2x2 convolution at stride 2 is space-to-depth and a 1x1x1 convolution in one, without moving the voxels
-        self.stem = block(2 * classes + 1, width, 2, 2)
+        self.stem = block(2 * classes + 1 + images, width, 2, 2)
         self.fine = block(width, width)
         self.down = nn.Sequential(
             block(width, 2 * width, 3, 2), block(2 * width, 2 * width), block(2 * width, 2 * width)

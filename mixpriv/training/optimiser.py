@@ -50,10 +50,10 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 
 def optimisers(model: nn.Module, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """The two optimisers of a network, every parameter in one of them."""
+    """The two optimisers of a network, every parameter that is to be trained in one of them."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for parameter in model.parameters():
+    for parameter in filter(lambda p: p.requires_grad, model.parameters()):
         large = parameter.ndim > 1 and min(parameter.shape[0], parameter[0].numel()) >= MIN_RANK
         (matrices if large else others).append(parameter)
     muon = [Muon(matrices, learning_rate)] if matrices else []

@@ -146,6 +146,6 @@ class TestReferenceModel:
         for step in range(6):
             example = source.at(step)
             kinds.add(example.reference is None)
-            terms = losses(JointModel.of(CONFIG), SegmentationLoss(), example, 1.0)
+            terms = losses(JointModel.of(CONFIG), SegmentationLoss(), example, CONFIG)
             assert all(torch.isfinite(term) for term in terms.values())
         assert kinds == {True, False}

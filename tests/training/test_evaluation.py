@@ -14,7 +14,7 @@ from mixpriv.training.crops import Region
 from mixpriv.training.evaluation.cases import find_crops, find_heads
 from mixpriv.training.evaluation.methods import Cost, Likeness, average_anatomy, to_answer
 from mixpriv.training.evaluation.metrics import Score, dice, hd95_mm, volume_similarity
-from mixpriv.training.evaluation.report import against_the_client_alone, plot, read_scores, table, write_scores
+from mixpriv.training.evaluation.report import against_the_client_alone, plot, pool, read_scores, table, write_scores
 from mixpriv.training.evaluation.statistics import bootstrap, difference, per_subject
 
 
@@ -90,15 +90,15 @@ class TestStatistics:
         assert bootstrap(np.full(5, 0.8)) == pytest.approx((0.8, 0.8, 0.8))
 
     def test_the_table_pairs_subjects_with_themselves(self) -> None:
-        bundle = load_bundle()
+        classes = load_bundle().classes
         scores = []
-        for label in range(1, len(bundle.classes)):
+        for label in range(1, len(classes)):
             for subject, plain in (("sub-1", 0.9), ("sub-2", 0.5)):
                 scores.append(score("none", subject, subject, label, plain))
                 scores.append(score("mixup", subject, subject, label, plain - 0.1))
         mixup = next(
             line
-            for line in table(scores, bundle, (1, 2, 3, 4), {"mixup": Cost(8, 4)}, {"mixup": Likeness(0.5, 0.25)})
+            for line in table(scores, classes, (1, 2, 3, 4), {"mixup": Cost(8, 4)}, {"mixup": Likeness(0.5, 0.25)})
             if line.startswith("| mixup")
         )
         assert "-0.100 [-0.100, -0.100]" in mixup
@@ -124,6 +124,17 @@ class TestStatistics:
         again = read_scores(tmp_path / "s.csv")
         assert again[0] == scores[0]
         assert np.isnan(again[1].hd95_mm)
+
+    def test_files_are_pooled_only_if_they_are_alike_and_apart(self, tmp_path: Path) -> None:
+        paths = [tmp_path / name for name in ("a.csv", "b.csv", "c.csv")]
+        parts = [("none", "sub-1"), ("none", "sub-2"), ("mixup", "sub-3")]
+        for path, (method, subject) in zip(paths, parts, strict=True):
+            write_scores([score(method, subject, subject, 1, 0.5)], path)
+        assert [s.subject for s in pool(paths[:2])] == ["sub-1", "sub-2"]
+        with pytest.raises(InputError, match=r"c\.csv: expected the methods of a\.csv, got others"):
+            pool(paths)
+        with pytest.raises(InputError, match=r"a\.csv: expected scans that no other file has, got sub-1 again"):
+            pool([paths[0], paths[0]])
 
     def test_a_sweep_is_drawn_from_three_weights_on(self, tmp_path: Path) -> None:
         scores = [score("none", "sub-1", "sub-1", 1, 0.9)]

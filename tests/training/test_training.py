@@ -91,7 +91,7 @@ class TestExamples:
             one = batches.at(step)
             assert one.image.shape == (2, 1, 32, 32, 32)
             assert bool((one.weight == 1).all()) == (one.reference is None)
-            terms = losses(JointModel.of(config), SegmentationLoss(), one, 1.0)
+            terms = losses(JointModel.of(config), SegmentationLoss(), one, config)
             assert all(torch.isfinite(term) for term in terms.values())
 
     def test_extractor_example(self, head: Head) -> None:
@@ -129,7 +129,7 @@ class TestNetworks:
     def test_unmixing_trains_the_segmenter(self, source: Examples) -> None:
         model = JointModel.of(CONFIG)
         mixed = next(e for e in map(source.at, range(1, 40)) if e.reference is not None)
-        losses(model, SegmentationLoss(), mixed, 1.0)["unmixed"].backward()
+        losses(model, SegmentationLoss(), mixed, CONFIG)["unmixed"].backward()
         gradients = [p.grad for p in model.segmenter.parameters()]
         assert all(g is not None for g in gradients)
         assert any(float(g.abs().max()) > 0 for g in gradients if g is not None)
@@ -167,9 +167,9 @@ class TestFit:
         torch.manual_seed(0)
         model, loss = JointModel.of(CONFIG), SegmentationLoss()
         one = source.at(0)
-        before = losses(model, loss, one, 1.0)["plain"].item()
-        fit(model, lambda step: losses(model, loss, one, 1.0), Schedule(12, 3e-3), tmp_path)
-        assert losses(model, loss, one, 1.0)["plain"].item() < before
+        before = losses(model, loss, one, CONFIG)["plain"].item()
+        fit(model, lambda step: losses(model, loss, one, CONFIG), Schedule(12, 3e-3), tmp_path)
+        assert losses(model, loss, one, CONFIG)["plain"].item() < before
         assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["step"] == 12
 
     def test_a_resumed_run_ends_as_an_unbroken_one(self, source: Examples, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ class TestFit:
             model = JointModel.of(CONFIG)
 
             def losses_at(step: int) -> dict[str, torch.Tensor]:
-                return losses(model, loss, source.at(step), 1.0)
+                return losses(model, loss, source.at(step), CONFIG)
 
             if stop_at is not None:
                 # the same learning rates, but the run ends early
@@ -198,7 +198,7 @@ class TestFit:
         weights = {name: value.clone() for name, value in model.named_parameters()}
 
         def losses_at(step: int) -> dict[str, torch.Tensor]:
-            return losses(model, loss, source.at(step), 1.0)
+            return losses(model, loss, source.at(step), CONFIG)
 
         fit(model, losses_at, Schedule(1, 1e-3), tmp_path, Initial(weights, 10))
         fit(model, losses_at, Schedule(2, 1e-3), tmp_path, Initial(weights, 500))

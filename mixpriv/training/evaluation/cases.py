@@ -60,3 +60,14 @@ def find_crops(folder: Path, region: Region, subjects: Sequence[str] = ()) -> li
     if missing or not cases:
         raise InputError(f"{folder}: expected labelled crops {', '.join(missing) or 'in imagesTr'}, got none")
     return cases
+
+
+def not_measured(folder: Path, region: Region | None, measured: Sequence[Case]) -> list[Case]:
+    """Labelled scans of other people than those measured."""
+    if region is None:
+        everyone = find_heads(folder)
+    else:
+        names = [path.name.removesuffix(".nii.gz") for path in (folder / "imagesTr").glob("[!.]*.nii.gz")]
+        everyone = find_crops(folder, region, split(names, region.held_out_every)[0])
+    seen = {case.subject for case in measured}
+    return [case for case in everyone if case.subject not in seen]

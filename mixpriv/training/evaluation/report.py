@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle
+from mixpriv.errors import InputError
 from mixpriv.provenance import hardware
 from mixpriv.training.evaluation.methods import ALONE, BLANKED, DRAWN, NONE, Cost, Likeness
 from mixpriv.training.evaluation.metrics import Score
@@ -53,7 +54,7 @@ def read_scores(path: Path) -> list[Score]:
 
 def table(
     scores: Sequence[Score],
-    bundle: Bundle,
+    classes: Sequence[str],
     counted: Sequence[int],
     costs: Mapping[str, Cost],
     likeness: Mapping[str, Likeness],
@@ -61,7 +62,7 @@ def table(
     """The result as markdown: means over the counted classes, difference to ``none``, each class, cost, the worst."""
     head = [
         "method", f"mean Dice, classes {counted[0]}-{counted[-1]} [95 %]", "difference to none [95 %]",
-        *bundle.classes[1:], "HD95, mm", "volume similarity", "bytes sent + received",
+        *classes[1:], "HD95, mm", "volume similarity", "bytes sent + received",
         "likeness: right scan first, correlation", "worst subject",
     ]  # fmt: skip
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
@@ -72,7 +73,7 @@ def table(
             method,
             interval(np.array(list(mean.values()))),
             interval(difference(scores, method, NONE, counted)) if method != NONE else "",
-            *(_mean(scores, method, [label], "dice", 3) for label in range(1, len(bundle.classes))),
+            *(_mean(scores, method, [label], "dice", 3) for label in range(1, len(classes))),
             _mean(scores, method, counted, "hd95_mm", 2),
             _mean(scores, method, counted, "volume_similarity", 3),
             f"{costs[method].sent:,} + {costs[method].received:,}" if method in costs and costs[method].sent else "",
@@ -138,7 +139,7 @@ def write_report(
         "*Likeness*: what is sent, high-pass filtered, correlated with each of these scans: an attack without training",
         "in its easiest case, where the gallery holds the very scan; lower is better, 1.00 first: always recognised.",
         "",
-        *table(scores, bundle, run.counted, costs, likeness),
+        *table(scores, bundle.classes, run.counted, costs, likeness),
         "",
         "What the server adds, paired:",
         "",
@@ -151,6 +152,54 @@ def write_report(
         f"Commit {run.commit}, segmenter fingerprint {bundle.fingerprint[:12]}, evaluation seed {run.seed}, references",
         f"and weights from fresh keys; {hardware()}. Every score is in [{path.with_suffix('.csv').name}]"
         f"({path.with_suffix('.csv').name}).",
+        "",
+        f"Made by `{run.command}`.",
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def pool(paths: Sequence[Path]) -> list[Score]:
+    """Scores of several files that measured the same methods on different scans.
+
+    Raises
+    ------
+    InputError
+        the files differ in their methods, or two have a scan in common.
+    """
+    parts = [read_scores(path) for path in paths]
+    methods = [list(dict.fromkeys(score.method for score in part)) for part in parts]
+    cases: set[str] = set()
+    for path, part, names in zip(paths, parts, methods, strict=True):
+        if names != methods[0]:
+            raise InputError(f"{path.name}: expected the methods of {paths[0].name}, got others")
+        common = cases & {score.case for score in part}
+        if common:
+            raise InputError(f"{path.name}: expected scans that no other file has, got {min(common)} again")
+        cases |= {score.case for score in part}
+    return [score for part in parts for score in part]
+
+
+def write_pooled(
+    scores: Sequence[Score], name: str, classes: Sequence[str], run: Run, files: Sequence[str], path: Path
+) -> None:
+    """Write one table of the scores of several files, such as those of all folds."""
+    subjects, cases = {score.subject for score in scores}, {score.case for score in scores}
+    lines = [
+        f"# {name}: accuracy on the {run.split} scans",
+        "",
+        f"{len(cases)} scans of {len(subjects)} subjects, each measured with the networks of the fold that held the",
+        "person out; the networks differ from fold to fold. Dice, 95 % Hausdorff distance and volume similarity in the",
+        "scan's own grid. Intervals: bootstrap over subjects (visits of one person averaged first), 10,000 resamples;",
+        "they say nothing of other scanners, protocols or diseases, nor of another training.",
+        "",
+        *table(scores, classes, run.counted, {}, {}),
+        "",
+        "What the server adds, paired:",
+        "",
+        *(against_the_client_alone(scores, run.counted) or ["- no control was measured"]),
+        "",
+        f"Pooled at commit {run.commit} from {', '.join(f'[{file}]({file})' for file in files)};",
+        "beside each stands the table with its own commit, networks and hardware.",
         "",
         f"Made by `{run.command}`.",
     ]

@@ -1,0 +1,127 @@
+"""Why the method is as it is: networks trained otherwise, answers not rounded, references of another kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mixpriv.client.conform import Conformed, conform_labels
+from mixpriv.client.proxy import mix
+from mixpriv.client.random import Stream
+from mixpriv.client.reference import Reference, draw_reference
+from mixpriv.client.stages import Stages
+from mixpriv.client.target import Conformer
+from mixpriv.client.volume import load_volume
+from mixpriv.training.evaluation.cases import Case
+from mixpriv.training.evaluation.methods import DRAWN, NONE, Method, Methods, Probabilities, Proxy
+from mixpriv.training.joint import SEEN, JointConfig, JointModel, one_hot
+from mixpriv.training.loop import Initial
+from mixpriv.training.networks import unmixer_input
+
+TRIES = 8
+"""References drawn, of which the one most or least like the target is taken."""
+
+
+@dataclass(frozen=True)
+class TorchNetworks:
+    """S and D of a training run, computed by torch; ``levels`` of the answer, 0 for none: it is not rounded."""
+
+    model: JointModel
+    config: JointConfig
+    levels: int = 255
+
+    @staticmethod
+    def of(config: JointConfig, weights: Initial, levels: int = 255) -> TorchNetworks:
+        """Networks with given weights.
+
+        Raises
+        ------
+        InputError
+            the weights are not of this config's networks.
+        """
+        model = JointModel.of(config)
+        weights.load_into(model)
+        return TorchNetworks(model.eval(), config, levels)
+
+    @torch.no_grad()
+    def segment(self, image: NDArray[np.float16]) -> NDArray[Any]:
+        """Image (D, H, W) to probabilities x 255 (C-1, D, H, W), uint8 or not rounded float32."""
+        logits = self.model.segmenter(torch.from_numpy(image).float()[None, None])
+        answer: NDArray[np.float32] = logits.softmax(1)[0, 1:].numpy() * 255
+        return np.rint(answer).astype(np.uint8) if self.levels else answer
+
+    @torch.no_grad()
+    def reveal(self, proxy: Proxy, answer: NDArray[Any]) -> Probabilities:
+        """Unmix by this run's D, shown the images that it was trained with."""
+        assert proxy.reference is not None  # noqa: S101 - a mixture has one
+        share = torch.from_numpy(answer.astype(np.float32) / 255)[None]
+        mixed = torch.cat([(1 - share.sum(1, keepdim=True)).clamp(min=0), share], 1)
+        known = one_hot([torch.from_numpy(proxy.reference.labels)], mixed.shape[1])
+        images = [torch.from_numpy(np.asarray(i, np.float32))[None, None] for i in (proxy.reference.image, proxy.image)]
+        weight = torch.full_like(images[0], proxy.weight)
+        seen = unmixer_input(mixed, known, weight, *images[: SEEN[self.config.unmixer_sees]])
+        return np.asarray(self.model.unmixer(seen).softmax(1)[0].numpy())
+
+    def methods(self, own: Methods, name: str) -> Iterator[Method]:
+        """Its table rows: without mixing, and mixed with a drawn weight."""
+        if self.levels and not self.config.frozen:
+            yield Method(f"{name}: {NONE}", own.plain, own.read, segment=self.segment)
+        yield Method(f"{name}: {DRAWN}", partial(own.mixture, None), self.reveal, segment=self.segment)
+
+
+Choice = Callable[[bytes, Conformed, int], Reference]
+"""Reference number ``index`` for a target, by its content's digest."""
+
+
+class OtherReferences:
+    """References of another kind: real ones, and drawn ones that are like the target or far from it."""
+
+    def __init__(self, own: Methods, real: Sequence[Reference]) -> None:
+        self.own, self.real = own, real
+
+    def methods(self) -> Iterator[Method]:
+        """Its table rows."""
+        for name, choose in (("real", self._real), ("like the target", self._near), ("far from it", self._far)):
+            yield Method(f"reference {name}: {DRAWN}", partial(self._protect, choose), self.own.unmix)
+
+    def _protect(self, choose: Choice, content: bytes, target: Conformed, index: int) -> Proxy:
+        weight = self.own.mixture(None, content, target, index).weight
+        reference = choose(content, target, index)
+        return Proxy(mix(target, reference, weight), reference, weight)
+
+    def _real(self, content: bytes, _target: Conformed, index: int) -> Reference:
+        number = int.from_bytes(self.own.key.derive("evaluation/real", content, index)[:8], "little")
+        return self.real[number % len(self.real)]
+
+    def _near(self, content: bytes, target: Conformed, index: int) -> Reference:
+        return self._by_likeness(content, target, index)[-1]
+
+    def _far(self, content: bytes, target: Conformed, index: int) -> Reference:
+        return self._by_likeness(content, target, index)[0]
+
+    def _by_likeness(self, content: bytes, target: Conformed, index: int) -> list[Reference]:
+        """Drawn references, that with the lowest correlation with the target first."""
+        plain = mix(target, None, 1.0).astype(np.float32).ravel()
+        seeds = (self.own.key.derive("evaluation/likeness", content, index * TRIES + n) for n in range(TRIES))
+        drawn = [draw_reference(self.own.model, Stream(seed)) for seed in seeds]
+        return sorted(drawn, key=lambda r: float(np.corrcoef(plain, r.image.ravel())[0, 1]))
+
+
+def real_references(cases: Sequence[Case], conformer: Conformer, classes: int) -> list[Reference]:
+    """Labelled scans as references; for a comparison only, never for a client."""
+    references = []
+    for case in cases:
+        scan = load_volume(case.scan)
+        voxels = np.asanyarray(nib.Nifti1Image.from_filename(case.labels).dataobj)
+        labels = replace(scan, voxels=np.asfortranarray(voxels, dtype=np.float32))
+        target = conformer(scan, Stages())
+        image = mix(target, None, 1.0).astype(np.float32)
+        references.append(Reference(image, conform_labels(labels, target.grid, classes), target.mask))
+    return references
