@@ -57,6 +57,11 @@ class OpenVinoEngine:
         return {name: answer[index] for index, name in enumerate(self._outputs)}
 
 
+def save_ir(network: Path, xml: Path) -> None:
+    """Write an ONNX network as OpenVINO's own two files; the larger weights, stored as FP16, stay what they are."""
+    ov.save_model(_core().read_model(os.fspath(network)), os.fspath(xml), compress_to_fp16=True)
+
+
 @functools.cache
 def _core() -> ov.Core:
     """Never given back: its CPU plugin lends the thread a stack for signals, and a signal after its end is a crash."""
