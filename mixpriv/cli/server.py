@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         bundle = load_bundle(args.bundle)
         if args.write_repository is not None:
-            _write(bundle, args.write_repository)
+            _write(bundle, args.write_repository, args.platform, args.export)
         else:
             _serve(bundle, args.host, args.port, args.threads)
     except _StopRequested:
@@ -34,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _write(bundle: Bundle, folder: Path) -> None:
+def _write(bundle: Bundle, folder: Path, platform: str, export: Path | None) -> None:
     from mixpriv.server.repository import write_repository
 
-    write_repository(bundle, folder)
+    write_repository(bundle, folder, platform=platform, export=export)
     print(f"mixpriv-server: wrote {bundle.name} {bundle.version} to {folder}")
 
 
@@ -77,6 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=_count, metavar="N", help="inference threads (default: all that are allowed)")
     parser.add_argument(
         "--write-repository", type=Path, metavar="DIR", help="write a complete model repository to DIR and exit"
+    )
+    parser.add_argument(
+        "--platform",
+        choices=("python", "tensorrt", "openvino", "onnxruntime"),
+        default="python",
+        help="how Triton runs the network of a repository that is written (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--export", type=Path, metavar="DIR", help="what mixpriv export wrote, for --platform tensorrt or openvino"
     )
     return parser
 

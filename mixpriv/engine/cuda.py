@@ -32,6 +32,11 @@ def current_gpu() -> Gpu:
     return Gpu(properties.name.decode(), f"{properties.major}.{properties.minor}")
 
 
+def use_gpu(index: int) -> None:
+    """Choose the device of this thread."""
+    call(runtime.cudaSetDevice(index))
+
+
 class Stream:
     """A stream of its own, so that nothing waits for another's work; with the buffers that are used on it."""
 

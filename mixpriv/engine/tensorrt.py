@@ -1,4 +1,4 @@
-"""A TensorRT plan on the GPU. Not run on TensorRT yet: written against its bindings and a fake that fails as it does."""
+"""A TensorRT plan on the GPU. Not run on TensorRT yet: checked against its bindings and on a fake."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ import tensorrt as trt
 from numpy.typing import NDArray
 
 from mixpriv.engine.arrays import Port, check_inputs
-from mixpriv.engine.cuda import Stream, current_gpu
+from mixpriv.engine.cuda import Stream, current_gpu, use_gpu
 from mixpriv.engine.plan import PlanRecord
 from mixpriv.errors import DeviceError, InputError
 
 
 class TensorRtEngine:
-    """A loaded plan. See `mixpriv.engine.load`; one call at a time.
+    """A loaded plan. See `mixpriv.engine.load`; one call at a time, from the thread that loaded it.
+
+    Parameters
+    ----------
+    plan : with its record beside it
+    fingerprint : of the network that it must be of
+    gpu : index of the GPU
 
     Raises
     ------
@@ -27,8 +33,9 @@ class TensorRtEngine:
         TensorRT refuses the plan, or the GPU fails.
     """
 
-    def __init__(self, plan: str | os.PathLike[str], *, fingerprint: str) -> None:
+    def __init__(self, plan: str | os.PathLike[str], *, fingerprint: str, gpu: int = 0) -> None:
         path = Path(plan)
+        use_gpu(gpu)
         record = PlanRecord.read(path)
         record.check(path, fingerprint=fingerprint, tensorrt=trt.__version__, gpu=current_gpu())
         self._logger = trt.Logger(trt.Logger.ERROR)  # as long as the engine: TensorRT keeps a pointer to it

@@ -9,8 +9,7 @@ from types import ModuleType
 import pytest
 
 from mixpriv.bundle import Bundle
-from tests.phantom import write_reference_model
-from tests.toybundle import write_toy_bundle
+from tests.toybundle import write_toy_crop_bundle
 
 MISSING = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
 collect_ignore_glob = ["test_*.py"] if MISSING else []
@@ -24,9 +23,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    bundle = write_toy_bundle(tmp_path_factory.mktemp("toy"), slowness=1)  # a convolution
-    write_reference_model(bundle)
-    return bundle
+    return write_toy_crop_bundle(tmp_path_factory.mktemp("toy"), slowness=1)  # one convolution
 
 
 @pytest.fixture

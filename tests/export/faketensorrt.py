@@ -263,6 +263,9 @@ class FakeCuda(ModuleType):
     def cudaGetDevice(self) -> tuple[Any, ...]:  # noqa: N802
         return self.error, 0
 
+    def cudaSetDevice(self, device: int) -> tuple[Any, ...]:  # noqa: N802
+        return (self.error,)
+
     def cudaGetDeviceProperties(self, device: int) -> tuple[Any, ...]:  # noqa: N802
         return self.error, self._properties
 

@@ -21,7 +21,7 @@ CUDA_FILE = ROOT / "mixpriv" / "engine" / "cuda.py"
 
 
 class Reader:
-    """Follows the types of TensorRT's objects through a module; ``problems`` are the names that not all versions have."""
+    """Follows the types of TensorRT's objects through a module; ``problems``: names that not all versions have."""
 
     def __init__(self, tree: ast.Module) -> None:
         self.tree, self.problems, self.seen = tree, [], set()
@@ -64,7 +64,7 @@ class Reader:
     def attribute(self, node: ast.Attribute, local: dict[str, str]) -> tuple[str, str]:
         """The recorded name of an attribute, and its type."""
         owner = self.type_of(node.value, local)
-        if not owner or node.attr.startswith("__init") or owner not in NAMES and owner != "trt":
+        if not owner or node.attr.startswith("__init") or (owner not in NAMES and owner != "trt"):
             return "", ""
         if node.attr in ("name", "value") and f"{owner}.{node.attr}" not in NAMES and "value" in arguments(owner):
             return "", ""  # of an enumeration's member
