@@ -151,7 +151,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     chosen = cases.find_heads(args.data, subjects) if region is None else cases.find_crops(args.data, region, subjects)
     control = None
     if args.control is not None:
-        from mixpriv.export.pack import torch_segmenter
+        from mixpriv.export.parity import torch_segmenter
 
         control = torch_segmenter(config.control, args.control)
     run = report.Run(
@@ -177,7 +177,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _rivals(own: Methods, config: TrainingConfig, said: Sequence[str]) -> Iterator[Method]:
-    from mixpriv.export.pack import torch_segmenter
+    from mixpriv.export.parity import torch_segmenter
     from mixpriv.training.joint import parse_proxy, proxy_config
 
     for text in said:
