@@ -79,7 +79,7 @@ def table(bundle: Bundle, cases: Sequence[Case], rows: Sequence[Row]) -> list[st
         f"{len(cases)} labelled scans, each plain and mixed: {', '.join(case.name for case in cases)}. Fingerprint "
         f"{bundle.fingerprint[:12]}.",
         "",
-        f"| runtime | within one level | largest | mean | 99.9 % quantile | {' | '.join(f'Dice, {m}' for m in modes)} |",
+        f"| runtime | within one level | largest | mean | 99.9 % | {' | '.join(f'Dice, {mode}' for mode in modes)} |",
         f"|---|---|---|---|---|{'---|' * len(modes)}",
         *(
             f"| {row.runtime} | {row.comparison.within_one_level:.6f} | {row.comparison.largest:.0f} | "
@@ -122,10 +122,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     head = [
         "# Runtimes compared",
         "",
-        "The segmenter's answers over the wire, UINT8, of every runtime against those of torch in float32; and the mean",
-        "Dice of what the client makes of them. One level is 1/255. TensorRT and a GPU are not in it: not run yet. FP16",
-        "convolutions are what TensorRT and PyTorch get on a GPU; here their products are summed in float32 and rounded.",
-        "As served: without a precision hint, bfloat16 where the processor has it.",
+        "The segmenter's answers over the wire, UINT8, of every runtime against those of torch in float32; and the",
+        "mean Dice of what the client makes of them. One level is 1/255. TensorRT and a GPU are not in it: not run yet.",
+        "FP16 convolutions are what TensorRT and PyTorch get on a GPU; here their products are summed in float32, then",
+        "rounded. As served: without a precision hint, bfloat16 where the processor has it.",
         "",
         f"Machine: {hardware()}. Commit {commit()}.",
         "",

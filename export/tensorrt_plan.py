@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import tensorrt as trt
 from mixpriv.export.comparison import Comparison
 from mixpriv.export.example import example_mixture
 from mixpriv.export.staging import new_folder
 from mixpriv.export.targets import LEAST_WITHIN_ONE_LEVEL_MIXED, require, require_network
 
 from mixpriv.bundle import Bundle
+from mixpriv.engine.bindings import trt
 from mixpriv.engine.cuda import current_gpu
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.engine.plan import PLAN, PlanRecord

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorrt as trt
 from numpy.typing import NDArray
 
 from mixpriv.engine.arrays import Port, check_inputs
+from mixpriv.engine.bindings import trt
 from mixpriv.engine.cuda import Stream, current_gpu, use_gpu
 from mixpriv.engine.plan import PlanRecord
 from mixpriv.errors import DeviceError, InputError

@@ -13,7 +13,7 @@ from tests.toybundle import write_toy_crop_bundle
 
 MISSING = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
 collect_ignore_glob = ["test_*.py"] if MISSING else []
-OURS = ("mixpriv.engine.cuda", "mixpriv.engine.tensorrt", "mixpriv.export.tensorrt_plan")
+OURS = ("mixpriv.engine.bindings", "mixpriv.engine.cuda", "mixpriv.engine.tensorrt", "mixpriv.export.tensorrt_plan")
 
 
 def pytest_report_header() -> str:
