@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "# Runtimes compared",
         "",
         "The segmenter's answers over the wire, UINT8, of every runtime against those of torch in float32; and the",
-        "mean Dice of what the client makes of them. One level is 1/255. TensorRT and a GPU are not in it: not run yet.",
+        "mean Dice of what the client makes of them. One level is 1/255. No GPU and no TensorRT is in it: not run yet.",
         "FP16 convolutions are what TensorRT and PyTorch get on a GPU; here their products are summed in float32, then",
         "rounded. As served: without a precision hint, bfloat16 where the processor has it.",
         "",
