@@ -84,6 +84,7 @@ class _Captured:
     """All of one run at one size as a CUDA graph: one launch in place of a hundred."""
 
     def __init__(self, graph: TorchGraph, tensors: dict[str, Tensor], device: torch.device) -> None:
+        self._device = device
         with torch.cuda.device(device):
             self._inputs = {name: tensor.to(device) for name, tensor in tensors.items()}
             warming = torch.cuda.Stream()
@@ -99,7 +100,8 @@ class _Captured:
     def replay(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in tensors.items():
             self._inputs[name].copy_(tensor)
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._graph.replay()
         return self._outputs
 
 

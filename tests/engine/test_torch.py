@@ -11,6 +11,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 
 import onnx
+import torch
 
 from mixpriv import engine
 from mixpriv.bundle import Bundle, load_bundle, shipped_bundles
@@ -73,3 +74,15 @@ def test_a_machine_without_a_gpu_uses_openvino(bundle: Bundle) -> None:
     assert [note.split(" is not used")[0] for note in notes] == ["tensorrt", "torch"]
     with pytest.raises(DeviceError, match="PyTorch finds no GPU"):
         TorchEngine(bundle.segmenter_path)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+@pytest.mark.parametrize("name", shipped_bundles())
+def test_on_a_gpu(name: str) -> None:
+    path = load_bundle(name).segmenter_path
+    network, expected = TorchEngine(path), engine.load(path, precision="f32")
+    for shape in ((1, 1, 32, 48, 16), (2, 1, 48, 48, 32), (1, 1, 32, 48, 16)):  # one graph for each size
+        x = mixture(*shape)
+        answer, other = network(mixture=x)["segmentation_mixture"], expected(mixture=x)["segmentation_mixture"]
+        assert np.mean(np.abs(answer.astype(int) - other) <= 1) >= 0.98
