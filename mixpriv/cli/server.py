@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         bundle = load_bundle(args.bundle)
-        if args.write_repository is not None:
+        if args.verify_repository is not None:
+            _verify(bundle, args.verify_repository, args.platform, args.export)
+        elif args.write_repository is not None:
             _write(bundle, args.write_repository, args.platform, args.export)
         else:
             _serve(bundle, args.host, args.port, args.threads)
@@ -39,6 +41,13 @@ def _write(bundle: Bundle, folder: Path, platform: str, export: Path | None) -> 
 
     write_repository(bundle, folder, platform=platform, export=export)
     print(f"mixpriv-server: wrote {bundle.name} {bundle.version} to {folder}")
+
+
+def _verify(bundle: Bundle, folder: Path, platform: str, export: Path | None) -> None:
+    from mixpriv.server.repository import verify_repository
+
+    verify_repository(bundle, folder, platform=platform, export=export)
+    print(f"mixpriv-server: {folder} holds {bundle.name} {bundle.version} as it is written")
 
 
 def _serve(bundle: Bundle, host: str, port: int, threads: int | None) -> NoReturn:
@@ -79,10 +88,13 @@ def _parser() -> argparse.ArgumentParser:
         "--write-repository", type=Path, metavar="DIR", help="write a complete model repository to DIR and exit"
     )
     parser.add_argument(
+        "--verify-repository", type=Path, metavar="DIR", help="refuse a written repository that was changed, and exit"
+    )
+    parser.add_argument(
         "--platform",
         choices=("python", "tensorrt", "openvino", "onnxruntime"),
         default="python",
-        help="how Triton runs the network of a repository that is written (default: %(default)s)",
+        help="how Triton runs a repository's network (default: %(default)s)",
     )
     parser.add_argument(
         "--export", type=Path, metavar="DIR", help="what mixpriv export wrote, for --platform tensorrt or openvino"

@@ -21,7 +21,7 @@ from mixpriv.engine.precision import mixed_precision
 from mixpriv.engine.torch_graph import TorchGraph
 from mixpriv.errors import DeviceError, InputError
 
-_MOST_GRAPHS = 4
+_MOST_GRAPHS = 8
 """Each keeps all activations of its size on the GPU."""
 
 

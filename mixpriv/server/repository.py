@@ -138,9 +138,12 @@ model_warmup [
 
 
 def _largest_batch(bundle: Bundle, platform: Platform, export: Path | None) -> int:
-    if platform.name == "tensorrt" and export is not None:
-        return int(plan_of(export).settings["batch"])
-    return max(1, min(_MAX_BATCH, _BATCH_VOXELS // math.prod(bundle.grid_shape))) if platform.batches else 1
+    if not platform.batches:
+        return 1
+    largest = max(1, min(_MAX_BATCH, _BATCH_VOXELS // math.prod(bundle.grid_shape)))
+    # A plan takes no more than it was built for.
+    planned = largest if export is None else int(plan_of(export).settings["batch"])
+    return planned if platform.name == "tensorrt" else min(planned, largest)
 
 
 def _warmup(contract: SegmenterContract, bundle: Bundle, batch: int) -> str:

@@ -180,7 +180,7 @@ class TestServe:
         ours = [call for call in calls if call and call[0] in ("mixpriv", "mixpriv-server")]
         assert len(ours) == 3
         for program, *arguments in ours:
-            replaced = [re.sub(r"\$\{MIXPRIV_BATCH:-1\}", "1", a).replace("$platform", "tensorrt") for a in arguments]
+            replaced = [re.sub(r"\$\{MIXPRIV_BATCH:-3\}", "3", a).replace("$platform", "tensorrt") for a in arguments]
             parser = train._parser() if program == "mixpriv" else server._parser()
             parser.parse_args(replaced)
 

@@ -141,9 +141,13 @@ def test_the_python_model_takes_a_plan_along(bundle: Bundle, tmp_path: Path) -> 
     version = tmp_path / "r" / bundle.model_name / str(bundle.model_version)
     names = {path.name for path in version.iterdir()}
     assert names == {"model.py", "segmenter.onnx", "segmenter.plan", "segmenter.plan.json"}
+    assert parsed(tmp_path / "r", bundle).max_batch_size == 3  # the plan's
 
 
 def test_the_command(bundle: Bundle, tmp_path: Path) -> None:
     command = ["--bundle", str(bundle.directory), "--write-repository", str(tmp_path / "r"), "--platform"]
     assert main([*command, "onnxruntime"]) == 0
     assert main([*command, "tensorrt"]) == 2
+    verify = ["--bundle", str(bundle.directory), "--verify-repository", str(tmp_path / "r"), "--platform"]
+    assert main([*verify, "onnxruntime"]) == 0
+    assert main([*verify, "python"]) == 2
