@@ -38,7 +38,10 @@ def use_gpu(index: int) -> None:
 
 
 class Stream:
-    """A stream of its own, so that nothing waits for another's work; with the buffers that are used on it."""
+    """A stream of its own, so that nothing waits for another's work; with the buffers that are used on it.
+
+    Given back when the process ends, like the engine that it is for.
+    """
 
     def __init__(self) -> None:
         self._buffers: dict[str, tuple[int, int]] = {}
@@ -68,10 +71,3 @@ class Stream:
         call(runtime.cudaMemcpyAsync(array.ctypes.data, address, array.nbytes, kind, self._handle))
         call(runtime.cudaStreamSynchronize(self._handle))
         return array
-
-    def close(self) -> None:
-        """Give all back."""
-        for address, _ in self._buffers.values():
-            call(runtime.cudaFree(address))
-        self._buffers.clear()
-        call(runtime.cudaStreamDestroy(self._handle))

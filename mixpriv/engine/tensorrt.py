@@ -53,7 +53,7 @@ class TensorRtEngine:
     def __call__(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run the plan once; see `mixpriv.engine.Engine`."""
         check_inputs(inputs, self._inputs)
-        self._choose_profile(self._engine, self._context, inputs)
+        self._choose_profile({name: array.shape for name, array in inputs.items()})
         context: trt.IExecutionContext = self._context
         for name, array in inputs.items():
             address = self._stream.buffer(name, array.nbytes)
@@ -72,11 +72,10 @@ class TensorRtEngine:
             raise DeviceError("TensorRT failed to run the plan")
         return {name: self._stream.download(addresses[name], *results[name]) for name in results}
 
-    def _choose_profile(
-        self, engine: trt.ICudaEngine, context: trt.IExecutionContext, inputs: dict[str, NDArray[Any]]
-    ) -> None:
+    def _choose_profile(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """Switch to the optimisation profile that the shapes fit, which costs something: only if need be."""
-        profile = _fitting_profile(engine, {name: array.shape for name, array in inputs.items()})
+        context: trt.IExecutionContext = self._context
+        profile = _fitting_profile(self._engine, shapes)
         if profile != self._profile:
             if not context.set_optimization_profile_async(profile, self._stream.handle):
                 raise DeviceError(f"TensorRT refuses its optimisation profile {profile}")

@@ -275,9 +275,6 @@ class FakeCuda(ModuleType):
     def cudaStreamSynchronize(self, stream: int) -> tuple[Any, ...]:  # noqa: N802
         return (self.error,)
 
-    def cudaStreamDestroy(self, stream: int) -> tuple[Any, ...]:  # noqa: N802
-        return (self.error,)
-
     def cudaMalloc(self, size: int) -> tuple[Any, ...]:  # noqa: N802
         block = ctypes.create_string_buffer(size)
         self.memory[ctypes.addressof(block)] = block
