@@ -121,7 +121,7 @@ class TestKserve:
         for own in ("name", "ports"):
             del one[own], other[own]
         assert one == other
-        for field in ("securityContext", "volumes", "terminationGracePeriodSeconds"):
+        for field in ("securityContext", "volumes", "terminationGracePeriodSeconds", "tolerations"):
             assert ours[field] == theirs[field]
 
 
@@ -148,6 +148,11 @@ class TestCompose:
         assert (node["read_only"], node["cap_drop"], node["user"]) == (True, ["ALL"], "10001:10001")
         assert "no-new-privileges:true" in node["security_opt"]
         assert [port for port in node["ports"] if port.endswith(":8002")] == ["127.0.0.1:8002:8002"]
+
+    def test_keys_are_in_no_image_and_no_commit(self) -> None:
+        root = DEPLOY.parent
+        for name in (".gitignore", ".dockerignore"):
+            assert "deploy/tls" in (root / name).read_text(encoding="utf-8")
 
     def test_builds_the_container_that_is_here(self) -> None:
         build = load("compose.yaml")["services"]["node"]["build"]
