@@ -24,7 +24,8 @@ class SegmenterGraph(nn.Module):
         self.network = network
 
     def forward(self, mixture: Tensor) -> Tensor:
-        probabilities = self.network(mixture.float()).softmax(1)
+        # float32, or float64 where a reference is computed
+        probabilities = self.network(mixture.to(next(self.network.parameters()).dtype)).softmax(1)
         return torch.round(probabilities[:, 1:] * 255.0).to(torch.uint8)
 
 

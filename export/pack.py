@@ -4,43 +4,30 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
-from mixpriv.export.graphs import ExtractorGraph, SegmenterGraph, UnmixerGraph, to_onnx
+from mixpriv.export.graphs import ExtractorGraph, to_onnx
 from mixpriv.export.initial import load_initial
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from mixpriv.export.parity import PARITY, examples, joint_graphs, measure_parity
+from torch import nn
 
 from mixpriv.bundle import SCHEMA, fingerprint_of
-from mixpriv.engine import load
 from mixpriv.errors import InputError
 from mixpriv.training.config import TrainingConfig
 from mixpriv.training.joint import JointConfig, JointModel
-from mixpriv.training.loop import Initial
-from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds, unmixer_input
+from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds
 
 MULTIPLE = 16
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two runtimes' answers: largest and mean absolute difference, and the share of voxels within one level."""
-
-    largest: float
-    mean: float
-    within_one_level: float
-
-    @staticmethod
-    def of(ours: NDArray[np.generic], theirs: NDArray[np.generic], level: float) -> Comparison:
-        """Compare two arrays of one shape; ``level`` is one quantisation step in their unit."""
-        difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
-        share = float(np.mean(difference <= level * (1 + 1e-9)))
-        return Comparison(float(difference.max()), float(difference.mean()), share)
+_TENSORS = {
+    "segmenter": ("mixture", "segmentation_mixture"),
+    "unmixer": ("unmixer_input", "probabilities"),
+    "extractor": ("image", "brain_probability"),
+}
 
 
 def round_weights(network: nn.Module) -> nn.Module:
@@ -49,24 +36,6 @@ def round_weights(network: nn.Module) -> nn.Module:
         for parameter in network.parameters():
             parameter.copy_(parameter.half().float())
     return network.eval()
-
-
-def export_graph(graph: nn.Module, example: Tensor, names: tuple[str, str], path: Path, level: float) -> Comparison:
-    """Write one ONNX file and compare OpenVINO (float32) with torch on the example.
-
-    Raises
-    ------
-    InputError
-        fewer than 99.9 % of the values agree within one level of 255.
-    """
-    onnx.save(to_onnx(graph, example, *names), path)
-    with torch.no_grad():
-        expected = graph(example).numpy()
-    answer = load(path, precision="f32")(**{names[0]: example.numpy()})[names[1]]
-    comparison = Comparison.of(answer, expected, level)
-    if comparison.within_one_level < 0.999:
-        raise InputError(f"{path.name}: OpenVINO and torch differ: {comparison}")
-    return comparison
 
 
 def pack(config: TrainingConfig, joint: Path, extractor: Path | None, folder: Path, version: str) -> Path:
@@ -78,75 +47,43 @@ def pack(config: TrainingConfig, joint: Path, extractor: Path | None, folder: Pa
     Raises
     ------
     InputError
-        no weights there, weights of another shape than the config's, or an extractor too many or missing.
+        no weights there, weights of another shape than the config's, an extractor too many or missing, or another
+        runtime's answers are not torch's.
     """
     if (config.extractor is None) != (extractor is None):
         raise InputError(f"config {config.name}: expected {'no ' if extractor else 'an '}extractor run")
     folder.mkdir(parents=True, exist_ok=True)
     initial = load_initial(joint, "segmenter")
-    parity, cost = _pack_joint(config.segmenter, initial, folder)
+    model = JointModel.of(config.segmenter)
+    initial.load_into(model)
+    round_weights(model)
+    graphs = joint_graphs(model)
     trained: dict[str, object] = {"steps": initial.steps, "machine": platform.machine()}
     if config.extractor is not None and extractor is not None:
         initial = load_initial(extractor, "extractor")
         brain = SpaceToDepthUNet(1, 1, config.extractor.filters)
         initial.load_into(brain)
-        image, _ = _examples(config.segmenter.crop, len(config.segmenter.classes))
-        graph, names = ExtractorGraph(round_weights(brain)), ("image", "brain_probability")
-        parity["extractor"] = export_graph(graph, image, names, folder / "extractor.onnx", 1 / 255)
+        graphs["extractor"] = ExtractorGraph(round_weights(brain))
         trained["extractor_steps"] = initial.steps
     (folder / "reference.npz").write_bytes((joint / "reference.npz").read_bytes())
+    cost = _write_graphs(config.segmenter, graphs, folder)
     record = _record(config, folder, version) | {
-        "parity_openvino_f32_with_torch": {name: asdict(value) for name, value in parity.items()},
         "multiply_adds": cost,
+        PARITY: measure_parity(config.segmenter, graphs, folder),
         "trained": trained,
     }
     (folder / "bundle.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return folder
 
 
-def _pack_joint(spec: JointConfig, initial: Initial, folder: Path) -> tuple[dict[str, Comparison], dict[str, int]]:
-    """Write S and D; returns their parity and their multiply-adds for so many voxels."""
-    model = JointModel.of(spec)
-    initial.load_into(model)
-    round_weights(model)
-    image, mixed = _examples(spec.crop, len(spec.classes))
-    parity = {
-        "segmenter": export_graph(
-            SegmenterGraph(model.segmenter), image.half(), ("mixture", "segmentation_mixture"),
-            folder / "segmenter.onnx", 1.0,
-        ),
-        "unmixer": export_graph(
-            UnmixerGraph(model.unmixer), mixed, ("unmixer_input", "probabilities"), folder / "unmixer.onnx", 1 / 255
-        ),
-    }  # fmt: skip
-    cost = {"segmenter": multiply_adds(model.segmenter, image), "unmixer": multiply_adds(model.unmixer, mixed)}
-    return parity, cost | {"voxels": int(np.prod(spec.crop))}
-
-
-def torch_segmenter(config: JointConfig, run: Path) -> Callable[[NDArray[np.float16]], NDArray[np.uint8]]:
-    """S of a run (a control's, another method's), image (D, H, W) to answer (C-1, D, H, W), computed by torch."""
-    model = JointModel.of(config)
-    load_initial(run, "segmenter").load_into(model)
-    graph = SegmenterGraph(model.segmenter).eval()
-
-    @torch.no_grad()
-    def answer(image: NDArray[np.float16]) -> NDArray[np.uint8]:
-        result: NDArray[np.uint8] = graph(torch.from_numpy(image)[None, None])[0].numpy()
-        return result
-
-    return answer
-
-
-def _examples(shape: tuple[int, int, int], classes: int) -> tuple[Tensor, Tensor]:
-    """A smooth random image (1,1,D,H,W) and unmixer input (1,2C+1,D,H,W) with the statistics of real ones."""
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(1, 2 * classes + 1, *(n // 8 for n in shape), generator=generator)
-    fine = nn.functional.interpolate(coarse, shape, mode="trilinear")
-    image = fine[:, :1].half().float()
-    reference = nn.functional.one_hot(fine[:, classes : 2 * classes].argmax(1), classes).permute(0, 4, 1, 2, 3).float()
-    weight = 0.5
-    mixed = weight * (8 * fine[:, :classes]).softmax(1) + (1 - weight) * reference
-    return image, unmixer_input(mixed, reference, torch.full_like(image, weight))
+def _write_graphs(spec: JointConfig, graphs: Mapping[str, nn.Module], folder: Path) -> dict[str, int]:
+    """Write each network's ONNX file; returns the multiply-adds of S and D for so many voxels."""
+    image, known = examples(spec.crop, len(spec.classes))
+    inputs = {"segmenter": image.half(), "unmixer": known, "extractor": image}
+    for name, graph in graphs.items():
+        onnx.save(to_onnx(graph, inputs[name], *_TENSORS[name]), folder / f"{name}.onnx")
+    cost = {name: multiply_adds(graphs[name], inputs[name]) for name in ("segmenter", "unmixer")}
+    return cost | {"voxels": int(np.prod(spec.crop))}
 
 
 def _record(config: TrainingConfig, folder: Path, version: str) -> dict[str, object]:

@@ -23,6 +23,10 @@ class ServerUnavailableError(MixprivError):
     exit_code = 3
 
 
+class DeviceError(ServerUnavailableError):
+    """The GPU, or TensorRT on it, is missing or fails."""
+
+
 class IncompatibleServerError(MixprivError):
     """The server serves another network than the one the client's unmixer was trained with."""
 

@@ -51,9 +51,9 @@ def write_toy_bundle(folder: Path, *, name: str = "toy-t1", sharpness: float = S
     return load_bundle(folder)
 
 
-def write_toy_crop_bundle(folder: Path) -> Bundle:
+def write_toy_crop_bundle(folder: Path, *, slowness: int = 0) -> Bundle:
     """Write a bundle for crops: the toy networks on a grid of 32x48x32 mm, no extractor, references of two classes."""
-    write_toy_bundle(folder, name="toy-crop")
+    write_toy_bundle(folder, name="toy-crop", slowness=slowness)
     fields = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     for name in ("alignment", "extractor_spacing_mm"):
         del fields[name]

@@ -22,8 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         bundle = load_bundle(args.bundle)
-        if args.write_repository is not None:
-            _write(bundle, args.write_repository)
+        if args.verify_repository is not None:
+            _verify(bundle, args.verify_repository, args.platform, args.export)
+        elif args.write_repository is not None:
+            _write(bundle, args.write_repository, args.platform, args.export)
         else:
             _serve(bundle, args.host, args.port, args.threads)
     except _StopRequested:
@@ -34,11 +36,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _write(bundle: Bundle, folder: Path) -> None:
+def _write(bundle: Bundle, folder: Path, platform: str, export: Path | None) -> None:
     from mixpriv.server.repository import write_repository
 
-    write_repository(bundle, folder)
+    write_repository(bundle, folder, platform=platform, export=export)
     print(f"mixpriv-server: wrote {bundle.name} {bundle.version} to {folder}")
+
+
+def _verify(bundle: Bundle, folder: Path, platform: str, export: Path | None) -> None:
+    from mixpriv.server.repository import verify_repository
+
+    verify_repository(bundle, folder, platform=platform, export=export)
+    print(f"mixpriv-server: {folder} holds {bundle.name} {bundle.version} as it is written")
 
 
 def _serve(bundle: Bundle, host: str, port: int, threads: int | None) -> NoReturn:
@@ -77,6 +86,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=_count, metavar="N", help="inference threads (default: all that are allowed)")
     parser.add_argument(
         "--write-repository", type=Path, metavar="DIR", help="write a complete model repository to DIR and exit"
+    )
+    parser.add_argument(
+        "--verify-repository", type=Path, metavar="DIR", help="refuse a written repository that was changed, and exit"
+    )
+    parser.add_argument(
+        "--platform",
+        choices=("python", "tensorrt", "openvino", "onnxruntime"),
+        default="python",
+        help="how Triton runs a repository's network (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--export", type=Path, metavar="DIR", help="what mixpriv export wrote, for --platform tensorrt or openvino"
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""``mixpriv``: train, export and evaluate. Needs the extra ``[train]``."""
+"""``mixpriv``: train, pack, export, evaluate and audit. Needs the extra ``[train]``, ``export`` also ``[gpu]``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REAL_REFERENCES = 20
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mixpriv", description="Train, export and evaluate mixpriv networks.")
+    parser = argparse.ArgumentParser(prog="mixpriv", description="Train, pack, export and evaluate mixpriv networks.")
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train a bundle's networks; resumes from the output folder")
     train.add_argument("config", help="a TOML file or a shipped config's name, such as brain-t1")
@@ -40,12 +40,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("-o", "--output", type=Path, required=True, help="folder of checkpoints and log")
     train.add_argument("--initial", type=Path, help="start from the weights of a run or of a bundle")
-    export = commands.add_parser("export", help="pack trained weights into a bundle (ONNX, with a parity check)")
-    export.add_argument("config", help="the config that the runs were trained with")
-    export.add_argument("--segmenter-run", type=Path, required=True, help="folder of the joint training, or a bundle")
-    export.add_argument("--extractor-run", type=Path, help="folder of its training, or a bundle; crops need none")
-    export.add_argument("--version", required=True, help="the bundle's version, such as 1.0.0")
-    export.add_argument("-o", "--output", type=Path, required=True, help="the bundle's folder")
+    pack = commands.add_parser("pack", help="pack trained weights into a bundle (ONNX, with a parity check)")
+    pack.add_argument("config", help="the config that the runs were trained with")
+    pack.add_argument("--segmenter-run", type=Path, required=True, help="folder of the joint training, or a bundle")
+    pack.add_argument("--extractor-run", type=Path, help="folder of its training, or a bundle; crops need none")
+    pack.add_argument("--version", required=True, help="the bundle's version, such as 1.0.0")
+    pack.add_argument("-o", "--output", type=Path, required=True, help="the bundle's folder")
+    export = commands.add_parser("export", help="write a bundle's segmenter for a server's runtime, checked")
+    export.add_argument("bundle", help="a shipped name or a folder")
+    export.add_argument("--target", choices=("openvino", "onnx", "tensorrt"), required=True)
+    export.add_argument("-o", "--output", type=Path, required=True, help="a folder that does not exist yet")
+    plan = export.add_argument_group("of TensorRT plans, which are built on this machine's GPU and for it")
+    plan.add_argument("--batch", type=int, default=1, metavar="N", help="most volumes at once (1)")
+    plan.add_argument("--version-compatible", action="store_true", help="later versions of TensorRT may load it")
+    plan.add_argument("--workspace-mib", type=int, metavar="N", help="most scratch memory of a layer (no limit)")
+    plan.add_argument("--timing-cache", type=Path, metavar="FILE", help="read and written: the next build is faster")
     evaluate = commands.add_parser("evaluate", help="accuracy on labelled scans, every method beside its controls")
     evaluate.add_argument("config", help="the config that the bundle was trained with")
     evaluate.add_argument("--data", type=Path, required=True, help="BIDS folder of heads, or MSD folder of crops")
@@ -120,11 +129,30 @@ def _train(args: argparse.Namespace) -> None:
         print(train_joint(joint, args.data, args.output, initial))
 
 
-def _export(args: argparse.Namespace) -> None:
+def _pack(args: argparse.Namespace) -> None:
     from mixpriv.export.pack import pack
     from mixpriv.training.config import load_config
 
     print(pack(load_config(args.config), args.segmenter_run, args.extractor_run, args.output, args.version))
+
+
+def _export(args: argparse.Namespace) -> None:
+    from mixpriv.bundle import load_bundle
+
+    bundle = load_bundle(args.bundle)
+    if args.target != "tensorrt":
+        from mixpriv.export.targets import export_bundle
+
+        print(export_bundle(bundle, args.target, args.output))
+        return
+    if args.batch < 1 or (args.workspace_mib or 1) < 1:
+        raise InputError("--batch, --workspace-mib: expected a whole number from 1")
+    try:
+        from mixpriv.export.tensorrt_plan import PlanSettings, export_plan
+    except ModuleNotFoundError as error:
+        raise InputError(f"--target tensorrt: {error.name} is not installed here (extra [gpu])") from None
+    settings = PlanSettings(args.batch, args.version_compatible, args.workspace_mib)
+    print(export_plan(bundle, args.output, settings, args.timing_cache))
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -145,7 +173,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     chosen = cases.find_heads(args.data, subjects) if region is None else cases.find_crops(args.data, region, subjects)
     control = None
     if args.control is not None:
-        from mixpriv.export.pack import torch_segmenter
+        from mixpriv.export.parity import torch_segmenter
 
         control = torch_segmenter(config.control, args.control)
     run = report.Run(
@@ -185,7 +213,7 @@ def _pool(args: argparse.Namespace) -> None:
 
 
 def _rivals(own: Methods, config: TrainingConfig, said: Sequence[str]) -> Iterator[Method]:
-    from mixpriv.export.pack import torch_segmenter
+    from mixpriv.export.parity import torch_segmenter
     from mixpriv.training.joint import parse_proxy, proxy_config
 
     for text in said:
@@ -283,7 +311,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
-        {"train": _train, "export": _export, "evaluate": _evaluate, "pool": _pool, "audit": _audit}[args.command](args)
+        commands = {"train": _train, "pack": _pack, "export": _export, "evaluate": _evaluate, "pool": _pool}
+        commands |= {"audit": _audit}
+        commands[args.command](args)
     except MixprivError as error:
         print(f"mixpriv: error: {error}", file=sys.stderr)
         return error.exit_code

@@ -7,14 +7,14 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from mixpriv.engine import load
+from mixpriv.engine import Precision, load
 
 
 class InProcessSegmenter:
     """What a server does with a mixture, for measurements and tests."""
 
-    def __init__(self, network: str | os.PathLike[str]) -> None:
-        self._network = load(network)
+    def __init__(self, network: str | os.PathLike[str], *, precision: Precision = "auto") -> None:
+        self._network = load(network, precision=precision)
 
     def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
         """Mixture (N, M, D, H, W) to probabilities x 255 without background (N, C-1, D, H, W)."""

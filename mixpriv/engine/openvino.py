@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixpriv.engine.arrays import ANY, Port, check_inputs
 from mixpriv.errors import InputError
 from mixpriv.threads import available_threads
 
@@ -47,16 +48,18 @@ class OpenVinoEngine:
         except RuntimeError:
             # OpenVINO's own message spans many lines and names its source files.
             raise InputError(f"network {os.fspath(path)}: not a readable ONNX network") from None
-        self._inputs = {port.any_name: port for port in self._network.inputs}
+        self._inputs = {port.any_name: _port(port) for port in self._network.inputs}
 
     def __call__(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run the network once; see `mixpriv.engine.Engine`."""
-        if inputs.keys() != self._inputs.keys():
-            raise InputError(f"network inputs: expected {sorted(self._inputs)}, got {sorted(inputs)}")
-        for name, array in inputs.items():
-            _check(name, array, self._inputs[name])
+        check_inputs(inputs, self._inputs)
         answer = self._network(inputs, share_inputs=True)
         return {name: answer[index] for index, name in enumerate(self._outputs)}
+
+
+def save_ir(network: Path, xml: Path) -> None:
+    """Write an ONNX network as OpenVINO's own two files; the larger weights, stored as FP16, stay what they are."""
+    ov.save_model(_core().read_model(os.fspath(network)), os.fspath(xml), compress_to_fp16=True)
 
 
 @functools.cache
@@ -65,13 +68,6 @@ def _core() -> ov.Core:
     return ov.Core()
 
 
-def _check(name: str, array: NDArray[Any], port: Any) -> None:
-    """Refuse what OpenVINO would cast or copy without a word."""
-    dtype: np.dtype[Any] = port.element_type.to_dtype()
-    if array.dtype != dtype:
-        raise InputError(f"{name}: expected {dtype}, got {array.dtype}")
-    expected = port.partial_shape
-    if not expected.compatible(ov.PartialShape(list(array.shape))):
-        raise InputError(f"{name}: expected shape {expected}, got {array.shape}")
-    if not array.flags.c_contiguous:
-        raise InputError(f"{name}: expected a C-contiguous array")
+def _port(port: Any) -> Port:
+    sizes = (size.get_length() if size.is_static else ANY for size in port.partial_shape)
+    return Port(tuple(sizes), np.dtype(port.element_type.to_dtype()))

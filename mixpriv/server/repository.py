@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 from mixpriv.bundle import Bundle, load_bundle, shipped_bundles
 from mixpriv.errors import InputError, OutputError
+from mixpriv.server.platforms import PLATFORMS, Platform, plan_of, sources
 from mixpriv.wire.contract import SegmenterContract, TensorSpec
 
 _BATCH_VOXELS = 2**22
@@ -21,75 +24,103 @@ _QUEUE_SIZE = 16
 _QUEUE_TIMEOUT_US = 60_000_000
 
 
-def repository_files(bundle: Bundle) -> dict[str, str]:
-    """The generated texts by path in the repository: all of it but the network itself, ``segmenter.onnx``."""
-    model = resources.files("mixpriv.server").joinpath("model.py").read_text(encoding="utf-8")
-    return {
-        f"{bundle.model_name}/config.pbtxt": config_text(bundle),
-        f"{bundle.model_name}/{bundle.model_version}/model.py": model,
-    }
+def repository_files(
+    bundle: Bundle, platform: Platform = PLATFORMS["python"], export: Path | None = None
+) -> dict[str, str]:
+    """The generated texts by path in the repository: all of it but the network itself."""
+    texts = {f"{bundle.model_name}/config.pbtxt": config_text(bundle, platform, export)}
+    if platform.name == "python":
+        model = resources.files("mixpriv.server").joinpath("model.py").read_text(encoding="utf-8")
+        texts[f"{bundle.model_name}/{bundle.model_version}/model.py"] = model
+    return texts
 
 
-def write_repository(bundle: Bundle, folder: Path, *, link: bool = False) -> None:
+def write_repository(
+    bundle: Bundle, folder: Path, *, platform: str = "python", export: Path | None = None, link: bool = False
+) -> None:
     """Write a complete model repository, which can be copied to another machine unless `link` is set.
 
     Parameters
     ----------
     folder : made if need be
-    link : point to the bundle's network instead of copying it
+    platform : how Triton runs the network, a name of `PLATFORMS`
+    export : folder of ``mixpriv export``, for what the platform loads
+    link : point to the network instead of copying it
 
     Raises
     ------
     InputError
-        the bundle has no segmenter.
+        the network is missing, or what was exported is not the bundle's.
     OutputError
         the folder already holds this model, or cannot be written.
     """
-    network = bundle.segmenter_path
-    if not network.is_file():
-        raise InputError(f"bundle {bundle.name}: {network} is missing")
+    chosen = PLATFORMS[platform]
+    networks = sources(chosen, bundle, export)
     if (folder / bundle.model_name).exists():
         raise OutputError(f"{folder / bundle.model_name} already exists")
     try:
-        target = _write_texts(bundle, folder) / network.name
-        if link:
-            target.symlink_to(network.resolve())
-        else:
-            shutil.copyfile(network, target)
+        version = _write_texts(bundle, folder, repository_files(bundle, chosen, export))
+        for network in networks:
+            if link:
+                (version / network.name).symlink_to(network.resolve())
+            else:
+                shutil.copyfile(network, version / network.name)
     except OSError as error:
         raise OutputError(f"{folder}: cannot write the model repository: {error.strerror}") from None
+
+
+def verify_repository(bundle: Bundle, folder: Path, *, platform: str = "python", export: Path | None = None) -> None:
+    """Refuse a repository that is not what `write_repository` writes, such as one changed by hand.
+
+    Raises
+    ------
+    InputError
+        naming the file that is missing, changed or too many.
+    """
+    chosen = PLATFORMS[platform]
+    version = f"{bundle.model_name}/{bundle.model_version}"
+    expected = {path: text.encode() for path, text in repository_files(bundle, chosen, export).items()}
+    expected |= {f"{version}/{path.name}": path.read_bytes() for path in sources(chosen, bundle, export)}
+    present = {str(path.relative_to(folder)) for path in (folder / bundle.model_name).rglob("*") if path.is_file()}
+    for name in sorted(expected.keys() | present):
+        if name not in present or name not in expected or (folder / name).read_bytes() != expected[name]:
+            problem = "is missing" if name not in present else "is not what is generated from the bundle"
+            raise InputError(f"{folder / name} {problem}")
 
 
 def refresh(folder: Path) -> None:
     """Write the repository that stands in git anew: all shipped bundles, their networks as relative links."""
     for bundle in map(load_bundle, shipped_bundles()):
         shutil.rmtree(folder / bundle.model_name, ignore_errors=True)
-        version = _write_texts(bundle, folder)
+        version = _write_texts(bundle, folder, repository_files(bundle))
         target = os.path.relpath(bundle.segmenter_path, version)
         (version / bundle.segmenter_path.name).symlink_to(target)
 
 
-def _write_texts(bundle: Bundle, folder: Path) -> Path:
+def _write_texts(bundle: Bundle, folder: Path, texts: Mapping[str, str]) -> Path:
     """Write the generated texts and return the folder where the network belongs."""
-    for path, text in repository_files(bundle).items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    version = folder / bundle.model_name / str(bundle.model_version)
+    version.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
         (folder / path).write_text(text, encoding="utf-8")
-    return folder / bundle.model_name / str(bundle.model_version)
+    return version
 
 
-def config_text(bundle: Bundle) -> str:
+def config_text(bundle: Bundle, platform: Platform = PLATFORMS["python"], export: Path | None = None) -> str:
     """Triton's model configuration (config.pbtxt) of the bundle's segmenter."""
     contract = SegmenterContract.of(bundle)
-    warmup = (contract.mixture.shape[0], *bundle.grid_shape)
-    voxels = bundle.grid_shape[0] * bundle.grid_shape[1] * bundle.grid_shape[2]
+    batch = _largest_batch(bundle, platform, export)
+    # A plan has a profile for one volume and one for more; each is chosen, and paid for, once before clients come.
+    profiles = ' profile: ["0", "1"]' if platform.name == "tensorrt" and batch > 1 else ""
+    warmed = (1, batch) if profiles else (1,)
     return f"""\
 # Generated from the bundle and the wire contract; do not edit.
 name: {_quoted(contract.model_name)}
-backend: "python"
-max_batch_size: {max(1, min(_MAX_BATCH, _BATCH_VOXELS // voxels))}
+{platform.lines}
+max_batch_size: {batch}
 input [ {_tensor(contract.mixture)} ]
 output [ {_tensor(contract.segmentation_mixture)} ]
-instance_group [ {{ kind: KIND_CPU count: 1 }} ]
+instance_group [ {{ kind: {platform.kind} count: 1{profiles} }} ]
 dynamic_batching {{
   default_queue_policy {{
     timeout_action: REJECT
@@ -98,19 +129,34 @@ dynamic_batching {{
   }}
 }}
 model_warmup [
-  {{
-    name: "zeros"
-    batch_size: 1
-    inputs {{
-      key: {_quoted(contract.mixture.name)}
-      value: {{ data_type: TYPE_{contract.mixture.dtype} dims: {list(warmup)} zero_data: true }}
-    }}
-  }}
+{",".join(_warmup(contract, bundle, size) for size in warmed)}
 ]
 """ + "".join(
         f"parameters {{ key: {_quoted(key)} value: {{ string_value: {_quoted(value)} }} }}\n"
-        for key, value in contract.parameters.items()
+        for key, value in (*contract.parameters.items(), *platform.parameters.items())
     )
+
+
+def _largest_batch(bundle: Bundle, platform: Platform, export: Path | None) -> int:
+    if not platform.batches:
+        return 1
+    largest = max(1, min(_MAX_BATCH, _BATCH_VOXELS // math.prod(bundle.grid_shape)))
+    # A plan takes no more than it was built for.
+    planned = largest if export is None else int(plan_of(export).settings["batch"])
+    return planned if platform.name == "tensorrt" else min(planned, largest)
+
+
+def _warmup(contract: SegmenterContract, bundle: Bundle, batch: int) -> str:
+    shape = [contract.mixture.shape[0], *bundle.grid_shape]
+    return f"""\
+  {{
+    name: {_quoted("zeros" if batch == 1 else f"zeros, {batch} volumes")}
+    batch_size: {batch}
+    inputs {{
+      key: {_quoted(contract.mixture.name)}
+      value: {{ data_type: TYPE_{contract.mixture.dtype} dims: {shape} zero_data: true }}
+    }}
+  }}"""
 
 
 def _tensor(spec: TensorSpec) -> str:

@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ class Tensor:
         return self.array
 
 
+NOTES: list[str] = []
+
+
 class TritonModelError(Exception):
     pass
 
@@ -37,6 +40,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     utils = ModuleType("triton_python_backend_utils")
     utils.__dict__.update(
         Tensor=Tensor,
+        Logger=SimpleNamespace(log_info=NOTES.append, log_warn=NOTES.append),
         InferenceResponse=list,
         TritonModelException=TritonModelError,
         get_input_tensor_by_name=lambda request, name: next(t for t in request if t.name == name),
@@ -57,6 +61,8 @@ def arguments(bundle: Bundle, folder: Path, fingerprint: str | None = None) -> d
         "model_config": json.dumps(config),
         "model_repository": str(folder / bundle.model_name),
         "model_version": str(bundle.model_version),
+        "model_instance_kind": "CPU",
+        "model_instance_device_id": "0",
     }
 
 
@@ -81,3 +87,13 @@ def test_another_network_is_refused(model: Any, bundle: Bundle, tmp_path: Path) 
 def test_a_missing_network_is_named(model: Any, bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(TritonModelError, match=r"segmenter\.onnx is missing"):
         model.initialize(arguments(bundle, tmp_path))
+
+
+def test_says_which_engine_it_uses_and_why_no_faster_one(model: Any, bundle: Bundle, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path, link=True)
+    NOTES.clear()
+    model.initialize(arguments(bundle, tmp_path) | {"model_instance_kind": "GPU"})
+    said = "\n".join(NOTES)
+    assert "tensorrt is not used: no segmenter.plan beside the network" in said
+    assert "torch is not used: " in said
+    assert said.endswith("segmenter.onnx: openvino on the CPU")

@@ -66,8 +66,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("separate", "seeing"):
         more = ["--variant", name, "--initial", str(folder / "joint"), "--seed", "4"]
         assert main(["train", config, "--data", data, "-o", str(folder / name), *more]) == 0
-    export = ["export", config, "--segmenter-run", str(folder / "joint"), "--version", "0.0.1"]
-    assert main([*export, "-o", str(folder / "bundle")]) == 0
+    pack = ["pack", config, "--segmenter-run", str(folder / "joint"), "--version", "0.0.1"]
+    assert main([*pack, "-o", str(folder / "bundle")]) == 0
     return folder
 
 

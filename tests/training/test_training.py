@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
-from mixpriv.export.graphs import SegmenterGraph, UnmixerGraph
+from mixpriv.export.graphs import SegmenterGraph
 from mixpriv.export.initial import load_initial
-from mixpriv.export.pack import export_graph, pack, round_weights
+from mixpriv.export.pack import pack
+from mixpriv.export.parity import PARITY, joint_graphs, measure_parity
 from torch import nn
 
 from mixpriv.bundle import Alignment, load_bundle
@@ -212,22 +214,6 @@ class TestFit:
             with_steps(CONFIG, 0)
 
 
-class TestExport:
-    @pytest.mark.filterwarnings("ignore")
-    def test_openvino_agrees_with_torch(self, tmp_path: Path) -> None:
-        torch.manual_seed(2)
-        segmenter = round_weights(SpaceToDepthUNet(1, C, (8, 16, 16)))
-        names = ("mixture", "segmentation_mixture")
-        image = torch.rand(1, 1, 32, 32, 32).half()
-        comparison = export_graph(SegmenterGraph(segmenter), image, names, tmp_path / "s.onnx", 1.0)
-        assert comparison.largest <= 1.0
-        unmixer = round_weights(Unmixer(C, 8))
-        known = torch.rand(1, 2 * C + 1, 32, 32, 32)
-        names = ("unmixer_input", "probabilities")
-        comparison = export_graph(UnmixerGraph(unmixer), known, names, tmp_path / "d.onnx", 1 / 255)
-        assert comparison.within_one_level == 1.0
-
-
 class TestInitial:
     def test_a_bundle_gives_its_weights_back(self) -> None:
         bundle = load_bundle("brain-t1")
@@ -269,6 +255,19 @@ class TestInitial:
         assert bundle.extra["trained"]["extractor_steps"] == shipped.extra["trained"]["extractor_steps"]
         # what a client sends must not change with a new segmenter
         assert bundle.extractor_path.read_bytes() == shipped.extractor_path.read_bytes()
+        parity = bundle.extra[PARITY]
+        assert parity.keys() == {"segmenter", "unmixer", "extractor"}
+        for comparisons in parity.values():
+            assert comparisons.keys() == {"openvino_f32", "onnxruntime_f32"}
+            assert all(comparison["within_one_level"] >= 0.999 for comparison in comparisons.values())
+        changed = onnx.load(bundle.segmenter_path)
+        for node in changed.graph.node:
+            if node.op_type == "LeakyRelu":
+                node.attribute[0].f = 0.3
+        onnx.save(changed, bundle.segmenter_path)
+        model = JointModel.of(small.segmenter)
+        with pytest.raises(InputError, match=r"segmenter\.onnx, openvino_f32: its answer differs"):
+            measure_parity(small.segmenter, joint_graphs(model), bundle.directory)
 
     def test_heads_need_an_extractor_and_nothing_is_written_without(self, tmp_path: Path) -> None:
         config, shipped = load_config("brain-t1"), load_bundle("brain-t1")

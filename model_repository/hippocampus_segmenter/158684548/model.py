@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from mixpriv.engine import load
+from mixpriv.engine.choice import load_fastest
 
 
 class TritonPythonModel:
@@ -28,7 +28,9 @@ class TritonPythonModel:
         if hashlib.sha256(network.read_bytes()).hexdigest() != fingerprint:
             raise pb_utils.TritonModelException(f"{network} is not the network that config.pbtxt names")
         self._input, self._output = config["input"][0]["name"], config["output"][0]["name"]
-        self._network = load(network)
+        gpu = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
+        self._network, name = load_fastest(network, fingerprint=fingerprint, gpu=gpu, note=pb_utils.Logger.log_warn)
+        pb_utils.Logger.log_info(f"{network}: {name} on the {'CPU' if name == 'openvino' else 'GPU'}")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer all requests of a batch, whose volumes Triton has chosen to be of one size, with one inference."""

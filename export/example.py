@@ -1,0 +1,27 @@
+"""Real-shaped input that belongs to nobody: two drawn references, mixed."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixpriv.bundle import Bundle
+from mixpriv.client.random import Stream
+from mixpriv.client.reference import ReferenceModel, draw_reference
+
+
+def example_mixture(bundle: Bundle, number: int = 0, weight: float = 0.5) -> NDArray[np.float16]:
+    """A mixture (1, M, D, H, W) of synthetic anatomies in the bundle's grid; the same number gives the same one.
+
+    Raises
+    ------
+    InputError
+        the bundle has no reference model.
+    """
+    model = ReferenceModel.load(bundle.reference_path)
+    seeds = (hashlib.sha256(f"example {number} {which}".encode()).digest() for which in ("target", "reference"))
+    target, reference = (draw_reference(model, Stream(seed)).image for seed in seeds)
+    mixed = (weight * target + (1 - weight) * reference).astype(np.float16)
+    return np.ascontiguousarray(np.broadcast_to(mixed, (1, len(bundle.modalities), *mixed.shape)))

@@ -1,0 +1,158 @@
+"""Do all runtimes answer alike? Torch, from the weights that a bundle holds, is what the others are compared with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from mixpriv.export.comparison import Comparison
+from mixpriv.export.graphs import ExtractorGraph, SegmenterGraph, UnmixerGraph
+from mixpriv.export.initial import load_initial
+from mixpriv.export.runtimes import Segment, in_onnxruntime
+from mixpriv.export.targets import LEAST_WITHIN_ONE_LEVEL, require
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mixpriv.bundle import Bundle
+from mixpriv.engine import load
+from mixpriv.engine.in_process import InProcessSegmenter
+from mixpriv.engine.precision import mixed_precision
+from mixpriv.training.config import TrainingConfig, load_config
+from mixpriv.training.joint import JointConfig, JointModel
+from mixpriv.training.networks import SpaceToDepthUNet, unmixer_input
+
+PARITY = "parity_with_torch_f64"
+"""In bundle.json: network, runtime, and how its answer to an example differs from torch's in float64."""
+
+Parity = dict[str, dict[str, dict[str, float]]]
+
+REFERENCE = "torch, float32"
+
+
+def measure_parity(spec: JointConfig, graphs: Mapping[str, nn.Module], folder: Path) -> Parity:
+    """Compare each network of a bundle's folder in OpenVINO and ONNX Runtime, float32, with torch in float64.
+
+    Parameters
+    ----------
+    graphs : the networks in torch, by the names of their files; float64 afterwards
+
+    Raises
+    ------
+    InputError
+        fewer than 99.9 % of the values agree within one level of 255.
+    """
+    # Torch has no fast convolution in float64, and this is not about size.
+    image, known = examples(_smaller(spec.crop), len(spec.classes))
+    cases = {"segmenter": (image.half(), 1.0), "unmixer": (known, 1 / 255), "extractor": (image, 1 / 255)}
+    return {
+        name: {runtime: asdict(value) for runtime, value in _compare(graph, *cases[name], folder, name).items()}
+        for name, graph in graphs.items()
+    }
+
+
+def _compare(graph: nn.Module, example: Tensor, level: float, folder: Path, name: str) -> dict[str, Comparison]:
+    path = folder / f"{name}.onnx"
+    double = example if example.dtype == torch.float16 else example.double()
+    with torch.no_grad():
+        expected = graph.double()(double).numpy()
+    (answer,) = load(path, precision="f32")(**{_input_name(path): example.numpy()}).values()
+    answers = {"openvino_f32": answer, "onnxruntime_f32": in_onnxruntime(onnx.load(path))(example.numpy())}
+    return {
+        runtime: require(Comparison.of(values, expected, level), LEAST_WITHIN_ONE_LEVEL, f"{path.name}, {runtime}")
+        for runtime, values in answers.items()
+    }
+
+
+def torch_graphs(config: TrainingConfig, folder: Path) -> dict[str, nn.Module]:
+    """The networks of a bundle's folder as torch modules, float32, by the names of their files."""
+    model = JointModel.of(config.segmenter)
+    load_initial(folder, "segmenter").load_into(model)
+    graphs: dict[str, nn.Module] = {
+        "segmenter": SegmenterGraph(model.segmenter),
+        "unmixer": UnmixerGraph(model.unmixer),
+    }
+    if config.extractor is not None:
+        brain = SpaceToDepthUNet(1, 1, config.extractor.filters)
+        load_initial(folder, "extractor").load_into(brain)
+        graphs["extractor"] = ExtractorGraph(brain)
+        graphs["extractor"].eval()
+    return graphs
+
+
+def joint_graphs(model: JointModel) -> dict[str, nn.Module]:
+    """S and D as they ship, by the names of their files."""
+    return {"segmenter": SegmenterGraph(model.segmenter).eval(), "unmixer": UnmixerGraph(model.unmixer).eval()}
+
+
+def runtimes(bundle: Bundle, config: TrainingConfig) -> dict[str, Segment]:
+    """The bundle's segmenter in every runtime that there is on a CPU; torch first."""
+    graph = torch_graphs(config, bundle.directory)["segmenter"]
+    model = onnx.load(bundle.segmenter_path)
+
+    @torch.no_grad()
+    def in_torch(mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
+        return np.asarray(graph(torch.from_numpy(np.array(mixture))).numpy())
+
+    return {
+        REFERENCE: in_torch,
+        "ONNX Runtime, float32": in_onnxruntime(model),
+        "OpenVINO, float32": InProcessSegmenter(bundle.segmenter_path, precision="f32").segment,
+        "OpenVINO, as served": InProcessSegmenter(bundle.segmenter_path).segment,
+        "ONNX Runtime, FP16 convolutions": in_onnxruntime(mixed_precision(model)),
+    }
+
+
+def torch_segmenter(config: JointConfig, run: Path) -> Callable[[NDArray[np.float16]], NDArray[np.uint8]]:
+    """S of a run (a control's, another method's), image (D, H, W) to answer (C-1, D, H, W), computed by torch."""
+    model = JointModel.of(config)
+    load_initial(run, "segmenter").load_into(model)
+    graph = SegmenterGraph(model.segmenter).eval()
+
+    @torch.no_grad()
+    def answer(image: NDArray[np.float16]) -> NDArray[np.uint8]:
+        result: NDArray[np.uint8] = graph(torch.from_numpy(image)[None, None])[0].numpy()
+        return result
+
+    return answer
+
+
+def examples(shape: tuple[int, int, int], classes: int) -> tuple[Tensor, Tensor]:
+    """A smooth random image (1,1,D,H,W) and unmixer input (1,2C+1,D,H,W) with the statistics of real ones."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 2 * classes + 1, *(n // 8 for n in shape), generator=generator)
+    fine = nn.functional.interpolate(coarse, shape, mode="trilinear")
+    image = fine[:, :1].half().float()
+    reference = nn.functional.one_hot(fine[:, classes : 2 * classes].argmax(1), classes).permute(0, 4, 1, 2, 3).float()
+    weight = 0.5
+    mixed = weight * (8 * fine[:, :classes]).softmax(1) + (1 - weight) * reference
+    return image, unmixer_input(mixed, reference, torch.full_like(image, weight))
+
+
+def _smaller(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    d, h, w = (max(32, n // 32 * 16) for n in shape)
+    return d, h, w
+
+
+def _input_name(path: Path) -> str:
+    return str(onnx.load(path).graph.input[0].name)
+
+
+def update_record(folder: Path) -> Parity:
+    """Measure a bundle's parity anew and write it into its bundle.json; its config must be a shipped one."""
+    path = folder / "bundle.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record.pop("parity_openvino_f32_with_torch", None)
+    config = load_config(record["name"])
+    parity = measure_parity(config.segmenter, torch_graphs(config, folder), folder)
+    path.write_text(json.dumps(record | {PARITY: parity}, indent=2) + "\n", encoding="utf-8")
+    return parity
+
+
+if __name__ == "__main__":
+    print(json.dumps(update_record(Path(sys.argv[1])), indent=2))
