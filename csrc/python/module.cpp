@@ -1,4 +1,4 @@
-// The only file that knows Python: arrays are checked here, once, then the GIL is released.
+// The CPU kernels for Python: arrays are checked once, then the GIL is released.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -11,132 +11,16 @@
 #include "mixpriv/error.h"
 #include "mixpriv/isa.h"
 #include "mixpriv/kernels.h"
+#include "python/arguments.h"
 
 namespace py = pybind11;
 using namespace mixpriv;
+using namespace mixpriv::python;
 
 namespace {
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-    std::string text;
-    for (const int64_t n : shape) text += (text.empty() ? "" : ", ") + (n < 0 ? std::string("any") : std::to_string(n));
-    return "(" + text + (shape.size() == 1 ? ",)" : ")");
-}
-
-std::vector<int64_t> shape_of(const py::array& array) {
-    return {array.shape(), array.shape() + array.ndim()};
-}
-
-std::string describe(const py::handle& value) {
-    if (!py::isinstance<py::array>(value)) return std::string(py::str(py::type::of(value).attr("__name__")));
-    const auto array = py::reinterpret_borrow<py::array>(value);
-    std::string text = std::string(py::str(array.dtype())) + " " + shape_text(shape_of(array));
-    if ((array.flags() & py::array::c_style) == 0) text += ", not C-contiguous";
-    if ((array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) == 0) text += ", not aligned";
-    if (!array.writeable()) text += ", read-only";
-    return text;
-}
-
-bool fits(const std::vector<int64_t>& shape, const std::vector<int64_t>& wanted) {
-    if (shape.size() != wanted.size()) return false;
-    for (size_t i = 0; i < shape.size(); ++i)
-        if (shape[i] < 1 || (wanted[i] >= 0 && shape[i] != wanted[i])) return false;
-    return true;
-}
-
-// The array itself, never a copy or a cast. `wanted` is its shape, -1 standing for any size from 1; empty for any
-// shape.
-template <class T>
-py::array_t<T> checked(const char* name, const py::handle& value, const std::vector<int64_t>& wanted,
-                       bool writeable = false) {
-    using Array = py::array_t<T, py::array::c_style>;
-    constexpr int aligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-    bool good = py::isinstance<Array>(value);
-    if (good) {
-        const auto array = py::reinterpret_borrow<py::array>(value);
-        good = (array.flags() & aligned) != 0 && array.size() > 0 && (!writeable || array.writeable()) &&
-               (wanted.empty() || fits(shape_of(array), wanted));
-    }
-    if (!good)
-        throw InputError(std::string(name) + ": expected a " + (writeable ? "writable " : "") + "C-contiguous " +
-                         std::string(py::str(py::dtype::of<T>())) + " array " +
-                         (wanted.empty() ? std::string("with at least one element") : shape_text(wanted)) + ", got " +
-                         describe(value));
-    return py::reinterpret_borrow<py::array_t<T>>(value);
-}
-
-Shape3 shape3(const py::array& array, py::ssize_t first_axis = 0) {
-    return {{array.shape(first_axis), array.shape(first_axis + 1), array.shape(first_axis + 2)}};
-}
-
-// Scalars are converted here and not by pybind11, whose own TypeError would print the arguments: weights and voxels.
-[[noreturn]] void refuse(const char* name, const char* expected, const py::handle& value) {
-    PyErr_Clear();
-    throw InputError(std::string(name) + ": expected " + expected + ", got " + describe(value));
-}
-
-double number(const char* name, const py::handle& value) {
-    const double x = PyFloat_AsDouble(value.ptr());
-    if (x == -1.0 && PyErr_Occurred() != nullptr) refuse(name, "a number", value);
-    return x;
-}
-
-int64_t whole_number(const char* name, const py::handle& value) {
-    const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-    const long long x = index ? PyLong_AsLongLong(index.ptr()) : -1;
-    if (x == -1 && PyErr_Occurred() != nullptr) refuse(name, "whole numbers", value);
-    return x;
-}
-
-py::sequence sequence_of(const char* name, size_t size, const char* expected, const py::handle& value) {
-    if (PySequence_Check(value.ptr()) == 0 || PyObject_Length(value.ptr()) != static_cast<Py_ssize_t>(size))
-        refuse(name, expected, value);
-    return py::reinterpret_borrow<py::sequence>(value);
-}
-
 int thread_count(const py::handle& value) {
     return static_cast<int>(std::clamp<int64_t>(whole_number("threads", value), 1, 1 << 16));
-}
-
-Range range_of(const char* name, const py::handle& value) {
-    const py::sequence pair = sequence_of(name, 2, "a pair of numbers", value);
-    return {number(name, pair[0]), number(name, pair[1])};
-}
-
-Shape3 output_shape(const py::handle& value) {
-    constexpr double most_voxels = 0x1p40;
-    const py::sequence sizes = sequence_of("shape", 3, "three sizes", value);
-    Shape3 shape{};
-    double voxels = 1.0;
-    for (size_t a = 0; a < 3; ++a) {
-        shape.size[a] = whole_number("shape", sizes[a]);
-        if (shape.size[a] < 1 || shape.size[a] > INT32_MAX)
-            throw InputError("shape: expected sizes from 1 to 2^31 - 1, got " + std::to_string(shape.size[a]));
-        voxels *= static_cast<double>(shape.size[a]);
-    }
-    if (voxels > most_voxels) throw InputError("shape: expected at most 2^40 voxels, got more");
-    return shape;
-}
-
-Matrix matrix34(const py::handle& value) {
-    const auto array = checked<double>("matrix", value, {3, 4});
-    Matrix matrix;
-    for (py::ssize_t i = 0; i < 3; ++i)
-        for (py::ssize_t j = 0; j < 4; ++j) matrix[static_cast<size_t>(i)][static_cast<size_t>(j)] = array.at(i, j);
-    return matrix;
-}
-
-int64_t class_count(const py::array& probabilities) {
-    const int64_t classes = probabilities.shape(0);
-    if (classes > 255) throw InputError("probabilities: expected at most 255 classes, got " + std::to_string(classes));
-    return classes;
-}
-
-// Kernels touch no Python object, and hold on long enough that other Python threads should run meanwhile.
-template <class Kernel>
-void without_gil(const Kernel& kernel) {
-    const py::gil_scoped_release release;
-    kernel();
 }
 
 py::tuple py_robust_range(const py::object& image, const py::object& mask, const py::object& lower_percent,

@@ -1,0 +1,179 @@
+#include "cuda/python/call.h"
+
+#include "cuda/python/dlpack.h"
+#include "mixpriv/error.h"
+#include "python/arguments.h"
+
+namespace mixpriv::cuda {
+namespace {
+
+using python::shape_text;
+
+std::string type_name(const py::handle& value) {
+    return py::str(py::type::of(value).attr("__name__"));
+}
+
+// Strides in elements of a C-contiguous array of this shape, or any where an axis has one element.
+bool is_contiguous(const std::vector<int64_t>& shape, const std::vector<int64_t>& strides) {
+    int64_t expected = 1;
+    for (size_t a = shape.size(); a-- > 0; expected *= shape[a])
+        if (shape[a] != 1 && strides[a] != expected) return false;
+    return true;
+}
+
+std::string dtype_name(dlpack::DataType type) {
+    const char* kinds[] = {"int", "uint", "float", "handle", "bfloat", "complex", "bool"};
+    const std::string kind = type.code < 7 ? kinds[type.code] : "type";
+    return kind + std::to_string(type.bits) + (type.lanes == 1 ? "" : "x" + std::to_string(type.lanes));
+}
+
+View view_of_tensor(const dlpack::Tensor& tensor, bool read_only) {
+    View view;
+    view.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+    view.dtype = dtype_name(tensor.dtype);
+    view.shape.assign(tensor.shape, tensor.shape + tensor.ndim);
+    view.device = tensor.device.id;
+    view.read_only = read_only;
+    if (tensor.strides != nullptr)
+        view.contiguous = is_contiguous(view.shape, {tensor.strides, tensor.strides + tensor.ndim});
+    return view;
+}
+
+// Asks for the newest kind of capsule, then for the old one: before DLPack 1.0 nobody knew `max_version`.
+py::object capsule_from(const char* name, const py::object& value, cudaStream_t stream) {
+    py::dict options;
+    options["stream"] = handle_of(stream);
+    options["max_version"] = py::make_tuple(1, 0);
+    const auto ask = [&] { return py::object(value.attr("__dlpack__")(**options)); };
+    try {
+        try {
+            return ask();
+        } catch (py::error_already_set& error) {
+            if (!error.matches(PyExc_TypeError)) throw;
+            PyDict_DelItemString(options.ptr(), "max_version");
+            return ask();
+        }
+    } catch (py::error_already_set& error) {
+        throw InputError(std::string(name) + ": expected an array that DLPack can share, got " + type_name(value) + " and " +
+                         type_name(error.value()));
+    }
+}
+
+int64_t element_bytes(const std::string& typestr) {
+    const int64_t bytes = typestr.size() > 2 ? std::atoll(typestr.c_str() + 2) : 0;
+    return bytes > 0 ? bytes : 1;
+}
+
+std::string text_of(const View& view) {
+    return view.dtype + " " + shape_text(view.shape) + (view.contiguous ? "" : ", not C-contiguous") +
+           (view.read_only ? ", read-only" : "");
+}
+
+bool fits(const View& view, const Type& type, const std::vector<int64_t>& wanted, bool writeable) {
+    for (const int64_t n : view.shape)
+        if (n < 1) return false;
+    const auto address = reinterpret_cast<uintptr_t>(view.data);
+    return view.dtype == type.name && view.contiguous && !view.shape.empty() && !(writeable && view.read_only) &&
+           address % static_cast<uintptr_t>(type.bytes) == 0 && (wanted.empty() || python::fits(view.shape, wanted));
+}
+
+}  // namespace
+
+Call::Call(const py::object& stream)
+    : stream_(stream.is_none() ? nullptr : stream_of(python::whole_number("stream", stream))), chosen_(!stream.is_none()) {}
+
+void Call::enter(const char* name, int device) {
+    if (!device_) {
+        device_ = device;
+        guard_.emplace(device);
+    }
+    if (device != *device_)
+        throw InputError(std::string(name) + ": expected an array on device " + std::to_string(*device_) +
+                         " like the first, got one on device " + std::to_string(device));
+}
+
+View Call::view_of(const char* name, const py::object& value) {
+    if (py::isinstance<DeviceArray>(value)) {
+        const auto& array = value.cast<const DeviceArray&>();
+        enter(name, array.memory()->device());
+        array.memory()->before_use(stream_);
+        used_.push_back(array.memory());
+        return {array.data(), array.type().name, array.shape(), array.memory()->device(), true, false};
+    }
+    if (py::hasattr(value, "__dlpack_device__")) {
+        const py::sequence where = value.attr("__dlpack_device__")();
+        const int64_t kind = python::whole_number(name, py::int_(py::object(where[0])));
+        if (kind == dlpack::cuda || kind == dlpack::cuda_managed)
+            return from_dlpack(name, value, static_cast<int>(python::whole_number(name, where[1])));
+    } else if (py::hasattr(value, "__cuda_array_interface__")) {
+        return from_array_interface(name, value);
+    }
+    const bool host = py::hasattr(value, "__dlpack_device__") || py::hasattr(value, "__array_interface__");
+    throw InputError(std::string(name) + ": expected an array on a CUDA device, got " + python::describe(value) +
+                     (host ? " in the CPU's memory" : ""));
+}
+
+View Call::from_dlpack(const char* name, const py::object& value, int device) {
+    enter(name, device);
+    const py::object capsule = capsule_from(name, value, stream_);
+    kept_.push_back(capsule);
+    foreign_ = true;
+    if (PyCapsule_IsValid(capsule.ptr(), dlpack::versioned_name) != 0) {
+        const auto* managed =
+            static_cast<const dlpack::ManagedVersioned*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::versioned_name));
+        if (managed->version.major == 1) return view_of_tensor(managed->tensor, (managed->flags & dlpack::read_only) != 0);
+    } else if (PyCapsule_IsValid(capsule.ptr(), dlpack::legacy_name) != 0) {
+        return view_of_tensor(
+            static_cast<const dlpack::Managed*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::legacy_name))->tensor, false);
+    }
+    throw InputError(std::string(name) + ": expected a capsule of DLPack 1 or before, got another from " + type_name(value));
+}
+
+View Call::from_array_interface(const char* name, const py::object& value) {
+    const py::dict facts = value.attr("__cuda_array_interface__");
+    const auto entry = [&](const char* key) {
+        return facts.contains(key) ? py::object(facts[key]) : py::object(py::none());
+    };
+    if (!entry("mask").is_none()) throw InputError(std::string(name) + ": expected an array without a mask, got one with a mask");
+    const py::sequence data = entry("data");
+    View view;
+    view.data = reinterpret_cast<void*>(py::object(data[0]).cast<uintptr_t>());
+    view.read_only = py::object(data[1]).cast<bool>();
+    const std::string typestr = py::str(entry("typestr"));
+    const Type* type = type_named(typestr);
+    view.dtype = type != nullptr ? type->name : typestr;
+    view.shape = entry("shape").cast<std::vector<int64_t>>();
+    if (!entry("strides").is_none()) {
+        auto strides = entry("strides").cast<std::vector<int64_t>>();
+        for (int64_t& stride : strides) stride /= element_bytes(typestr);
+        view.contiguous = is_contiguous(view.shape, strides);
+    }
+    cudaPointerAttributes attributes{};
+    SAFE_CALL(cudaPointerGetAttributes(&attributes, view.data));
+    if (attributes.type != cudaMemoryTypeDevice && attributes.type != cudaMemoryTypeManaged)
+        throw InputError(std::string(name) + ": expected an array on a CUDA device, got " + type_name(value) +
+                         " whose pointer no device knows");
+    view.device = attributes.device;
+    enter(name, view.device);
+    if (!entry("stream").is_none()) order(stream_of(python::whole_number(name, entry("stream"))), stream_);
+    kept_.push_back(value);
+    foreign_ = true;
+    return view;
+}
+
+View Call::checked(const char* name, const py::object& value, const Type& type, const std::vector<int64_t>& wanted,
+                   bool writeable) {
+    View view = view_of(name, value);
+    if (!fits(view, type, wanted, writeable))
+        throw InputError(std::string(name) + ": expected a " + (writeable ? "writable " : "") + "C-contiguous " + type.name +
+                         " array " + (wanted.empty() ? std::string("with at least one element") : shape_text(wanted)) +
+                         ", got " + text_of(view));
+    return view;
+}
+
+void Call::finish() {
+    for (const auto& memory : used_) memory->after_use(stream_);
+    if (foreign_ && !chosen_) SAFE_CALL(cudaStreamSynchronize(stream_));
+}
+
+}  // namespace mixpriv::cuda

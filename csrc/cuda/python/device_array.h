@@ -1,0 +1,60 @@
+#pragma once
+
+// Arrays that the CUDA kernels return: they own their memory and show it to every library that asks.
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "cuda/runtime.h"
+
+namespace mixpriv::cuda {
+
+namespace py = pybind11;
+
+// An element type, as NumPy, DLPack and people call it.
+struct Type {
+    const char *typestr, *name;
+    uint8_t code;
+    int64_t bytes;
+};
+
+template <class T>
+const Type& type_of();  // float, uint8_t, and uint16_t for binary16
+const Type* type_named(const std::string& typestr);  // null: none that the kernels know
+
+class DeviceArray {
+  public:
+    DeviceArray(std::shared_ptr<Buffer> memory, const Type& type, std::vector<int64_t> shape, int64_t offset = 0);
+    DeviceArray(const Type& type, std::vector<int64_t> shape, int device, cudaStream_t stream);
+
+    const std::shared_ptr<Buffer>& memory() const { return memory_; }
+    const Type& type() const { return *type_; }
+    const std::vector<int64_t>& shape() const { return shape_; }
+    int64_t bytes() const;
+    void* data() const { return static_cast<char*>(memory_->data()) + offset_; }
+
+    DeviceArray part(const py::slice& slice) const;  // along the first axis; the same memory
+    py::array copy_to_host() const;
+    py::dict array_interface() const;
+    py::capsule to_dlpack(const py::object& stream, const py::object& max_version, const py::object& dl_device,
+                          const py::object& copy) const;
+
+  private:
+    std::shared_ptr<Buffer> memory_;
+    const Type* type_;
+    std::vector<int64_t> shape_;
+    int64_t offset_;
+};
+
+// A stream's handle as a number: 0 or 1 is the legacy default stream.
+cudaStream_t stream_of(int64_t handle);
+int64_t handle_of(cudaStream_t stream);  // above 0
+
+DeviceArray copy_to_device(const py::object& array, int64_t device, cudaStream_t stream);
+void define_device_array(py::module_& module);
+
+}  // namespace mixpriv::cuda
