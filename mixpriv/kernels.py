@@ -3,6 +3,8 @@
 Every array must be C-contiguous and of the type that is named here; nothing is copied or cast silently, and anything
 else is an ``InputError`` that names the argument. ``threads=0`` takes what `mixpriv.threads.available_threads` allows.
 The environment variable ``MIXPRIV_ISA`` (``baseline``, ``avx2``, ``avx512``) forces one instruction set.
+
+Where the first array lies on a CUDA device, all of them must, and the same kernel runs there: see `mixpriv.cuda`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv import _native
+from mixpriv.dispatch import on_its_device
 from mixpriv.errors import InputError
 from mixpriv.threads import available_threads
 
@@ -18,6 +21,7 @@ Float32 = NDArray[np.float32]
 UInt8 = NDArray[np.uint8]
 
 
+@on_its_device
 def robust_range(
     image: Float32,
     mask: UInt8 | None = None,
@@ -45,6 +49,7 @@ def robust_range(
     return _native.robust_range(image, mask, lower_percent, upper_percent, _threads(threads))
 
 
+@on_its_device
 def mix(
     target: Float32,
     target_mask: UInt8,
@@ -76,6 +81,7 @@ def mix(
     return _native.mix(target, target_mask, target_range, reference, reference_mask, weight, _threads(threads))
 
 
+@on_its_device
 def unpack(answer: UInt8, reference_labels: UInt8, weight: float, *, threads: int = 0) -> Float32:
     """Turn the server's answer into the unmixer's input: unmixed linearly, with what is known of the reference.
 
@@ -103,6 +109,7 @@ def unpack(answer: UInt8, reference_labels: UInt8, weight: float, *, threads: in
     return _native.unpack(answer, reference_labels, weight, _threads(threads))
 
 
+@on_its_device
 def accumulate(total: Float32, probabilities: Float32, *, threads: int = 0) -> None:
     """Add ``probabilities`` to ``total`` in place; same shape, ``total`` writable.
 
@@ -114,6 +121,7 @@ def accumulate(total: Float32, probabilities: Float32, *, threads: int = 0) -> N
     _native.accumulate(total, probabilities, _threads(threads))
 
 
+@on_its_device
 def argmax(probabilities: Float32, *, threads: int = 0) -> UInt8:
     """Index of the first largest class: (C, D, H, W) -> (D, H, W), at most 255 classes.
 
@@ -125,6 +133,7 @@ def argmax(probabilities: Float32, *, threads: int = 0) -> UInt8:
     return _native.argmax(probabilities, _threads(threads))
 
 
+@on_its_device
 def resample(image: Float32, matrix: NDArray[np.float64], shape: tuple[int, int, int], *, threads: int = 0) -> Float32:
     """Trilinear resampling through an affine.
 
@@ -144,6 +153,7 @@ def resample(image: Float32, matrix: NDArray[np.float64], shape: tuple[int, int,
     return _native.resample(image, matrix, shape, _threads(threads))
 
 
+@on_its_device
 def restore_labels(
     probabilities: Float32, matrix: NDArray[np.float64], shape: tuple[int, int, int], *, threads: int = 0
 ) -> UInt8:
