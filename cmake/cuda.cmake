@@ -7,7 +7,7 @@ if(MIXPRIV_CUDA STREQUAL "OFF")
 endif()
 
 # CMake's own trial build would choose architectures that new compilers have dropped.
-if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
     set(CMAKE_CUDA_ARCHITECTURES 75)
     set(MIXPRIV_ALL_ARCHITECTURES TRUE)
 endif()

@@ -258,7 +258,7 @@ def _run_references_list(arguments: argparse.Namespace) -> int:
 
 
 def _run_info(arguments: argparse.Namespace) -> int:
-    from mixpriv import _native
+    from mixpriv import _native, cuda
     from mixpriv.bundle import load_bundle, shipped_bundles
     from mixpriv.client.bank import Bank
     from mixpriv.client.key import key_path
@@ -270,6 +270,7 @@ def _run_info(arguments: argparse.Namespace) -> int:
         "version": __version__,
         "instruction set": _native.isa(),
         "threads": available_threads(),
+        "cuda": cuda.summary(),
         "bundles": list(shipped_bundles()),
         "bundle": f"{bundle.name} {bundle.version}",
         "fingerprint": bundle.fingerprint,
