@@ -62,6 +62,7 @@ def resample(
 def resample_labels(
     labels: Any, matrix: NDArray[np.float64], shape: Sequence[int], stream: int | None
 ) -> DeviceArray: ...
+def block_mean(image: Any, factors: Sequence[int], stream: int | None) -> DeviceArray: ...
 def restore_labels(
     probabilities: Any,
     matrix: NDArray[np.float64],

@@ -105,7 +105,7 @@ def summary() -> str:
 def to_device(array: NDArray[Any], device: int | None = None) -> DeviceArray:
     """Copy a C-contiguous float32, float16 or uint8 array to a device, through page-locked memory.
 
-    The array may be changed or freed at once.
+    The array may be changed or freed at once. Flipped axes stay so: its memory is copied as it lies.
 
     Parameters
     ----------
@@ -191,6 +191,11 @@ def resample(
 def resample_labels(labels: Any, matrix: NDArray[np.float64], shape: tuple[int, int, int]) -> DeviceArray:
     """`mixpriv.kernels.resample_labels` on a device; the matrix is a NumPy array."""
     return _extension().resample_labels(labels, matrix, shape, _stream.get())
+
+
+def block_mean(image: Any, factors: tuple[int, int, int]) -> DeviceArray:
+    """`mixpriv.kernels.block_mean` on a device."""
+    return _extension().block_mean(image, factors, _stream.get())
 
 
 def restore_labels(

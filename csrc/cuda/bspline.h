@@ -4,10 +4,13 @@
 // outer axes contract to one-dimensional coefficients in shared memory, then each voxel needs four of those per axis.
 
 #include <cmath>
+#include <algorithm>
 #include <cstdint>
+#include <string>
 
 #include "cuda/launch.h"
 #include "cuda/sampling.h"
+#include "mixpriv/error.h"
 
 namespace mixpriv::cuda {
 
@@ -42,10 +45,29 @@ struct Spline {
     int64_t size[3];
     double knots;
 
-    explicit Spline(const Control& control)
-        : points(control.points),
-          size{control.size.size[0], control.size.size[1], control.size.size[2]},
-          knots(control.points != nullptr ? control.knots : 1.0) {}
+    // Throws InputError, with the argument's name, if the control points do not reach every voxel of a volume.
+    Spline(const char* name, const Warp* warp, Shape3 shape) : points(nullptr), size{}, knots(1.0) {
+        if (warp == nullptr) return;
+        if (!(std::isfinite(warp->knots) && warp->knots > 0.0))
+            throw InputError(std::string(name) + ": expected a finite distance of control points above 0");
+        double needed[3];
+        for (int a = 0; a < 3; ++a) needed[a] = std::floor(static_cast<double>(shape.size[a] - 1) / warp->knots) + 4.0;
+        for (int a = 0; a < 3; ++a) {
+            size[a] = warp->points.size[a];
+            if (!(needed[a] <= static_cast<double>(size[a])))
+                throw InputError(std::string(name) + ": expected control points of at least " + text(needed) + ", got " +
+                                 text(warp->points.size));
+        }
+        points = warp->control;
+        knots = warp->knots;
+    }
+
+    template <class T>
+    static std::string text(const T (&sizes)[3]) {
+        std::string all = "(3";
+        for (const T n : sizes) all += ", " + std::to_string(static_cast<int64_t>(std::min<double>(static_cast<double>(n), 0x1p62)));
+        return all + ")";
+    }
 
     __device__ int64_t knot(int64_t voxel) const { return static_cast<int64_t>(std::floor(static_cast<double>(voxel) / knots)); }
     __device__ SplineWeights weights(int64_t voxel) const {

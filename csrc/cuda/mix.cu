@@ -1,7 +1,6 @@
 // Before the server: normalise, clip, mask, mix and round to binary16 in one pass, as the CPU's rows do bit by bit. With warps
 // the same at x + u(x), the displacement evaluated on the way.
 
-#include <cmath>
 #include <cstring>
 
 #include "cuda/bspline.h"
@@ -16,18 +15,12 @@ namespace {
 struct Part {
     const float* image;
     const uint8_t* mask;
-    float lo, scale;  // clip((x - lo) * scale, 0, 1)
+    Normal normal;
     float share;
 };
 
-// NaN becomes 0.
-__device__ float clip01(float x) {
-    const float positive = x > 0.0f ? x : 0.0f;
-    return positive < 1.0f ? positive : 1.0f;
-}
-
 __device__ float normalised(const Part& part, float x, uint8_t mask) {
-    return mask != 0 ? clip01((x - part.lo) * part.scale) : 0.0f;
+    return mask != 0 ? part.normal(x) : 0.0f;
 }
 
 // binary32 in 0..1 to binary16, round to nearest even.
@@ -112,22 +105,20 @@ __global__ void mix_warped_kernel(Part target, Part reference, Spline target_war
 
 }  // namespace
 
-void mix(const Mixing& input, uint16_t* mixture, Shape3 shape, cudaStream_t stream) {
+void mix(const MixInput& input, uint16_t* mixture, Shape3 shape, cudaStream_t stream) {
     if (!(input.weight >= 0.0 && input.weight <= 1.0)) throw InputError("weight: expected a number from 0 to 1");
-    const auto lo = static_cast<float>(input.target_range.lo), hi = static_cast<float>(input.target_range.hi);
-    const float scale = 1.0f / (hi - lo);
-    if (!(std::isfinite(lo) && std::isfinite(hi) && lo < hi && std::isfinite(scale) && scale > 0.0f))
-        throw InputError("target_range: expected finite (lo, hi) with lo < hi");
+    const Normal normal = normal_of("target_range", input.target_range);
     if (input.reference == nullptr && input.weight != 1.0)
         throw InputError("reference: expected an array unless the weight is 1, got None");
     const auto weight = static_cast<float>(input.weight);
-    const Part target{input.target, input.target_mask, lo, scale, weight};
-    const Part reference{input.reference, input.reference_mask, 0.0f, 1.0f, 1.0f - weight};
-    if (input.target_warp.points == nullptr && input.reference_warp.points == nullptr) {
+    const Part target{input.target, input.target_mask, normal, weight};
+    const Part reference{input.reference, input.reference_mask, {0.0f, 1.0f}, 1.0f - weight};
+    if (input.target_warp == nullptr && input.reference_warp == nullptr) {
         mix_rows(target, reference, mixture, shape.count(), stream);
         return;
     }
-    const Spline target_warp(input.target_warp), reference_warp(input.reference_warp);
+    const Spline target_warp("target_warp", input.target_warp, shape);
+    const Spline reference_warp("reference_warp", input.reference_warp, shape);
     const Lattice lattice(shape);
     launch(mix_warped_kernel, tile_grid(lattice, tile_length(target_warp, reference_warp)), dim3(tile_threads), stream,
            target, reference, target_warp, reference_warp, lattice, mixture);

@@ -1,4 +1,4 @@
-// Resampling through an affine: an image, labels, or class probabilities straight to labels.
+// Resampling through an affine: an image, labels, or class probabilities straight to labels; and means of blocks before it.
 
 #include <cmath>
 
@@ -54,22 +54,22 @@ __device__ void for_voxels(Shape3 shape, const Body& body) {
     });
 }
 
-struct Normalisation {
-    float lo, scale;  // scale 0: none
-};
+// Sum of value(0) to value(count - 1), times 1 / count.
+template <class Value>
+__device__ float mean(int64_t count, const Value& value) {
+    float sum = value(0);
+    for (int64_t n = 1; n < count; ++n) sum += value(n);
+    return count == 1 ? sum : sum * static_cast<float>(1.0 / static_cast<double>(count));
+}
 
-__global__ void resample_kernel(const float* image, Lattice lattice, Affine affine, Shape3 shape, Normalisation range,
-                                float* result) {
+__global__ void resample_kernel(const float* image, Lattice lattice, Affine affine, Shape3 shape, bool normalise,
+                                Normal normal, float* result) {
     for_voxels(shape, [&](const Voxel& x, int64_t here) {
         const Cell cell = lattice.cell_around(affine(x));
         float value = 0.0f;
         if (cell.inside) {
             value = lattice.blend(cell, [&](int64_t at) { return image[at]; });
-            if (range.scale != 0.0f) {
-                const float y = (value - range.lo) * range.scale;
-                const float positive = y > 0.0f ? y : 0.0f;
-                value = positive < 1.0f ? positive : 1.0f;
-            }
+            if (normalise) value = normal(value);
         }
         result[here] = value;
     });
@@ -84,7 +84,8 @@ __global__ void resample_labels_kernel(const uint8_t* labels, Lattice lattice, A
             inside = inside && p.at[a] >= -0.5 && p.at[a] <= last + 0.5;
             p.at[a] = p.at[a] < 0.0 ? 0.0 : last < p.at[a] ? last : p.at[a];
         }
-        result[here] = inside ? labels[lattice.nearest(p)] : uint8_t{0};
+        Voxel from{};
+        result[here] = inside && lattice.nearest(p, &from) ? labels[lattice.offset(from)] : uint8_t{0};
     });
 }
 
@@ -125,32 +126,43 @@ __global__ void restore_kernel(Shares shares, Lattice lattice, Affine affine, Sh
     });
 }
 
-Normalisation checked(const Range* range) {
-    if (range == nullptr) return {0.0f, 0.0f};
-    const auto lo = static_cast<float>(range->lo), hi = static_cast<float>(range->hi);
-    const float scale = 1.0f / (hi - lo);
-    if (!(std::isfinite(lo) && std::isfinite(hi) && lo < hi && std::isfinite(scale) && scale > 0.0f))
-        throw InputError("intensity_range: expected finite (lo, hi) with lo < hi");
-    return {lo, scale};
+// Along the last axis first, then the middle one, then the first, each sum in order.
+__global__ void block_mean_kernel(const float* image, Lattice lattice, Shape3 factor, Shape3 shape, float* result) {
+    for_voxels(shape, [&](const Voxel& x, int64_t here) {
+        const Voxel first{{x.at[0] * factor.size[0], x.at[1] * factor.size[1], x.at[2] * factor.size[2]}};
+        const float* const corner = image + lattice.offset(first);
+        result[here] = mean(factor.size[0], [&](int64_t a) {
+            return mean(factor.size[1], [&](int64_t b) {
+                return mean(factor.size[2], [&](int64_t c) { return corner[lattice.offset(Voxel{{a, b, c}})]; });
+            });
+        });
+    });
 }
 
 }  // namespace
 
-void resample(const float* image, Shape3 image_shape, const Matrix& matrix, Shape3 shape, const Range* range,
+void resample(const float* image, const View3& view, const Matrix& matrix, Shape3 shape, const Range* intensity_range,
               float* result, cudaStream_t stream) {
-    launch(resample_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, image, Lattice(image_shape),
-           checked(matrix), shape, checked(range), result);
+    const Normal normal = intensity_range == nullptr ? Normal{} : normal_of("intensity_range", *intensity_range);
+    launch(resample_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, image, Lattice(view), checked(matrix), shape,
+           intensity_range != nullptr, normal, result);
 }
 
-void resample_labels(const uint8_t* labels, Shape3 labels_shape, const Matrix& matrix, Shape3 shape, uint8_t* result,
+void resample_labels(const uint8_t* labels, const View3& view, const Matrix& matrix, Shape3 shape, uint8_t* result,
                      cudaStream_t stream) {
-    launch(resample_labels_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, labels, Lattice(labels_shape),
+    launch(resample_labels_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, labels, Lattice(view),
            checked(matrix), shape, result);
 }
 
-void restore_labels(const Restoring& input, const Matrix& matrix, Shape3 shape, uint8_t* labels, cudaStream_t stream) {
-    const Lattice lattice(input.grid_shape);
-    const Shares shares{input.probabilities, input.last, input.mask, input.classes, lattice.count()};
+void block_mean(const float* image, const View3& view, Shape3 factor, float* result, cudaStream_t stream) {
+    Shape3 shape{};
+    for (int a = 0; a < 3; ++a) shape.size[a] = view.shape.size[a] / factor.size[a];
+    launch(block_mean_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, image, Lattice(view), factor, shape, result);
+}
+
+void restore_labels(const ClassMaps& maps, const Matrix& matrix, Shape3 shape, uint8_t* labels, cudaStream_t stream) {
+    const Lattice lattice(maps.shape);
+    const Shares shares{maps.probabilities, maps.last, maps.mask, maps.classes, lattice.count()};
     launch(restore_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, shares, lattice, checked(matrix), shape, labels);
 }
 

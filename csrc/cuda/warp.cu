@@ -35,8 +35,9 @@ __global__ void warp_labels_kernel(const uint8_t* labels, Spline spline, Lattice
         each_thread_then_wait([&] { spline.contract(tile, &row); });
         each_thread_then_wait([&] {
             for_tile(tile, [&](const Voxel& x) {
-                const int64_t at = lattice.nearest(spline.position(row, x));
-                result[lattice.offset(x)] = at < 0 ? uint8_t{0} : labels[at];
+                Voxel from{};
+                const bool found = lattice.nearest(spline.position(row, x), &from);
+                result[lattice.offset(x)] = found ? labels[lattice.offset(from)] : uint8_t{0};
             });
         });
     });
@@ -44,16 +45,16 @@ __global__ void warp_labels_kernel(const uint8_t* labels, Spline spline, Lattice
 
 }  // namespace
 
-void warp(const float* channels, int64_t count, Shape3 shape, const Control& control, bool fill_background,
-          float* result, cudaStream_t stream) {
-    const Spline spline(control);
+void warp(const float* channels, int64_t count, Shape3 shape, const Warp& by, bool fill_background, float* result,
+          cudaStream_t stream) {
+    const Spline spline("control", &by, shape);
     const Lattice lattice(shape);
     launch(warp_kernel, tile_grid(lattice, tile_length(spline)), dim3(tile_threads), stream, channels, count, spline, lattice,
            fill_background, result);
 }
 
-void warp_labels(const uint8_t* labels, Shape3 shape, const Control& control, uint8_t* result, cudaStream_t stream) {
-    const Spline spline(control);
+void warp_labels(const uint8_t* labels, Shape3 shape, const Warp& by, uint8_t* result, cudaStream_t stream) {
+    const Spline spline("control", &by, shape);
     const Lattice lattice(shape);
     launch(warp_labels_kernel, tile_grid(lattice, tile_length(spline)), dim3(tile_threads), stream, labels, spline, lattice,
            result);

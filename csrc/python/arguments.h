@@ -5,7 +5,6 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <exception>
 #include <string>
 #include <vector>
 
@@ -64,6 +63,35 @@ py::array_t<T> checked(const char* name, const py::handle& value, const std::vec
     return py::reinterpret_borrow<py::array_t<T>>(value);
 }
 
+// As `checked`, but axes may be flipped: what is laid out backwards is read backwards, and not copied.
+struct FlippableImage {
+    py::array array;
+    View3 view;
+};
+
+template <class T>
+FlippableImage checked_flippable(const char* name, const py::handle& value) {
+    bool good = py::isinstance<py::array_t<T>>(value);
+    FlippableImage image{};
+    if (good) {
+        image.array = py::reinterpret_borrow<py::array>(value);
+        constexpr int aligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+        good = (image.array.flags() & aligned) != 0 && fits(shape_of(image.array), {-1, -1, -1});
+    }
+    py::ssize_t stride = sizeof(T);
+    for (py::ssize_t a = 2; good && a >= 0; --a) {
+        const py::ssize_t size = image.array.shape(a), step = image.array.strides(a);
+        image.view.shape.size[a] = size;
+        image.view.flipped[a] = size > 1 && step < 0;
+        good = size == 1 || step == stride || step == -stride;
+        stride *= size;
+    }
+    if (!good)
+        throw InputError(std::string(name) + ": expected a C-contiguous " + std::string(py::str(py::dtype::of<T>())) +
+                         " array (any, any, any), axes flipped or not, got " + describe(value));
+    return image;
+}
+
 inline Shape3 shape3(const py::array& array, py::ssize_t first_axis = 0) {
     return {{array.shape(first_axis), array.shape(first_axis + 1), array.shape(first_axis + 2)}};
 }
@@ -98,18 +126,19 @@ inline Range range_of(const char* name, const py::handle& value) {
     return {number(name, pair[0]), number(name, pair[1])};
 }
 
-inline Shape3 output_shape(const py::handle& value) {
+inline Shape3 output_shape(const py::handle& value, const char* name = "shape") {
     constexpr double most_voxels = 0x1p40;
-    const py::sequence sizes = sequence_of("shape", 3, "three sizes", value);
+    const py::sequence sizes = sequence_of(name, 3, "three sizes", value);
     Shape3 shape{};
     double voxels = 1.0;
     for (size_t a = 0; a < 3; ++a) {
-        shape.size[a] = whole_number("shape", sizes[a]);
+        shape.size[a] = whole_number(name, sizes[a]);
         if (shape.size[a] < 1 || shape.size[a] > INT32_MAX)
-            throw InputError("shape: expected sizes from 1 to 2^31 - 1, got " + std::to_string(shape.size[a]));
+            throw InputError(std::string(name) + ": expected sizes from 1 to 2^31 - 1, got " +
+                             std::to_string(shape.size[a]));
         voxels *= static_cast<double>(shape.size[a]);
     }
-    if (voxels > most_voxels) throw InputError("shape: expected at most 2^40 voxels, got more");
+    if (voxels > most_voxels) throw InputError(std::string(name) + ": expected at most 2^40 voxels, got more");
     return shape;
 }
 
@@ -119,6 +148,30 @@ inline Matrix matrix34(const py::handle& value) {
     for (py::ssize_t i = 0; i < 3; ++i)
         for (py::ssize_t j = 0; j < 4; ++j) matrix[static_cast<size_t>(i)][static_cast<size_t>(j)] = array.at(i, j);
     return matrix;
+}
+
+// None, or a pair (control points, voxels from one to the next).
+struct OptionalWarp {
+    bool given = false;
+    Warp warp{};
+    const Warp* get() const { return given ? &warp : nullptr; }
+};
+
+inline Warp warp_of(const char* name, const py::handle& control, const py::handle& knots) {
+    const auto points = checked<float>(name, control, {3, -1, -1, -1});
+    return {points.data(), shape3(points, 1), number("knots", knots)};
+}
+
+inline OptionalWarp optional_warp(const char* name, const py::handle& value) {
+    if (value.is_none()) return {};
+    const py::sequence pair = sequence_of(name, 2, "None or a pair (control, knots)", value);
+    return {true, warp_of(name, pair[0], pair[1])};
+}
+
+// Whether two arrays share memory without being the very same stretch of it.
+inline bool overlap_in_part(const py::array& one, const py::array& other) {
+    const auto *const a = static_cast<const char*>(one.data()), *const b = static_cast<const char*>(other.data());
+    return a != b && a < b + other.nbytes() && b < a + one.nbytes();
 }
 
 inline int64_t class_count(const py::array& probabilities) {

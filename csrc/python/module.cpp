@@ -31,32 +31,37 @@ py::tuple py_robust_range(const py::object& image, const py::object& mask, const
     const int64_t count = x.size();
     const double lower = number("lower_percent", lower_percent), upper = number("upper_percent", upper_percent);
     const int workers = thread_count(threads);
+    const Isa isa = current_isa();
     Range range{};
-    without_gil([&] { range = robust_range(data, inside, count, lower, upper, workers); });
+    without_gil([&] { range = robust_range(data, inside, count, lower, upper, isa, workers); });
     return py::make_tuple(range.lo, range.hi);
 }
 
 py::array py_mix(const py::object& target, const py::object& target_mask, const py::object& target_range,
                  const py::object& reference, const py::object& reference_mask, const py::object& weight,
-                 const py::object& threads) {
+                 const py::object& target_warp, const py::object& reference_warp, const py::object& threads) {
     const auto x = checked<float>("target", target, {-1, -1, -1});
     const auto shape = shape_of(x);
+    const OptionalWarp warps[2] = {optional_warp("target_warp", target_warp),
+                                   optional_warp("reference_warp", reference_warp)};
     MixInput input{x.data(),
                    checked<uint8_t>("target_mask", target_mask, shape).data(),
                    range_of("target_range", target_range),
                    nullptr,
                    nullptr,
-                   number("weight", weight)};
+                   number("weight", weight),
+                   warps[0].get(),
+                   warps[1].get()};
     if (!reference.is_none()) {
         input.reference = checked<float>("reference", reference, shape).data();
         input.reference_mask = checked<uint8_t>("reference_mask", reference_mask, shape).data();
     }
     py::array mixture(py::dtype("e"), shape);
     auto* out = static_cast<uint16_t*>(mixture.mutable_data());
-    const int64_t count = x.size();
+    const Shape3 sizes = shape3(x);
     const Isa isa = current_isa();
     const int workers = thread_count(threads);
-    without_gil([&] { mix(input, out, count, isa, workers); });
+    without_gil([&] { mix(input, out, sizes, isa, workers); });
     return mixture;
 }
 
@@ -83,9 +88,13 @@ void py_accumulate(const py::object& total, const py::object& probabilities, con
     const auto p = checked<float>("probabilities", probabilities, shape_of(sum));
     float* out = sum.mutable_data();
     const float* data = p.data();
+    if (overlap_in_part(sum, p))
+        throw InputError(
+            "probabilities: expected the total itself or an array apart from it, got one that overlaps it");
     const int64_t count = sum.size();
+    const Isa isa = current_isa();
     const int workers = thread_count(threads);
-    without_gil([&] { accumulate(out, data, count, workers); });
+    without_gil([&] { accumulate(out, data, count, isa, workers); });
 }
 
 py::array_t<uint8_t> py_argmax(const py::object& probabilities, const py::object& threads) {
@@ -95,37 +104,106 @@ py::array_t<uint8_t> py_argmax(const py::object& probabilities, const py::object
     py::array_t<uint8_t> labels({shape.size[0], shape.size[1], shape.size[2]});
     const float* data = p.data();
     uint8_t* out = labels.mutable_data();
+    const Isa isa = current_isa();
     const int workers = thread_count(threads);
-    without_gil([&] { argmax(data, classes, shape.count(), out, workers); });
+    without_gil([&] { argmax(data, classes, shape.count(), out, isa, workers); });
     return labels;
 }
 
 py::array_t<float> py_resample(const py::object& image, const py::object& matrix, const py::object& shape,
-                               const py::object& threads) {
-    const auto x = checked<float>("image", image, {-1, -1, -1});
+                               const py::object& intensity_range, const py::object& threads) {
+    const FlippableImage x = checked_flippable<float>("image", image);
     const Matrix m = matrix34(matrix);
     const Shape3 to = output_shape(shape);
+    const bool normalised = !intensity_range.is_none();
+    const Range range = normalised ? range_of("intensity_range", intensity_range) : Range{};
     py::array_t<float> result({to.size[0], to.size[1], to.size[2]});
-    const float* data = x.data();
-    const Shape3 from = shape3(x);
+    const auto* data = static_cast<const float*>(x.array.data());
+    float* out = result.mutable_data();
+    const Isa isa = current_isa();
+    const int workers = thread_count(threads);
+    without_gil([&] { resample(data, x.view, m, to, normalised ? &range : nullptr, out, isa, workers); });
+    return result;
+}
+
+py::array_t<uint8_t> py_resample_labels(const py::object& labels, const py::object& matrix, const py::object& shape,
+                                        const py::object& threads) {
+    const FlippableImage x = checked_flippable<uint8_t>("labels", labels);
+    const Matrix m = matrix34(matrix);
+    const Shape3 to = output_shape(shape);
+    py::array_t<uint8_t> result({to.size[0], to.size[1], to.size[2]});
+    const auto* data = static_cast<const uint8_t*>(x.array.data());
+    uint8_t* out = result.mutable_data();
+    const int workers = thread_count(threads);
+    without_gil([&] { resample_labels(data, x.view, m, to, out, workers); });
+    return result;
+}
+
+py::array_t<float> py_block_mean(const py::object& image, const py::object& factors, const py::object& threads) {
+    const FlippableImage x = checked_flippable<float>("image", image);
+    const Shape3 factor = output_shape(factors, "factors");
+    Shape3 to{};
+    for (size_t a = 0; a < 3; ++a) {
+        to.size[a] = x.view.shape.size[a] / factor.size[a];
+        if (to.size[a] < 1)
+            throw InputError("factors: expected at most the image's size, " + std::to_string(x.view.shape.size[a]) +
+                             ", got " + std::to_string(factor.size[a]));
+    }
+    py::array_t<float> result({to.size[0], to.size[1], to.size[2]});
+    const auto* data = static_cast<const float*>(x.array.data());
     float* out = result.mutable_data();
     const int workers = thread_count(threads);
-    without_gil([&] { resample(data, from, m, to, out, workers); });
+    without_gil([&] { block_mean(data, x.view, factor.size, out, workers); });
     return result;
 }
 
 py::array_t<uint8_t> py_restore_labels(const py::object& probabilities, const py::object& matrix,
-                                       const py::object& shape, const py::object& threads) {
+                                       const py::object& shape, const py::object& last, const py::object& mask,
+                                       const py::object& threads) {
     const auto p = checked<float>("probabilities", probabilities, {-1, -1, -1, -1});
-    const int64_t classes = class_count(p);
+    const Shape3 from = shape3(p, 1);
+    ClassMaps maps{p.data(), nullptr, nullptr, class_count(p), from};
+    if (!last.is_none()) maps.last = checked<float>("last", last, shape_of(p)).data();
+    if (!mask.is_none()) maps.mask = checked<uint8_t>("mask", mask, {from.size[0], from.size[1], from.size[2]}).data();
     const Matrix m = matrix34(matrix);
-    const Shape3 to = output_shape(shape), from = shape3(p, 1);
+    const Shape3 to = output_shape(shape);
     py::array_t<uint8_t> labels({to.size[0], to.size[1], to.size[2]});
-    const float* data = p.data();
     uint8_t* out = labels.mutable_data();
+    const Isa isa = current_isa();
     const int workers = thread_count(threads);
-    without_gil([&] { restore_labels(data, classes, from, m, to, out, workers); });
+    without_gil([&] { restore_labels(maps, m, to, out, isa, workers); });
     return labels;
+}
+
+py::array_t<float> py_warp(const py::object& channels, const py::object& control, const py::object& knots,
+                           const py::object& fill_background, const py::object& threads) {
+    const auto x = checked<float>("channels", channels, {-1, -1, -1, -1});
+    const Warp by = warp_of("control", control, knots);
+    const int fill = PyObject_IsTrue(fill_background.ptr());
+    if (fill < 0) refuse("fill_background", "True or False", fill_background);
+    py::array_t<float> result(shape_of(x));
+    const float* data = x.data();
+    float* out = result.mutable_data();
+    const int64_t count = x.shape(0);
+    const Shape3 shape = shape3(x, 1);
+    const Isa isa = current_isa();
+    const int workers = thread_count(threads);
+    without_gil([&] { warp(data, count, shape, by, fill != 0, out, isa, workers); });
+    return result;
+}
+
+py::array_t<uint8_t> py_warp_labels(const py::object& labels, const py::object& control, const py::object& knots,
+                                    const py::object& threads) {
+    const auto x = checked<uint8_t>("labels", labels, {-1, -1, -1});
+    const Warp by = warp_of("control", control, knots);
+    py::array_t<uint8_t> result(shape_of(x));
+    const uint8_t* data = x.data();
+    uint8_t* out = result.mutable_data();
+    const Shape3 shape = shape3(x);
+    const Isa isa = current_isa();
+    const int workers = thread_count(threads);
+    without_gil([&] { warp_labels(data, shape, by, out, isa, workers); });
+    return result;
 }
 
 std::vector<std::string> py_available_isas() {
@@ -150,12 +228,18 @@ PYBIND11_MODULE(_native, module) {
     module.def("robust_range", py_robust_range, arg("image"), arg("mask"), arg("lower_percent"), arg("upper_percent"),
                arg("threads"));
     module.def("mix", py_mix, arg("target"), arg("target_mask"), arg("target_range"), arg("reference"),
-               arg("reference_mask"), arg("weight"), arg("threads"));
+               arg("reference_mask"), arg("weight"), arg("target_warp"), arg("reference_warp"), arg("threads"));
     module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("threads"));
     module.def("accumulate", py_accumulate, arg("total"), arg("probabilities"), arg("threads"));
     module.def("argmax", py_argmax, arg("probabilities"), arg("threads"));
-    module.def("resample", py_resample, arg("image"), arg("matrix"), arg("shape"), arg("threads"));
-    module.def("restore_labels", py_restore_labels, arg("probabilities"), arg("matrix"), arg("shape"), arg("threads"));
+    module.def("resample", py_resample, arg("image"), arg("matrix"), arg("shape"), arg("intensity_range"),
+               arg("threads"));
+    module.def("resample_labels", py_resample_labels, arg("labels"), arg("matrix"), arg("shape"), arg("threads"));
+    module.def("block_mean", py_block_mean, arg("image"), arg("factors"), arg("threads"));
+    module.def("restore_labels", py_restore_labels, arg("probabilities"), arg("matrix"), arg("shape"), arg("last"),
+               arg("mask"), arg("threads"));
+    module.def("warp", py_warp, arg("channels"), arg("control"), arg("knots"), arg("fill_background"), arg("threads"));
+    module.def("warp_labels", py_warp_labels, arg("labels"), arg("control"), arg("knots"), arg("threads"));
 
     module.def("isa", [] { return std::string(name_of(current_isa())); });
     module.def("available_isas", py_available_isas);

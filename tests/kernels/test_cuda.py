@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mixpriv import cuda
+from mixpriv import cuda, kernels
 from tests.kernels import definitions as numpy_is
 from tests.kernels.definitions import Array
 from tests.kernels.test_mix import bits
@@ -177,6 +177,31 @@ class TestResample:
         got = cuda.resample_labels(*put(labels), matrix, shape).copy_to_host()
         np.testing.assert_array_equal(got[certain], expected[certain])
 
+    @few
+    @given(SEEDS, SHAPES, st.tuples(*[st.integers(1, 4)] * 3), st.tuples(*[st.sampled_from([1, -1])] * 3))
+    def test_block_mean_of_flipped_images(
+        self, seed: int, blocks: tuple[int, ...], factors: tuple[int, int, int], steps: tuple[int, ...]
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        shape = [n * f + int(rng.integers(0, f)) for n, f in zip(blocks, factors, strict=True)]
+        image = rng.normal(0, 1, shape).astype(np.float32)[tuple(slice(None, None, step) for step in steps)]
+        got = cuda.block_mean(cuda.to_device(image), factors).copy_to_host()
+        np.testing.assert_array_equal(got, kernels.block_mean(image, factors))
+
+    @few
+    @given(SEEDS, SHAPES, SHAPES, st.tuples(*[st.sampled_from([1, -1])] * 3))
+    def test_flipped_is_the_same_as_copied(
+        self, seed: int, size: tuple[int, int, int], shape: tuple[int, int, int], steps: tuple[int, ...]
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        image = rng.normal(0, 1, size).astype(np.float32)[tuple(slice(None, None, step) for step in steps)]
+        labels = (image * 50).astype(np.uint8)
+        matrix = random_matrix(rng, size, shape)
+        for kernel, array in ((cuda.resample, image), (cuda.resample_labels, labels)):
+            there, copied = cuda.to_device(array), cuda.to_device(np.ascontiguousarray(array))
+            got = kernel(there, matrix, shape).copy_to_host()
+            np.testing.assert_array_equal(got, kernel(copied, matrix, shape).copy_to_host())
+
     def test_large_oblique_volume(self) -> None:
         rng = np.random.default_rng(5)
         image = rng.random((41, 50, 37), np.float32)
@@ -244,3 +269,29 @@ class TestWarp:
         channels = np.random.default_rng(0).random((2, 5, 6, 7), np.float32)
         control = np.zeros((3, *numpy_is.control_shape((5, 6, 7), 4.0)), np.float32)
         np.testing.assert_array_equal(cuda.warp(*put(channels, control), 4.0).copy_to_host(), channels)
+
+
+class TestLikeTheCpu:
+    """Without a warp the CPU's bits, on any of its instruction sets: the same operations in the same order."""
+
+    def test_whole_volumes(self) -> None:
+        rng = np.random.default_rng(11)
+        image, labels = rng.normal(0, 1, LARGE).astype(np.float32), rng.integers(0, 6, LARGE, np.uint8)
+        p, last = blobs(rng, 6, (20, 21, 22)), blobs(rng, 6, (20, 21, 22))
+        mask = rng.integers(0, 2, (20, 21, 22), np.uint8)
+        shape = (31, 33, 65)
+        matrix, back = random_matrix(rng, LARGE, shape), random_matrix(rng, (20, 21, 22), shape)
+        calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+            (kernels.resample, (image, matrix, shape), {}),
+            (kernels.resample, (image, matrix, shape), {"intensity_range": (-1.0, 2.0)}),
+            (kernels.resample_labels, (labels, matrix, shape), {}),
+            (kernels.restore_labels, (p, back, shape), {}),
+            (kernels.restore_labels, (p, back, shape), {"last": last, "mask": mask}),
+            (kernels.argmax, (p,), {}),
+        ]
+        for kernel, arguments, options in calls:
+            expected = kernel(*arguments, **options)
+            moved = {name: cuda.to_device(a) if isinstance(a, np.ndarray) else a for name, a in options.items()}
+            got = kernel(cuda.to_device(arguments[0]), *arguments[1:], **moved).copy_to_host()
+            np.testing.assert_array_equal(got, expected)
+        assert kernels.robust_range(cuda.to_device(image)) == kernels.robust_range(image)

@@ -81,10 +81,8 @@ class TestForeignArrays:
         assert array.streams == [1, 2]
 
     def test_strided_ones_are_refused(self) -> None:
-        there = cuda.to_device(IMAGE)
-        turned = Interface(there, shape=(5, 4, 3), strides=(4, 20, 80))
         with pytest.raises(InputError, match=r"^target: .*got float32 \(5, 4, 3\), not C-contiguous$"):
-            mix(target=turned)
+            mix(target=turned(cuda.to_device(IMAGE)))
 
 
 class TestOurArrays:
@@ -94,6 +92,14 @@ class TestOurArrays:
         there = cuda.to_device(array)
         assert (there.shape, there.dtype, there.nbytes, len(there)) == (array.shape, array.dtype, array.nbytes, 5)
         np.testing.assert_array_equal(there.copy_to_host(), array)
+
+    @pytest.mark.parametrize("wrap", [lambda array: array, Interface, Capsule])
+    def test_flipped_axes_stay_so(self, wrap: Callable[[Any], Any]) -> None:
+        flipped = IMAGE[::-1, :, ::-1]
+        there = cuda.to_device(flipped)
+        np.testing.assert_array_equal(there.copy_to_host(), flipped)
+        np.testing.assert_array_equal(there[1:].copy_to_host(), flipped[1:])
+        np.testing.assert_array_equal(cuda.resample(wrap(there), MATRIX, (3, 4, 5)).copy_to_host(), flipped)
 
     def test_larger_than_the_staging_blocks(self) -> None:
         array = np.random.default_rng(2).integers(0, 256, (3, 5 << 20), np.uint8)
@@ -182,8 +188,8 @@ BAD: dict[str, tuple[Call, str]] = {
         "target_mask: expected a C-contiguous uint8 array (3, 4, 5), got uint8 (2, 4, 5)",
     ),
     "another library's dtype": (
-        lambda: mix(target=Interface(cuda.to_device(IMAGE), typestr="<f8")),
-        "target: expected a C-contiguous float32 array (any, any, any), got <f8 (3, 4, 5)",
+        lambda: mix(target=Interface(cuda.to_device(IMAGE), typestr="<i4")),
+        "target: expected a C-contiguous float32 array (any, any, any), got <i4 (3, 4, 5)",
     ),
     "empty": (
         lambda: mix(target=Interface(cuda.to_device(IMAGE), shape=(0, 4, 5))),
@@ -205,6 +211,23 @@ BAD: dict[str, tuple[Call, str]] = {
     "DLPack that fails": (
         lambda: mix(target=Capsule(cuda.to_device(IMAGE), error=BufferError)),
         "target: expected an array that DLPack can share, got Capsule and BufferError",
+    ),
+    "flipped where it may not be": (
+        lambda: mix(target=cuda.to_device(IMAGE[::-1])),
+        "target: expected a C-contiguous float32 array (any, any, any), got float32 (3, 4, 5), axes flipped",
+    ),
+    "transposed where it may be flipped": (
+        lambda: cuda.resample(turned(cuda.to_device(IMAGE)), MATRIX, (2, 2, 2)),
+        "image: expected a C-contiguous float32 array (any, any, any), axes flipped or not, "
+        "got float32 (5, 4, 3), not C-contiguous",
+    ),
+    "overlapping": (
+        lambda: overlapping(cuda.to_device(IMAGE)),
+        "probabilities: expected the total itself or an array apart from it, got one that overlaps it",
+    ),
+    "blocks larger than the image": (
+        lambda: cuda.block_mean(cuda.to_device(IMAGE), (1, 5, 1)),
+        "factors: expected at most the image's size, 4, got 5",
     ),
     "stream": (lambda: with_stream("7"), "stream: expected a CUDA stream or its handle, got str"),
     "weight": (lambda: mix(weight=2), "weight: expected a number from 0 to 1"),
@@ -230,18 +253,18 @@ BAD: dict[str, tuple[Call, str]] = {
         lambda: cuda.resample(cuda.to_device(IMAGE), MATRIX, (2, 2, 2), intensity_range=(2.0, 1.0)),
         "intensity_range: expected finite (lo, hi) with lo < hi",
     ),
-    "knots": (lambda: warp(knots=0.0), "knots: expected a number above 0, got another"),
+    "knots": (lambda: warp(knots=0.0), "control: expected a finite distance of control points above 0"),
     "too few control points": (
         lambda: warp(knots=1.0),
-        "control: expected at least (3, 6, 7, 8) control points for a volume (3, 4, 5), got (3, 4, 4, 5)",
+        "control: expected control points of at least (3, 6, 7, 8), got (3, 4, 4, 5)",
     ),
     "half a warp": (
         lambda: mix(target_warp=(cuda.to_device(IMAGE),)),
-        "target_warp: expected a pair of control points and knots, or None, got tuple",
+        "target_warp: expected None or a pair (control, knots), got tuple",
     ),
     "to the device": (
         lambda: cuda.to_device(IMAGE.T),
-        "array: expected a C-contiguous float32, float16 or uint8 NumPy array, "
+        "array: expected a C-contiguous float32, float16 or uint8 NumPy array, axes flipped or not, "
         "got float32 (5, 4, 3), not C-contiguous",
     ),
 }
@@ -250,6 +273,14 @@ BAD: dict[str, tuple[Call, str]] = {
 def read_only(array: Any) -> Interface:
     pointer, _ = array.__cuda_array_interface__["data"]
     return Interface(array, data=(pointer, True))
+
+
+def turned(array: Any) -> Interface:
+    return Interface(array, shape=(5, 4, 3), strides=(4, 20, 80))
+
+
+def overlapping(array: Any) -> None:
+    cuda.accumulate(array[:2], array[1:])
 
 
 def with_stream(stream: object) -> None:

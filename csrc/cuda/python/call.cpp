@@ -13,14 +13,6 @@ std::string type_name(const py::handle& value) {
     return py::str(py::type::of(value).attr("__name__"));
 }
 
-// Strides in elements of a C-contiguous array of this shape, or any where an axis has one element.
-bool is_contiguous(const std::vector<int64_t>& shape, const std::vector<int64_t>& strides) {
-    int64_t expected = 1;
-    for (size_t a = shape.size(); a-- > 0; expected *= shape[a])
-        if (shape[a] != 1 && strides[a] != expected) return false;
-    return true;
-}
-
 std::string dtype_name(dlpack::DataType type) {
     const char* kinds[] = {"int", "uint", "float", "handle", "bfloat", "complex", "bool"};
     const std::string kind = type.code < 7 ? kinds[type.code] : "type";
@@ -34,8 +26,9 @@ View view_of_tensor(const dlpack::Tensor& tensor, bool read_only) {
     view.shape.assign(tensor.shape, tensor.shape + tensor.ndim);
     view.device = tensor.device.id;
     view.read_only = read_only;
+    view.flipped.assign(view.shape.size(), false);
     if (tensor.strides != nullptr)
-        view.contiguous = is_contiguous(view.shape, {tensor.strides, tensor.strides + tensor.ndim});
+        view.contiguous = is_contiguous(view.shape, {tensor.strides, tensor.strides + tensor.ndim}, &view.flipped);
     return view;
 }
 
@@ -66,15 +59,16 @@ int64_t element_bytes(const std::string& typestr) {
 
 std::string text_of(const View& view) {
     return view.dtype + " " + shape_text(view.shape) + (view.contiguous ? "" : ", not C-contiguous") +
-           (view.read_only ? ", read-only" : "");
+           (view.any_flipped() ? ", axes flipped" : "") + (view.read_only ? ", read-only" : "");
 }
 
-bool fits(const View& view, const Type& type, const std::vector<int64_t>& wanted, bool writeable) {
+bool fits(const View& view, const Type& type, const Wanted& wanted) {
     for (const int64_t n : view.shape)
         if (n < 1) return false;
     const auto address = reinterpret_cast<uintptr_t>(view.data);
-    return view.dtype == type.name && view.contiguous && !view.shape.empty() && !(writeable && view.read_only) &&
-           address % static_cast<uintptr_t>(type.bytes) == 0 && (wanted.empty() || python::fits(view.shape, wanted));
+    return view.dtype == type.name && view.contiguous && (wanted.flippable || !view.any_flipped()) && !view.shape.empty() &&
+           !(wanted.writeable && view.read_only) && address % static_cast<uintptr_t>(type.bytes) == 0 &&
+           (wanted.shape.empty() || python::fits(view.shape, wanted.shape));
 }
 
 }  // namespace
@@ -98,7 +92,7 @@ View Call::view_of(const char* name, const py::object& value) {
         enter(name, array.memory()->device());
         array.memory()->before_use(stream_);
         used_.push_back(array.memory());
-        return {array.data(), array.type().name, array.shape(), array.memory()->device(), true, false};
+        return {array.data(), array.type().name, array.shape(), array.flipped(), array.memory()->device(), true, false};
     }
     if (py::hasattr(value, "__dlpack_device__")) {
         const py::sequence where = value.attr("__dlpack_device__")();
@@ -143,10 +137,11 @@ View Call::from_array_interface(const char* name, const py::object& value) {
     const Type* type = type_named(typestr);
     view.dtype = type != nullptr ? type->name : typestr;
     view.shape = entry("shape").cast<std::vector<int64_t>>();
+    view.flipped.assign(view.shape.size(), false);
     if (!entry("strides").is_none()) {
         auto strides = entry("strides").cast<std::vector<int64_t>>();
         for (int64_t& stride : strides) stride /= element_bytes(typestr);
-        view.contiguous = is_contiguous(view.shape, strides);
+        view.contiguous = is_contiguous(view.shape, strides, &view.flipped);
     }
     cudaPointerAttributes attributes{};
     SAFE_CALL(cudaPointerGetAttributes(&attributes, view.data));
@@ -161,13 +156,13 @@ View Call::from_array_interface(const char* name, const py::object& value) {
     return view;
 }
 
-View Call::checked(const char* name, const py::object& value, const Type& type, const std::vector<int64_t>& wanted,
-                   bool writeable) {
+View Call::checked(const char* name, const py::object& value, const Type& type, const Wanted& wanted) {
     View view = view_of(name, value);
-    if (!fits(view, type, wanted, writeable))
-        throw InputError(std::string(name) + ": expected a " + (writeable ? "writable " : "") + "C-contiguous " + type.name +
-                         " array " + (wanted.empty() ? std::string("with at least one element") : shape_text(wanted)) +
-                         ", got " + text_of(view));
+    if (!fits(view, type, wanted))
+        throw InputError(std::string(name) + ": expected a " + (wanted.writeable ? "writable " : "") + "C-contiguous " +
+                         type.name + " array " +
+                         (wanted.shape.empty() ? std::string("with at least one element") : shape_text(wanted.shape)) +
+                         (wanted.flippable ? ", axes flipped or not" : "") + ", got " + text_of(view));
     return view;
 }
 

@@ -4,8 +4,11 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "cuda/python/device_array.h"
@@ -18,18 +21,29 @@ struct View {
     void* data = nullptr;
     std::string dtype;
     std::vector<int64_t> shape;
+    std::vector<bool> flipped;
     int device = 0;
-    bool contiguous = true, read_only = false;
+    bool contiguous = true, read_only = false;  // contiguous but for flips
+
+    bool any_flipped() const { return std::find(flipped.begin(), flipped.end(), true) != flipped.end(); }
+};
+
+// What a kernel asks of an array. `shape` as in python::checked.
+struct Wanted {
+    std::vector<int64_t> shape;
+    bool writeable = false, flippable = false;
 };
 
 template <class T>
 struct Operand {
     T* data = nullptr;
     std::vector<int64_t> shape;
+    std::vector<bool> flipped;
 
     Shape3 shape3(size_t first_axis = 0) const {
         return {{shape[first_axis], shape[first_axis + 1], shape[first_axis + 2]}};
     }
+    View3 view3() const { return {shape3(), {flipped[0], flipped[1], flipped[2]}}; }
     int64_t count() const {
         int64_t product = 1;
         for (const int64_t n : shape) product *= n;
@@ -43,11 +57,11 @@ class Call {
     // that library may give their memory to somebody else on a stream that knows nothing of ours.
     explicit Call(const py::object& stream);
 
-    // The array itself, never a copy. The first one decides on the device. `wanted` as in python::checked.
+    // The array itself, never a copy. The first one decides on the device.
     template <class T>
-    Operand<T> array(const char* name, const py::object& value, const std::vector<int64_t>& wanted, bool writeable = false) {
-        View view = checked(name, value, type_of<T>(), wanted, writeable);
-        return {static_cast<T*>(view.data), std::move(view.shape)};
+    Operand<T> array(const char* name, const py::object& value, const Wanted& wanted) {
+        View view = checked(name, value, type_of<std::remove_const_t<T>>(), wanted);
+        return {static_cast<T*>(view.data), std::move(view.shape), std::move(view.flipped)};
     }
 
     template <class T>
@@ -66,8 +80,7 @@ class Call {
     }
 
   private:
-    View checked(const char* name, const py::object& value, const Type& type, const std::vector<int64_t>& wanted,
-                 bool writeable);
+    View checked(const char* name, const py::object& value, const Type& type, const Wanted& wanted);
     View view_of(const char* name, const py::object& value);
     View from_dlpack(const char* name, const py::object& value, int device);
     View from_array_interface(const char* name, const py::object& value);

@@ -28,16 +28,16 @@ template <class Managed>
 struct Export {
     Managed managed{};
     DeviceArray array;
-    std::vector<int64_t> shape;
+    std::vector<int64_t> shape, strides;
 
-    explicit Export(const DeviceArray& given) : array(given), shape(given.shape()) {
+    explicit Export(const DeviceArray& given) : array(given), shape(given.shape()), strides(given.strides()) {
         const auto bits = static_cast<uint8_t>(array.type().bytes * 8);
         managed.tensor = {array.data(),
                           {dlpack::cuda, array.memory()->device()},
                           static_cast<int32_t>(shape.size()),
                           {array.type().code, bits, 1},
                           shape.data(),
-                          nullptr,
+                          strides.data(),
                           0};
         managed.context = this;
         managed.deleter = [](Managed* self) { delete static_cast<Export*>(self->context); };
@@ -86,12 +86,39 @@ const Type* type_named(const std::string& typestr) {
     return nullptr;
 }
 
-DeviceArray::DeviceArray(std::shared_ptr<Buffer> memory, const Type& type, std::vector<int64_t> shape, int64_t offset)
-    : memory_(std::move(memory)), type_(&type), shape_(std::move(shape)), offset_(offset) {}
+bool is_contiguous(const std::vector<int64_t>& shape, const std::vector<int64_t>& strides, std::vector<bool>* flipped) {
+    flipped->assign(shape.size(), false);
+    int64_t step = 1;
+    for (size_t a = shape.size(); a-- > 0; step *= shape[a]) {
+        if (shape[a] == 1) continue;
+        (*flipped)[a] = strides[a] == -step;
+        if (strides[a] != step && strides[a] != -step) return false;
+    }
+    return true;
+}
+
+DeviceArray::DeviceArray(std::shared_ptr<Buffer> memory, const Type& type, std::vector<int64_t> shape,
+                         std::vector<bool> flipped, int64_t offset)
+    : memory_(std::move(memory)), type_(&type), shape_(std::move(shape)), flipped_(std::move(flipped)), offset_(offset) {}
 
 DeviceArray::DeviceArray(const Type& type, std::vector<int64_t> shape, int device, cudaStream_t stream)
-    : type_(&type), shape_(std::move(shape)), offset_(0) {
+    : type_(&type), shape_(std::move(shape)), flipped_(shape_.size()), offset_(0) {
     memory_ = std::make_shared<Buffer>(static_cast<size_t>(bytes()), device, stream);
+}
+
+std::vector<int64_t> DeviceArray::strides() const {
+    std::vector<int64_t> strides(shape_.size());
+    int64_t step = 1;
+    for (size_t a = shape_.size(); a-- > 0; step *= shape_[a]) strides[a] = flipped_[a] ? -step : step;
+    return strides;
+}
+
+void* DeviceArray::data() const {
+    int64_t first = 0;
+    const std::vector<int64_t> steps = strides();
+    for (size_t a = 0; a < shape_.size(); ++a)
+        if (flipped_[a]) first -= (shape_[a] - 1) * steps[a];
+    return static_cast<char*>(memory_->data()) + offset_ + first * type_->bytes;
 }
 
 int64_t DeviceArray::bytes() const {
@@ -104,16 +131,23 @@ DeviceArray DeviceArray::part(const py::slice& slice) const {
     if (step != 1 || length < 1) throw InputError("slice: expected at least one of the first axis, step 1, got another");
     std::vector<int64_t> shape = shape_;
     shape[0] = length;
-    return {memory_, *type_, std::move(shape), offset_ + start * (bytes() / shape_[0])};
+    const int64_t before = flipped_[0] ? shape_[0] - start - length : start;
+    return {memory_, *type_, std::move(shape), flipped_, offset_ + before * (bytes() / shape_[0])};
 }
 
 py::array DeviceArray::copy_to_host() const {
-    py::array host(py::dtype(type_->name), shape_);
-    void* to = host.mutable_data();
+    const py::array host(py::dtype(type_->name), shape_);
+    copy_memory(const_cast<void*>(host.data()));
+    py::tuple flips(shape_.size());
+    for (size_t a = 0; a < shape_.size(); ++a)
+        flips[a] = py::slice(py::none(), py::none(), flipped_[a] ? py::object(py::int_(-1)) : py::object(py::none()));
+    return host[flips];
+}
+
+void DeviceArray::copy_memory(void* to) const {
     const py::gil_scoped_release release;
     const DeviceGuard guard(memory_->device());
-    download(to, data(), static_cast<size_t>(bytes()), memory_->stream());
-    return host;
+    download(to, static_cast<char*>(memory_->data()) + offset_, static_cast<size_t>(bytes()), memory_->stream());
 }
 
 py::dict DeviceArray::array_interface() const {
@@ -122,7 +156,9 @@ py::dict DeviceArray::array_interface() const {
     facts["shape"] = py::tuple(py::cast(shape_));
     facts["typestr"] = type_->typestr;
     facts["data"] = py::make_tuple(reinterpret_cast<uintptr_t>(data()), false);
-    facts["strides"] = py::none();
+    std::vector<int64_t> steps = strides();
+    for (int64_t& step : steps) step *= type_->bytes;
+    facts["strides"] = py::tuple(py::cast(steps));
     facts["version"] = 3;
     facts["stream"] = handle_of(memory_->stream());
     return facts;
@@ -159,14 +195,25 @@ int64_t handle_of(cudaStream_t stream) {
 DeviceArray copy_to_device(const py::object& value, int64_t device, cudaStream_t stream) {
     const auto array = py::isinstance<py::array>(value) ? py::reinterpret_borrow<py::array>(value) : py::array();
     const Type* type = array.size() > 0 ? type_named(py::str(array.dtype().attr("str"))) : nullptr;
-    if (type == nullptr || (array.flags() & py::array::c_style) == 0)
-        throw InputError("array: expected a C-contiguous float32, float16 or uint8 NumPy array, got " + python::describe(value));
+    const std::vector<int64_t> shape = python::shape_of(array);
+    std::vector<bool> flipped;
+    bool good = type != nullptr;
+    if (good) {
+        std::vector<int64_t> strides(array.strides(), array.strides() + array.ndim());
+        for (int64_t& stride : strides) stride /= type->bytes;
+        good = is_contiguous(shape, strides, &flipped);
+    }
+    if (!good)
+        throw InputError("array: expected a C-contiguous float32, float16 or uint8 NumPy array, axes flipped or not, got " +
+                         python::describe(value));
     const DeviceGuard guard(static_cast<int>(device));
-    DeviceArray result(*type, python::shape_of(array), static_cast<int>(device), stream);
-    const void* from = array.data();
+    const DeviceArray plain(*type, shape, static_cast<int>(device), stream);
+    DeviceArray result(plain.memory(), *type, shape, flipped, 0);
+    const auto first = static_cast<const char*>(result.data()) - static_cast<const char*>(plain.data());
+    const char* from = static_cast<const char*>(array.data()) - first;
     const py::gil_scoped_release release;
-    upload(result.data(), from, static_cast<size_t>(result.bytes()), stream);
-    result.memory()->after_use(stream);
+    upload(plain.data(), from, static_cast<size_t>(plain.bytes()), stream);
+    plain.memory()->after_use(stream);
     return result;
 }
 

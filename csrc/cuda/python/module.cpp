@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,10 +20,18 @@
 
 namespace py = pybind11;
 using namespace mixpriv::cuda;
+using mixpriv::ClassMaps;
 using mixpriv::InputError;
+using mixpriv::MixInput;
 using mixpriv::Range;
 using mixpriv::Shape3;
-using namespace mixpriv::python;
+using mixpriv::Warp;
+using mixpriv::python::matrix34;
+using mixpriv::python::number;
+using mixpriv::python::output_shape;
+using mixpriv::python::range_of;
+using mixpriv::python::sequence_of;
+using mixpriv::python::whole_number;
 
 namespace {
 
@@ -36,43 +45,30 @@ int64_t class_count(const Operand<const float>& probabilities) {
     return classes;
 }
 
-Operand<const float> floats(Call& call, const char* name, const py::object& value, const std::vector<int64_t>& wanted) {
-    auto found = call.array<float>(name, value, wanted);
-    return {found.data, std::move(found.shape)};
+using Floats = Operand<const float>;
+
+// Whether two arrays share memory without being the very same stretch of it.
+bool overlap_in_part(const Operand<float>& one, const Floats& other) {
+    const float *const a = one.data, *const b = other.data;
+    return a != b && a < b + other.count() && b < a + one.count();
 }
 
-Operand<const uint8_t> bytes(Call& call, const char* name, const py::object& value, const std::vector<int64_t>& wanted) {
-    auto found = call.array<uint8_t>(name, value, wanted);
-    return {found.data, std::move(found.shape)};
+Warp control_of(Call& call, const char* name, const py::object& control, const py::object& knots) {
+    const auto points = call.array<const float>(name, control, {{3, -1, -1, -1}});
+    return {points.data, points.shape3(1), number("knots", knots)};
 }
 
-// A warp's control points must reach every voxel of the volume.
-Control control_of(Call& call, const char* name, const py::object& control, const py::object& knots, Shape3 shape) {
-    const Operand<const float> points = floats(call, name, control, {3, -1, -1, -1});
-    const double distance = number("knots", knots);
-    if (!(distance > 0.0 && distance < 1e30)) throw InputError("knots: expected a number above 0, got another");
-    const Shape3 size = points.shape3(1);
-    std::vector<int64_t> least{3};
-    for (int a = 0; a < 3; ++a)
-        least.push_back(static_cast<int64_t>(static_cast<double>(shape.size[a] - 1) / distance) + 4);
-    for (size_t a = 1; a < 4; ++a)
-        if (points.shape[a] < least[a])
-            throw InputError(std::string(name) + ": expected at least " + shape_text(least) + " control points for a volume " +
-                             shape_text(sizes(shape)) + ", got " + shape_text(points.shape));
-    return {points.data, size, distance};
-}
-
-Control warp_of(Call& call, const char* name, const py::object& warp, Shape3 shape) {
-    if (warp.is_none()) return {};
-    const py::sequence pair = sequence_of(name, 2, "a pair of control points and knots, or None", warp);
-    return control_of(call, name, pair[0], pair[1], shape);
+std::optional<Warp> warp_of(Call& call, const char* name, const py::object& warp) {
+    if (warp.is_none()) return std::nullopt;
+    const py::sequence pair = sequence_of(name, 2, "None or a pair (control, knots)", warp);
+    return control_of(call, name, pair[0], pair[1]);
 }
 
 py::tuple py_robust_range(const py::object& image, const py::object& mask, const py::object& lower_percent,
                           const py::object& upper_percent, const py::object& stream) {
     Call call(stream);
-    const auto x = floats(call, "image", image, {});
-    const uint8_t* inside = mask.is_none() ? nullptr : bytes(call, "mask", mask, x.shape).data;
+    const auto x = call.array<const float>("image", image, {{}});
+    const uint8_t* inside = mask.is_none() ? nullptr : call.array<const uint8_t>("mask", mask, {x.shape}).data;
     const double lower = number("lower_percent", lower_percent), upper = number("upper_percent", upper_percent);
     Range range{};
     call.run([&](cudaStream_t on) { range = robust_range(x.data, inside, x.count(), lower, upper, on); });
@@ -83,18 +79,19 @@ DeviceArray py_mix(const py::object& target, const py::object& target_mask, cons
                    const py::object& reference, const py::object& reference_mask, const py::object& weight,
                    const py::object& target_warp, const py::object& reference_warp, const py::object& stream) {
     Call call(stream);
-    const auto x = floats(call, "target", target, {-1, -1, -1});
-    Mixing input{};
+    const auto x = call.array<const float>("target", target, {{-1, -1, -1}});
+    MixInput input{};
     input.target = x.data;
-    input.target_mask = bytes(call, "target_mask", target_mask, x.shape).data;
+    input.target_mask = call.array<const uint8_t>("target_mask", target_mask, {x.shape}).data;
     input.target_range = range_of("target_range", target_range);
     if (!reference.is_none()) {
-        input.reference = floats(call, "reference", reference, x.shape).data;
-        input.reference_mask = bytes(call, "reference_mask", reference_mask, x.shape).data;
+        input.reference = call.array<const float>("reference", reference, {x.shape}).data;
+        input.reference_mask = call.array<const uint8_t>("reference_mask", reference_mask, {x.shape}).data;
     }
     input.weight = number("weight", weight);
-    input.target_warp = warp_of(call, "target_warp", target_warp, x.shape3());
-    input.reference_warp = warp_of(call, "reference_warp", reference_warp, x.shape3());
+    const auto bend = warp_of(call, "target_warp", target_warp), bend_other = warp_of(call, "reference_warp", reference_warp);
+    input.target_warp = bend ? &*bend : nullptr;
+    input.reference_warp = bend_other ? &*bend_other : nullptr;
     const DeviceArray mixture = call.result<uint16_t>(x.shape);
     call.run([&](cudaStream_t on) { mix(input, static_cast<uint16_t*>(mixture.data()), x.shape3(), on); });
     return mixture;
@@ -103,11 +100,11 @@ DeviceArray py_mix(const py::object& target, const py::object& target_mask, cons
 DeviceArray py_unpack(const py::object& answer, const py::object& reference_labels, const py::object& weight,
                       const py::object& stream) {
     Call call(stream);
-    const auto a = bytes(call, "answer", answer, {-1, -1, -1, -1});
+    const auto a = call.array<const uint8_t>("answer", answer, {{-1, -1, -1, -1}});
     const int64_t classes = a.shape[0] + 1;
     if (classes > 255) throw InputError("answer: expected at most 254 channels, got " + std::to_string(classes - 1));
     const Shape3 shape = a.shape3(1);
-    const auto labels = bytes(call, "reference_labels", reference_labels, sizes(shape));
+    const auto labels = call.array<const uint8_t>("reference_labels", reference_labels, {sizes(shape)});
     const double target_weight = number("weight", weight);
     const DeviceArray result = call.result<float>({2 * classes + 1, shape.size[0], shape.size[1], shape.size[2]});
     call.run([&](cudaStream_t on) {
@@ -118,14 +115,16 @@ DeviceArray py_unpack(const py::object& answer, const py::object& reference_labe
 
 void py_accumulate(const py::object& total, const py::object& probabilities, const py::object& stream) {
     Call call(stream);
-    const auto sum = call.array<float>("total", total, {}, true);
-    const auto p = floats(call, "probabilities", probabilities, sum.shape);
+    const auto sum = call.array<float>("total", total, {{}, true});
+    const auto p = call.array<const float>("probabilities", probabilities, {sum.shape});
+    if (overlap_in_part(sum, p))
+        throw InputError("probabilities: expected the total itself or an array apart from it, got one that overlaps it");
     call.run([&](cudaStream_t on) { accumulate(sum.data, p.data, sum.count(), on); });
 }
 
 DeviceArray py_argmax(const py::object& probabilities, const py::object& stream) {
     Call call(stream);
-    const auto p = floats(call, "probabilities", probabilities, {-1, -1, -1, -1});
+    const auto p = call.array<const float>("probabilities", probabilities, {{-1, -1, -1, -1}});
     const int64_t classes = class_count(p);
     const Shape3 shape = p.shape3(1);
     const DeviceArray labels = call.result<uint8_t>(sizes(shape));
@@ -136,7 +135,7 @@ DeviceArray py_argmax(const py::object& probabilities, const py::object& stream)
 DeviceArray py_resample(const py::object& image, const py::object& matrix, const py::object& shape,
                         const py::object& intensity_range, const py::object& stream) {
     Call call(stream);
-    const auto x = floats(call, "image", image, {-1, -1, -1});
+    const auto x = call.array<const float>("image", image, {{-1, -1, -1}, false, true});
     const mixpriv::Matrix m = matrix34(matrix);
     const Shape3 to = output_shape(shape);
     Range range{};
@@ -144,7 +143,7 @@ DeviceArray py_resample(const py::object& image, const py::object& matrix, const
     const Range* normalise = intensity_range.is_none() ? nullptr : &range;
     const DeviceArray result = call.result<float>(sizes(to));
     call.run([&](cudaStream_t on) {
-        resample(x.data, x.shape3(), m, to, normalise, static_cast<float*>(result.data()), on);
+        resample(x.data, x.view3(), m, to, normalise, static_cast<float*>(result.data()), on);
     });
     return result;
 }
@@ -152,25 +151,41 @@ DeviceArray py_resample(const py::object& image, const py::object& matrix, const
 DeviceArray py_resample_labels(const py::object& labels, const py::object& matrix, const py::object& shape,
                                const py::object& stream) {
     Call call(stream);
-    const auto x = bytes(call, "labels", labels, {-1, -1, -1});
+    const auto x = call.array<const uint8_t>("labels", labels, {{-1, -1, -1}, false, true});
     const mixpriv::Matrix m = matrix34(matrix);
     const Shape3 to = output_shape(shape);
     const DeviceArray result = call.result<uint8_t>(sizes(to));
     call.run([&](cudaStream_t on) {
-        resample_labels(x.data, x.shape3(), m, to, static_cast<uint8_t*>(result.data()), on);
+        resample_labels(x.data, x.view3(), m, to, static_cast<uint8_t*>(result.data()), on);
     });
+    return result;
+}
+
+DeviceArray py_block_mean(const py::object& image, const py::object& factors, const py::object& stream) {
+    Call call(stream);
+    const auto x = call.array<const float>("image", image, {{-1, -1, -1}, false, true});
+    const Shape3 factor = output_shape(factors, "factors");
+    Shape3 to{};
+    for (size_t a = 0; a < 3; ++a) {
+        to.size[a] = x.shape[a] / factor.size[a];
+        if (to.size[a] < 1)
+            throw InputError("factors: expected at most the image's size, " + std::to_string(x.shape[a]) + ", got " +
+                             std::to_string(factor.size[a]));
+    }
+    const DeviceArray result = call.result<float>(sizes(to));
+    call.run([&](cudaStream_t on) { block_mean(x.data, x.view3(), factor, static_cast<float*>(result.data()), on); });
     return result;
 }
 
 DeviceArray py_restore_labels(const py::object& probabilities, const py::object& matrix, const py::object& shape,
                               const py::object& last, const py::object& mask, const py::object& stream) {
     Call call(stream);
-    const auto p = floats(call, "probabilities", probabilities, {-1, -1, -1, -1});
-    Restoring input{p.data, nullptr, nullptr, class_count(p), p.shape3(1)};
+    const auto p = call.array<const float>("probabilities", probabilities, {{-1, -1, -1, -1}});
+    ClassMaps input{p.data, nullptr, nullptr, class_count(p), p.shape3(1)};
     const mixpriv::Matrix m = matrix34(matrix);
     const Shape3 to = output_shape(shape);
-    if (!last.is_none()) input.last = floats(call, "last", last, p.shape).data;
-    if (!mask.is_none()) input.mask = bytes(call, "mask", mask, sizes(input.grid_shape)).data;
+    if (!last.is_none()) input.last = call.array<const float>("last", last, {p.shape}).data;
+    if (!mask.is_none()) input.mask = call.array<const uint8_t>("mask", mask, {sizes(input.shape)}).data;
     const DeviceArray labels = call.result<uint8_t>(sizes(to));
     call.run([&](cudaStream_t on) { restore_labels(input, m, to, static_cast<uint8_t*>(labels.data()), on); });
     return labels;
@@ -179,13 +194,13 @@ DeviceArray py_restore_labels(const py::object& probabilities, const py::object&
 DeviceArray py_warp(const py::object& channels, const py::object& control, const py::object& knots,
                     const py::object& fill_background, const py::object& stream) {
     Call call(stream);
-    const auto x = floats(call, "channels", channels, {-1, -1, -1, -1});
+    const auto x = call.array<const float>("channels", channels, {{-1, -1, -1, -1}});
     const Shape3 shape = x.shape3(1);
-    const Control points = control_of(call, "control", control, knots, shape);
+    const Warp by = control_of(call, "control", control, knots);
     const bool fill = py::bool_(fill_background);
     const DeviceArray result = call.result<float>(x.shape);
     call.run([&](cudaStream_t on) {
-        warp(x.data, x.shape[0], shape, points, fill, static_cast<float*>(result.data()), on);
+        warp(x.data, x.shape[0], shape, by, fill, static_cast<float*>(result.data()), on);
     });
     return result;
 }
@@ -193,10 +208,10 @@ DeviceArray py_warp(const py::object& channels, const py::object& control, const
 DeviceArray py_warp_labels(const py::object& labels, const py::object& control, const py::object& knots,
                            const py::object& stream) {
     Call call(stream);
-    const auto x = bytes(call, "labels", labels, {-1, -1, -1});
-    const Control points = control_of(call, "control", control, knots, x.shape3());
+    const auto x = call.array<const uint8_t>("labels", labels, {{-1, -1, -1}});
+    const Warp by = control_of(call, "control", control, knots);
     const DeviceArray result = call.result<uint8_t>(x.shape);
-    call.run([&](cudaStream_t on) { warp_labels(x.data, x.shape3(), points, static_cast<uint8_t*>(result.data()), on); });
+    call.run([&](cudaStream_t on) { warp_labels(x.data, x.shape3(), by, static_cast<uint8_t*>(result.data()), on); });
     return result;
 }
 
@@ -260,6 +275,7 @@ PYBIND11_MODULE(MIXPRIV_CUDA_MODULE, module) {
     module.def("argmax", py_argmax, arg("probabilities"), arg("stream"));
     module.def("resample", py_resample, arg("image"), arg("matrix"), arg("shape"), arg("intensity_range"), arg("stream"));
     module.def("resample_labels", py_resample_labels, arg("labels"), arg("matrix"), arg("shape"), arg("stream"));
+    module.def("block_mean", py_block_mean, arg("image"), arg("factors"), arg("stream"));
     module.def("restore_labels", py_restore_labels, arg("probabilities"), arg("matrix"), arg("shape"), arg("last"),
                arg("mask"), arg("stream"));
     module.def("warp", py_warp, arg("channels"), arg("control"), arg("knots"), arg("fill_background"), arg("stream"));
