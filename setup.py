@@ -88,7 +88,9 @@ def extensions() -> list[Extension]:
         return [native]
     if find_nvcc() is None:
         least = ".".join(map(str, LEAST_CUDA))
-        sys.exit(f"mixpriv: MIXPRIV_CUDA=ON, but no nvcc from {least} found (CUDACXX, CUDA_HOME, PATH, /usr/local/cuda)")
+        sys.exit(
+            f"mixpriv: MIXPRIV_CUDA=ON, but no nvcc from {least} found (CUDACXX, CUDA_HOME, PATH, /usr/local/cuda)"
+        )
     return [native, Extension("mixpriv._cuda", sources=[], optional=choice == "AUTO")]
 
 

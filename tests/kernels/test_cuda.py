@@ -123,14 +123,10 @@ class TestMix:
 class TestUnpack:
     @few
     @given(SEEDS, SHAPES, st.integers(2, 9), st.floats(1e-30, 1))
-    def test_is_the_definition_bit_by_bit(
-        self, seed: int, shape: tuple[int, ...], classes: int, weight: float
-    ) -> None:
+    def test_is_the_definition_bit_by_bit(self, seed: int, shape: tuple[int, ...], classes: int, weight: float) -> None:
         answer, labels = unpacking(seed, shape, classes)
         got = cuda.unpack(*put(answer, labels), weight).copy_to_host()
-        np.testing.assert_array_equal(
-            got.view(np.uint32), numpy_is.unpack(answer, labels, weight).view(np.uint32)
-        )
+        np.testing.assert_array_equal(got.view(np.uint32), numpy_is.unpack(answer, labels, weight).view(np.uint32))
 
     @pytest.mark.parametrize(("classes", "shape"), [(6, LARGE), (255, (3, 5, 7))])
     def test_many_voxels_and_many_classes(self, classes: int, shape: tuple[int, int, int]) -> None:

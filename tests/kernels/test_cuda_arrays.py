@@ -144,7 +144,9 @@ class TestDevices:
         moved = kernels.resample(there, MATRIX, (3, 4, 5))
         assert moved.device == there.device == 1  # type: ignore[attr-defined]
         assert cuda._extension().current_device() == before
-        with pytest.raises(InputError, match="^probabilities: expected an array on device 1 like the first, got one on"):
+        with pytest.raises(
+            InputError, match="^probabilities: expected an array on device 1 like the first, got one on"
+        ):
             cuda.accumulate(there, cuda.to_device(IMAGE, 0))
 
     def test_that_there_is_none_of(self) -> None:
