@@ -1,10 +1,11 @@
 #pragma once
 
-// Displacements from a coarse grid of cubic B-spline coefficients. A block takes a stretch of one row of voxels: first the two
-// outer axes contract to one-dimensional coefficients in shared memory, then each voxel needs four of those per axis.
+// Displacements from a coarse grid of cubic B-spline coefficients. A block takes a stretch of one row of voxels: first
+// the two outer axes contract to one-dimensional coefficients in shared memory, then each voxel needs four of those per
+// axis.
 
-#include <cmath>
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <string>
 
@@ -23,7 +24,7 @@ struct Tile {
 };
 
 struct SplineRow {
-    int64_t first;                     // control point along the row that coefficient 0 belongs to
+    int64_t first;  // control point along the row that coefficient 0 belongs to
     float coefficient[3][tile_points];
 };
 
@@ -55,8 +56,8 @@ struct Spline {
         for (int a = 0; a < 3; ++a) {
             size[a] = warp->points.size[a];
             if (!(needed[a] <= static_cast<double>(size[a])))
-                throw InputError(std::string(name) + ": expected control points of at least " + text(needed) + ", got " +
-                                 text(warp->points.size));
+                throw InputError(std::string(name) + ": expected control points of at least " + text(needed) +
+                                 ", got " + text(warp->points.size));
         }
         points = warp->control;
         knots = warp->knots;
@@ -65,11 +66,14 @@ struct Spline {
     template <class T>
     static std::string text(const T (&sizes)[3]) {
         std::string all = "(3";
-        for (const T n : sizes) all += ", " + std::to_string(static_cast<int64_t>(std::min<double>(static_cast<double>(n), 0x1p62)));
+        for (const T n : sizes)
+            all += ", " + std::to_string(static_cast<int64_t>(std::min<double>(static_cast<double>(n), 0x1p62)));
         return all + ")";
     }
 
-    __device__ int64_t knot(int64_t voxel) const { return static_cast<int64_t>(std::floor(static_cast<double>(voxel) / knots)); }
+    __device__ int64_t knot(int64_t voxel) const {
+        return static_cast<int64_t>(std::floor(static_cast<double>(voxel) / knots));
+    }
     __device__ SplineWeights weights(int64_t voxel) const {
         const double t = static_cast<double>(voxel) / knots;
         return SplineWeights(static_cast<float>(t - std::floor(t)));

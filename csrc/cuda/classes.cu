@@ -103,13 +103,14 @@ void accumulate(float* total, const float* probabilities, int64_t count, cudaStr
     if (head > 0)
         launch(accumulate_kernel<wide>, grid_for(head / wide), dim3(block_size), stream, total, probabilities, head);
     if (count > head)
-        launch(accumulate_kernel<1>, grid_for(count - head), dim3(block_size), stream, total + head, probabilities + head,
-               count - head);
+        launch(accumulate_kernel<1>, grid_for(count - head), dim3(block_size), stream, total + head,
+               probabilities + head, count - head);
 }
 
 void argmax(const float* probabilities, int64_t classes, int64_t count, uint8_t* labels, cudaStream_t stream) {
     if (count % wide == 0 && aligned(probabilities) && aligned(labels))
-        launch(argmax_kernel<wide>, grid_for(count / wide), dim3(block_size), stream, probabilities, classes, count, labels);
+        launch(argmax_kernel<wide>, grid_for(count / wide), dim3(block_size), stream, probabilities, classes, count,
+               labels);
     else
         launch(argmax_kernel<1>, grid_for(count), dim3(block_size), stream, probabilities, classes, count, labels);
 }

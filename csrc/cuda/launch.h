@@ -1,8 +1,8 @@
 #pragma once
 
-// How kernels are written and launched. A kernel's body is a sequence of phases: what each thread of the block does, then
-// the next phase. No variable of a thread outlives its phase, so that the same body also runs on a processor, thread
-// after thread (emulation/cuda_runtime.h): that is how its index arithmetic is tested without a GPU.
+// How kernels are written and launched. A kernel's body is a sequence of phases: what each thread of the block does,
+// then the next phase. No variable of a thread outlives its phase, so that the same body also runs on a processor,
+// thread after thread (emulation/cuda_runtime.h): that is how its index arithmetic is tested without a GPU.
 
 #include <algorithm>
 

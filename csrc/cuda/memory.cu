@@ -55,7 +55,8 @@ class Staging {
     Staging() : state_(state_of(current())), lock_(state_.staging) {
         for (int slot = 0; slot < 2; ++slot) {
             if (state_.pinned[slot] == nullptr)
-                SAFE_CALL(cudaHostAlloc(reinterpret_cast<void**>(&state_.pinned[slot]), block_bytes, cudaHostAllocDefault));
+                SAFE_CALL(
+                    cudaHostAlloc(reinterpret_cast<void**>(&state_.pinned[slot]), block_bytes, cudaHostAllocDefault));
             if (state_.copied[slot] == nullptr)
                 SAFE_CALL(cudaEventCreateWithFlags(&state_.copied[slot], cudaEventDisableTiming));
         }

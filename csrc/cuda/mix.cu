@@ -1,5 +1,5 @@
-// Before the server: normalise, clip, mask, mix and round to binary16 in one pass, as the CPU's rows do bit by bit. With warps
-// the same at x + u(x), the displacement evaluated on the way.
+// Before the server: normalise, clip, mask, mix and round to binary16 in one pass, as the CPU's rows do bit by bit.
+// With warps the same at x + u(x), the displacement evaluated on the way.
 
 #include <cstring>
 
@@ -70,13 +70,15 @@ void mix_rows(const Part& target, const Part& reference, uint16_t* mixture, int6
     const bool vectors = aligned(target.image) && aligned(target.mask) && aligned(reference.image) &&
                          aligned(reference.mask) && aligned(mixture);
     const int64_t head = vectors ? count / wide * wide : 0;
-    if (head > 0) launch(mix_kernel<wide>, grid_for(head / wide), dim3(block_size), stream, target, reference, mixture, head);
+    if (head > 0)
+        launch(mix_kernel<wide>, grid_for(head / wide), dim3(block_size), stream, target, reference, mixture, head);
     if (count > head)
-        launch(mix_kernel<1>, grid_for(count - head), dim3(block_size), stream, from(target, head), from(reference, head),
-               mixture + head, count - head);
+        launch(mix_kernel<1>, grid_for(count - head), dim3(block_size), stream, from(target, head),
+               from(reference, head), mixture + head, count - head);
 }
 
-__device__ float bent(const Part& part, const Spline& spline, const SplineRow& row, const Lattice& lattice, const Voxel& x) {
+__device__ float bent(const Part& part, const Spline& spline, const SplineRow& row, const Lattice& lattice,
+                      const Voxel& x) {
     const int64_t here = lattice.offset(x);
     if (spline.points == nullptr) return normalised(part, part.image[here], part.mask[here]);
     const Cell cell = lattice.cell_within(spline.position(row, x));
@@ -84,8 +86,8 @@ __device__ float bent(const Part& part, const Spline& spline, const SplineRow& r
     return lattice.blend(cell, [&](int64_t at) { return normalised(part, part.image[at], part.mask[at]); });
 }
 
-__global__ void mix_warped_kernel(Part target, Part reference, Spline target_warp, Spline reference_warp, Lattice lattice,
-                                  uint16_t* mixture) {
+__global__ void mix_warped_kernel(Part target, Part reference, Spline target_warp, Spline reference_warp,
+                                  Lattice lattice, uint16_t* mixture) {
     __shared__ SplineRow target_row, reference_row;
     for_row_tiles(lattice, tile_length(target_warp, reference_warp), [&](const Tile& tile) {
         each_thread_then_wait([&] {

@@ -1,5 +1,5 @@
-// Exact percentiles without sorting: three rounds of histograms over the order-preserving integer form of the floats, each
-// looking into one bin of the round before.
+// Exact percentiles without sorting: three rounds of histograms over the order-preserving integer form of the floats,
+// each looking into one bin of the round before.
 
 #include <cmath>
 #include <cstring>
@@ -43,7 +43,8 @@ using Count = unsigned long long;
 __global__ void histogram_kernel(const float* image, const uint8_t* mask, int64_t count, Round round, Count* total) {
     __shared__ unsigned part[ranks * bins];
     each_thread_then_wait([&] {
-        for (int n = static_cast<int>(threadIdx.x); n < round.slots * bins; n += static_cast<int>(blockDim.x)) part[n] = 0;
+        for (int n = static_cast<int>(threadIdx.x); n < round.slots * bins; n += static_cast<int>(blockDim.x))
+            part[n] = 0;
     });
     each_thread_then_wait([&] {
         const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
@@ -65,15 +66,20 @@ __global__ void histogram_kernel(const float* image, const uint8_t* mask, int64_
 class Counter {
   public:
     Counter(const float* image, const uint8_t* mask, int64_t count, cudaStream_t stream)
-        : image_(image), mask_(mask), count_(count), stream_(stream), total_(sizeof(Count) * ranks * bins, device(), stream) {}
+        : image_(image),
+          mask_(mask),
+          count_(count),
+          stream_(stream),
+          total_(sizeof(Count) * ranks * bins, device(), stream) {}
 
     std::vector<Count> operator()(const Round& round) {
         const size_t bytes = sizeof(Count) * static_cast<size_t>(round.slots) * bins;
         auto* total = static_cast<Count*>(total_.data());
         SAFE_CALL(cudaMemsetAsync(total, 0, bytes, stream_));
-        const int64_t blocks = std::min({blocks_for(count_, block_size * voxels_per_thread), histogram_blocks, most_blocks});
-        launch(histogram_kernel, dim3(static_cast<unsigned>(blocks)), dim3(block_size), stream_, image_, mask_, count_, round,
-               total);
+        const int64_t blocks =
+            std::min({blocks_for(count_, block_size * voxels_per_thread), histogram_blocks, most_blocks});
+        launch(histogram_kernel, dim3(static_cast<unsigned>(blocks)), dim3(block_size), stream_, image_, mask_, count_,
+               round, total);
         total_.after_use(stream_);
         std::vector<Count> found(bytes / sizeof(Count));
         download(found.data(), total, bytes, stream_);

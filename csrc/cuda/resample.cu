@@ -1,4 +1,5 @@
-// Resampling through an affine: an image, labels, or class probabilities straight to labels; and means of blocks before it.
+// Resampling through an affine: an image, labels, or class probabilities straight to labels; and means of blocks before
+// it.
 
 #include <cmath>
 
@@ -75,7 +76,8 @@ __global__ void resample_kernel(const float* image, Lattice lattice, Affine affi
     });
 }
 
-__global__ void resample_labels_kernel(const uint8_t* labels, Lattice lattice, Affine affine, Shape3 shape, uint8_t* result) {
+__global__ void resample_labels_kernel(const uint8_t* labels, Lattice lattice, Affine affine, Shape3 shape,
+                                       uint8_t* result) {
     for_voxels(shape, [&](const Voxel& x, int64_t here) {
         Position p = affine(x);
         bool inside = true;
@@ -144,8 +146,8 @@ __global__ void block_mean_kernel(const float* image, Lattice lattice, Shape3 fa
 void resample(const float* image, const View3& view, const Matrix& matrix, Shape3 shape, const Range* intensity_range,
               float* result, cudaStream_t stream) {
     const Normal normal = intensity_range == nullptr ? Normal{} : normal_of("intensity_range", *intensity_range);
-    launch(resample_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, image, Lattice(view), checked(matrix), shape,
-           intensity_range != nullptr, normal, result);
+    launch(resample_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, image, Lattice(view), checked(matrix),
+           shape, intensity_range != nullptr, normal, result);
 }
 
 void resample_labels(const uint8_t* labels, const View3& view, const Matrix& matrix, Shape3 shape, uint8_t* result,
@@ -157,13 +159,15 @@ void resample_labels(const uint8_t* labels, const View3& view, const Matrix& mat
 void block_mean(const float* image, const View3& view, Shape3 factor, float* result, cudaStream_t stream) {
     Shape3 shape{};
     for (int a = 0; a < 3; ++a) shape.size[a] = view.shape.size[a] / factor.size[a];
-    launch(block_mean_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, image, Lattice(view), factor, shape, result);
+    launch(block_mean_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, image, Lattice(view), factor, shape,
+           result);
 }
 
 void restore_labels(const ClassMaps& maps, const Matrix& matrix, Shape3 shape, uint8_t* labels, cudaStream_t stream) {
     const Lattice lattice(maps.shape);
     const Shares shares{maps.probabilities, maps.last, maps.mask, maps.classes, lattice.count()};
-    launch(restore_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, shares, lattice, checked(matrix), shape, labels);
+    launch(restore_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, shares, lattice, checked(matrix), shape,
+           labels);
 }
 
 }  // namespace mixpriv::cuda

@@ -56,8 +56,8 @@ class Buffer {
     bool shared_ = false;
 };
 
-// Through two page-locked blocks, one being filled or emptied by the processor while the other is on its way. The host's
-// memory may be reused when `upload` returns, and holds everything when `download` does.
+// Through two page-locked blocks, one being filled or emptied by the processor while the other is on its way. The
+// host's memory may be reused when `upload` returns, and holds everything when `download` does.
 void upload(void* device, const void* host, size_t bytes, cudaStream_t stream);
 void download(void* host, const void* device, size_t bytes, cudaStream_t stream);
 

@@ -49,15 +49,15 @@ void warp(const float* channels, int64_t count, Shape3 shape, const Warp& by, bo
           cudaStream_t stream) {
     const Spline spline("control", &by, shape);
     const Lattice lattice(shape);
-    launch(warp_kernel, tile_grid(lattice, tile_length(spline)), dim3(tile_threads), stream, channels, count, spline, lattice,
-           fill_background, result);
+    launch(warp_kernel, tile_grid(lattice, tile_length(spline)), dim3(tile_threads), stream, channels, count, spline,
+           lattice, fill_background, result);
 }
 
 void warp_labels(const uint8_t* labels, Shape3 shape, const Warp& by, uint8_t* result, cudaStream_t stream) {
     const Spline spline("control", &by, shape);
     const Lattice lattice(shape);
-    launch(warp_labels_kernel, tile_grid(lattice, tile_length(spline)), dim3(tile_threads), stream, labels, spline, lattice,
-           result);
+    launch(warp_labels_kernel, tile_grid(lattice, tile_length(spline)), dim3(tile_threads), stream, labels, spline,
+           lattice, result);
 }
 
 }  // namespace mixpriv::cuda

@@ -1,7 +1,7 @@
 #pragma once
 
-// Stands in for CUDA's header of this name where kernels are compiled as plain C++, for tests without a GPU: device memory
-// is host memory of two make-believe devices, streams do everything at once, the threads of a block are a loop.
+// Stands in for CUDA's header of this name where kernels are compiled as plain C++, for tests without a GPU: device
+// memory is host memory of two make-believe devices, streams do everything at once, the threads of a block are a loop.
 
 #include <cmath>
 #include <cstddef>
@@ -30,7 +30,11 @@ enum cudaError_t {
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
-enum cudaDeviceAttr { cudaDevAttrMemoryPoolsSupported, cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
+enum cudaDeviceAttr {
+    cudaDevAttrMemoryPoolsSupported,
+    cudaDevAttrComputeCapabilityMajor,
+    cudaDevAttrComputeCapabilityMinor
+};
 enum cudaMemAllocationType { cudaMemAllocationTypePinned };
 enum cudaMemLocationType { cudaMemLocationTypeDevice };
 enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold };

@@ -41,7 +41,8 @@ const Allocation* find(const void* pointer) {
 
 bool fits(const void* pointer, size_t bytes) {
     const std::lock_guard<std::mutex> lock(guard);
-    return find(pointer) != nullptr && (bytes == 0 || find(static_cast<const char*>(pointer) + bytes - 1) == find(pointer));
+    return find(pointer) != nullptr &&
+           (bytes == 0 || find(static_cast<const char*>(pointer) + bytes - 1) == find(pointer));
 }
 
 }  // namespace
@@ -120,7 +121,8 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
     const std::lock_guard<std::mutex> lock(guard);
     const Allocation* found = find(pointer);
-    *attributes = {found != nullptr ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered, found != nullptr ? found->device : -1};
+    *attributes = {found != nullptr ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered,
+                   found != nullptr ? found->device : -1};
     return cudaSuccess;
 }
 
@@ -148,7 +150,8 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
 }
 
 cudaError_t cudaMallocFromPoolAsync(void** pointer, size_t bytes, cudaMemPool_t pool, cudaStream_t) {
-    if (pool != reinterpret_cast<cudaMemPool_t>(static_cast<uintptr_t>(current + 1))) return answer(cudaErrorInvalidValue);
+    if (pool != reinterpret_cast<cudaMemPool_t>(static_cast<uintptr_t>(current + 1)))
+        return answer(cudaErrorInvalidValue);
     return cudaMalloc(pointer, bytes);
 }
 

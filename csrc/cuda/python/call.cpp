@@ -47,8 +47,8 @@ py::object capsule_from(const char* name, const py::object& value, cudaStream_t 
             return ask();
         }
     } catch (py::error_already_set& error) {
-        throw InputError(std::string(name) + ": expected an array that DLPack can share, got " + type_name(value) + " and " +
-                         type_name(error.value()));
+        throw InputError(std::string(name) + ": expected an array that DLPack can share, got " + type_name(value) +
+                         " and " + type_name(error.value()));
     }
 }
 
@@ -66,15 +66,17 @@ bool fits(const View& view, const Type& type, const Wanted& wanted) {
     for (const int64_t n : view.shape)
         if (n < 1) return false;
     const auto address = reinterpret_cast<uintptr_t>(view.data);
-    return view.dtype == type.name && view.contiguous && (wanted.flippable || !view.any_flipped()) && !view.shape.empty() &&
-           !(wanted.writeable && view.read_only) && address % static_cast<uintptr_t>(type.bytes) == 0 &&
+    return view.dtype == type.name && view.contiguous && (wanted.flippable || !view.any_flipped()) &&
+           !view.shape.empty() && !(wanted.writeable && view.read_only) &&
+           address % static_cast<uintptr_t>(type.bytes) == 0 &&
            (wanted.shape.empty() || python::fits(view.shape, wanted.shape));
 }
 
 }  // namespace
 
 Call::Call(const py::object& stream)
-    : stream_(stream.is_none() ? nullptr : stream_of(python::whole_number("stream", stream))), chosen_(!stream.is_none()) {}
+    : stream_(stream.is_none() ? nullptr : stream_of(python::whole_number("stream", stream))),
+      chosen_(!stream.is_none()) {}
 
 void Call::enter(const char* name, int device) {
     if (!device_) {
@@ -115,12 +117,15 @@ View Call::from_dlpack(const char* name, const py::object& value, int device) {
     if (PyCapsule_IsValid(capsule.ptr(), dlpack::versioned_name) != 0) {
         const auto* managed =
             static_cast<const dlpack::ManagedVersioned*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::versioned_name));
-        if (managed->version.major == 1) return view_of_tensor(managed->tensor, (managed->flags & dlpack::read_only) != 0);
+        if (managed->version.major == 1)
+            return view_of_tensor(managed->tensor, (managed->flags & dlpack::read_only) != 0);
     } else if (PyCapsule_IsValid(capsule.ptr(), dlpack::legacy_name) != 0) {
         return view_of_tensor(
-            static_cast<const dlpack::Managed*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::legacy_name))->tensor, false);
+            static_cast<const dlpack::Managed*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::legacy_name))->tensor,
+            false);
     }
-    throw InputError(std::string(name) + ": expected a capsule of DLPack 1 or before, got another from " + type_name(value));
+    throw InputError(std::string(name) + ": expected a capsule of DLPack 1 or before, got another from " +
+                     type_name(value));
 }
 
 View Call::from_array_interface(const char* name, const py::object& value) {
@@ -128,7 +133,8 @@ View Call::from_array_interface(const char* name, const py::object& value) {
     const auto entry = [&](const char* key) {
         return facts.contains(key) ? py::object(facts[key]) : py::object(py::none());
     };
-    if (!entry("mask").is_none()) throw InputError(std::string(name) + ": expected an array without a mask, got one with a mask");
+    if (!entry("mask").is_none())
+        throw InputError(std::string(name) + ": expected an array without a mask, got one with a mask");
     const py::sequence data = entry("data");
     View view;
     view.data = reinterpret_cast<void*>(py::object(data[0]).cast<uintptr_t>());

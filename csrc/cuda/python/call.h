@@ -53,8 +53,8 @@ struct Operand {
 
 class Call {
   public:
-    // None: the legacy default stream. Then a call that has used another library's arrays waits until it is done, because
-    // that library may give their memory to somebody else on a stream that knows nothing of ours.
+    // None: the legacy default stream. Then a call that has used another library's arrays waits until it is done,
+    // because that library may give their memory to somebody else on a stream that knows nothing of ours.
     explicit Call(const py::object& stream);
 
     // The array itself, never a copy. The first one decides on the device.

@@ -99,7 +99,11 @@ bool is_contiguous(const std::vector<int64_t>& shape, const std::vector<int64_t>
 
 DeviceArray::DeviceArray(std::shared_ptr<Buffer> memory, const Type& type, std::vector<int64_t> shape,
                          std::vector<bool> flipped, int64_t offset)
-    : memory_(std::move(memory)), type_(&type), shape_(std::move(shape)), flipped_(std::move(flipped)), offset_(offset) {}
+    : memory_(std::move(memory)),
+      type_(&type),
+      shape_(std::move(shape)),
+      flipped_(std::move(flipped)),
+      offset_(offset) {}
 
 DeviceArray::DeviceArray(const Type& type, std::vector<int64_t> shape, int device, cudaStream_t stream)
     : type_(&type), shape_(std::move(shape)), flipped_(shape_.size()), offset_(0) {
@@ -128,7 +132,8 @@ int64_t DeviceArray::bytes() const {
 DeviceArray DeviceArray::part(const py::slice& slice) const {
     py::ssize_t start = 0, stop = 0, step = 0, length = 0;
     if (!slice.compute(shape_.empty() ? 0 : shape_[0], &start, &stop, &step, &length)) throw py::error_already_set();
-    if (step != 1 || length < 1) throw InputError("slice: expected at least one of the first axis, step 1, got another");
+    if (step != 1 || length < 1)
+        throw InputError("slice: expected at least one of the first axis, step 1, got another");
     std::vector<int64_t> shape = shape_;
     shape[0] = length;
     const int64_t before = flipped_[0] ? shape_[0] - start - length : start;
@@ -166,7 +171,8 @@ py::dict DeviceArray::array_interface() const {
 
 py::capsule DeviceArray::to_dlpack(const py::object& stream, const py::object& max_version, const py::object& dl_device,
                                    const py::object& copy) const {
-    if (!copy.is_none() && py::bool_(copy)) refuse_buffer("DeviceArray is shown to other libraries as it is, without a copy");
+    if (!copy.is_none() && py::bool_(copy))
+        refuse_buffer("DeviceArray is shown to other libraries as it is, without a copy");
     if (!dl_device.is_none() && !dl_device.equal(py::make_tuple(dlpack::cuda, memory_->device())))
         refuse_buffer("DeviceArray is shown on its own device only; copy_to_host() brings it to the CPU's memory");
     const int64_t consumer = stream.is_none() ? 1 : whole_number("stream", stream);
@@ -204,8 +210,9 @@ DeviceArray copy_to_device(const py::object& value, int64_t device, cudaStream_t
         good = is_contiguous(shape, strides, &flipped);
     }
     if (!good)
-        throw InputError("array: expected a C-contiguous float32, float16 or uint8 NumPy array, axes flipped or not, got " +
-                         python::describe(value));
+        throw InputError(
+            "array: expected a C-contiguous float32, float16 or uint8 NumPy array, axes flipped or not, got " +
+            python::describe(value));
     const DeviceGuard guard(static_cast<int>(device));
     const DeviceArray plain(*type, shape, static_cast<int>(device), stream);
     DeviceArray result(plain.memory(), *type, shape, flipped, 0);
@@ -219,9 +226,10 @@ DeviceArray copy_to_device(const py::object& value, int64_t device, cudaStream_t
 
 void define_device_array(py::module_& module) {
     using py::arg;
-    py::class_<DeviceArray>(module, "DeviceArray",
-                            "An array in the memory of a CUDA device, C-contiguous. Other libraries take it without a copy, by "
-                            "DLPack or __cuda_array_interface__.")
+    py::class_<DeviceArray>(
+        module, "DeviceArray",
+        "An array in the memory of a CUDA device, C-contiguous. Other libraries take it without a copy, by "
+        "DLPack or __cuda_array_interface__.")
         .def_property_readonly("shape", [](const DeviceArray& self) { return py::tuple(py::cast(self.shape())); })
         .def_property_readonly("dtype", [](const DeviceArray& self) { return py::dtype(self.type().name); })
         .def_property_readonly("ndim", [](const DeviceArray& self) { return self.shape().size(); })
@@ -229,15 +237,16 @@ void define_device_array(py::module_& module) {
         .def_property_readonly("device", [](const DeviceArray& self) { return self.memory()->device(); })
         .def("__len__", [](const DeviceArray& self) { return self.shape().at(0); })
         .def("__getitem__", &DeviceArray::part, arg("slice"))
-        .def("copy_to_host", &DeviceArray::copy_to_host, "The same as a NumPy array; waits for what is still being computed.")
+        .def("copy_to_host", &DeviceArray::copy_to_host,
+             "The same as a NumPy array; waits for what is still being computed.")
         .def_property_readonly("__cuda_array_interface__", &DeviceArray::array_interface)
         .def("__dlpack_device__",
              [](const DeviceArray& self) { return py::make_tuple(dlpack::cuda, self.memory()->device()); })
         .def("__dlpack__", &DeviceArray::to_dlpack, py::kw_only(), arg("stream") = py::none(),
              arg("max_version") = py::none(), arg("dl_device") = py::none(), arg("copy") = py::none())
         .def("__repr__", [](const DeviceArray& self) {
-            return "DeviceArray(" + std::string(self.type().name) + " " + python::shape_text(self.shape()) + ", device " +
-                   std::to_string(self.memory()->device()) + ")";
+            return "DeviceArray(" + std::string(self.type().name) + " " + python::shape_text(self.shape()) +
+                   ", device " + std::to_string(self.memory()->device()) + ")";
         });
 }
 

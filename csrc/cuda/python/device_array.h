@@ -24,7 +24,7 @@ struct Type {
 };
 
 template <class T>
-const Type& type_of();  // float, uint8_t, and uint16_t for binary16
+const Type& type_of();                               // float, uint8_t, and uint16_t for binary16
 const Type* type_named(const std::string& typestr);  // null: none that the kernels know
 
 // Whether strides in elements are those of a C-contiguous array, axes that run backwards set apart in `flipped`.

@@ -89,7 +89,8 @@ DeviceArray py_mix(const py::object& target, const py::object& target_mask, cons
         input.reference_mask = call.array<const uint8_t>("reference_mask", reference_mask, {x.shape}).data;
     }
     input.weight = number("weight", weight);
-    const auto bend = warp_of(call, "target_warp", target_warp), bend_other = warp_of(call, "reference_warp", reference_warp);
+    const auto bend = warp_of(call, "target_warp", target_warp),
+               bend_other = warp_of(call, "reference_warp", reference_warp);
     input.target_warp = bend ? &*bend : nullptr;
     input.reference_warp = bend_other ? &*bend_other : nullptr;
     const DeviceArray mixture = call.result<uint16_t>(x.shape);
@@ -118,7 +119,8 @@ void py_accumulate(const py::object& total, const py::object& probabilities, con
     const auto sum = call.array<float>("total", total, {{}, true});
     const auto p = call.array<const float>("probabilities", probabilities, {sum.shape});
     if (overlap_in_part(sum, p))
-        throw InputError("probabilities: expected the total itself or an array apart from it, got one that overlaps it");
+        throw InputError(
+            "probabilities: expected the total itself or an array apart from it, got one that overlaps it");
     call.run([&](cudaStream_t on) { accumulate(sum.data, p.data, sum.count(), on); });
 }
 
@@ -128,7 +130,8 @@ DeviceArray py_argmax(const py::object& probabilities, const py::object& stream)
     const int64_t classes = class_count(p);
     const Shape3 shape = p.shape3(1);
     const DeviceArray labels = call.result<uint8_t>(sizes(shape));
-    call.run([&](cudaStream_t on) { argmax(p.data, classes, shape.count(), static_cast<uint8_t*>(labels.data()), on); });
+    call.run(
+        [&](cudaStream_t on) { argmax(p.data, classes, shape.count(), static_cast<uint8_t*>(labels.data()), on); });
     return labels;
 }
 
@@ -155,9 +158,8 @@ DeviceArray py_resample_labels(const py::object& labels, const py::object& matri
     const mixpriv::Matrix m = matrix34(matrix);
     const Shape3 to = output_shape(shape);
     const DeviceArray result = call.result<uint8_t>(sizes(to));
-    call.run([&](cudaStream_t on) {
-        resample_labels(x.data, x.view3(), m, to, static_cast<uint8_t*>(result.data()), on);
-    });
+    call.run(
+        [&](cudaStream_t on) { resample_labels(x.data, x.view3(), m, to, static_cast<uint8_t*>(result.data()), on); });
     return result;
 }
 
@@ -199,9 +201,8 @@ DeviceArray py_warp(const py::object& channels, const py::object& control, const
     const Warp by = control_of(call, "control", control, knots);
     const bool fill = py::bool_(fill_background);
     const DeviceArray result = call.result<float>(x.shape);
-    call.run([&](cudaStream_t on) {
-        warp(x.data, x.shape[0], shape, by, fill, static_cast<float*>(result.data()), on);
-    });
+    call.run(
+        [&](cudaStream_t on) { warp(x.data, x.shape[0], shape, by, fill, static_cast<float*>(result.data()), on); });
     return result;
 }
 
@@ -273,7 +274,8 @@ PYBIND11_MODULE(MIXPRIV_CUDA_MODULE, module) {
     module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("stream"));
     module.def("accumulate", py_accumulate, arg("total"), arg("probabilities"), arg("stream"));
     module.def("argmax", py_argmax, arg("probabilities"), arg("stream"));
-    module.def("resample", py_resample, arg("image"), arg("matrix"), arg("shape"), arg("intensity_range"), arg("stream"));
+    module.def("resample", py_resample, arg("image"), arg("matrix"), arg("shape"), arg("intensity_range"),
+               arg("stream"));
     module.def("resample_labels", py_resample_labels, arg("labels"), arg("matrix"), arg("shape"), arg("stream"));
     module.def("block_mean", py_block_mean, arg("image"), arg("factors"), arg("stream"));
     module.def("restore_labels", py_restore_labels, arg("probabilities"), arg("matrix"), arg("shape"), arg("last"),

@@ -1,8 +1,8 @@
 #pragma once
 
-// The CUDA kernels: as those in kernels.h, but on device pointers and a stream. Work is queued on the stream, whose device
-// must be current; what returns a number, or looks for bad labels, waits for it. Bad values throw InputError, failures of
-// CUDA throw CudaError.
+// The CUDA kernels: as those in kernels.h, but on device pointers and a stream. Work is queued on the stream, whose
+// device must be current; what returns a number, or looks for bad labels, waits for it. Bad values throw InputError,
+// failures of CUDA throw CudaError.
 
 #include <cuda_runtime.h>
 
