@@ -64,22 +64,6 @@ def linear_unmix(answer: NDArray[np.uint8], reference_labels: NDArray[np.uint8],
     return np.maximum(known[: len(answer) + 1], np.float32(0.0))
 
 
-def keep_inside(probabilities: NDArray[np.float32], mask: NDArray[np.uint8], total: float) -> None:
-    """Make everything outside the target's own mask (D, H, W) background, in place.
-
-    The client knows where the target ends; what the answer shows beyond is the reference's.
-
-    Parameters
-    ----------
-    probabilities : (C, D, H, W) float32
-    total : what the classes sum to
-    """
-    outside = mask == 0
-    for channel in probabilities[1:]:
-        np.copyto(channel, 0.0, where=outside)
-    np.copyto(probabilities[0], total, where=outside)
-
-
 def unpack_probabilities(answer: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Turn the answer to an unmixed scan (C-1, D, H, W) into class probabilities (C, D, H, W) f32, background first."""
     any_labels = np.zeros(answer.shape[1:], dtype=np.uint8)  # at weight 1 the reference has no share

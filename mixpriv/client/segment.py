@@ -14,7 +14,7 @@ from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.key import ClientKey, content_digest
 from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, now
 from mixpriv.client.likeness import SAME_SCAN, difference, likeness
-from mixpriv.client.proxy import draw_weight, keep_inside, mix, unmix, unpack_probabilities
+from mixpriv.client.proxy import draw_weight, mix, unmix, unpack_probabilities
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
 from mixpriv.client.stages import Stages
@@ -83,7 +83,8 @@ class Segmentation:
     Attributes
     ----------
     labels : (I, J, K) uint8 in the scan's grid, Fortran order
-    probabilities : (C, D, H, W) float32 in the bundle's grid, summed over the references
+    probabilities : (C, D, H, W) float32 in the bundle's grid, summed over the references; of the target where its
+        mask is, beyond that no label is taken from them
     target : the scan in the bundle's grid; secret
     brain_ml : volume of the extracted brain, None for a crop
     views : all that was sent and received
@@ -149,8 +150,8 @@ def segment(scan: Volume, client: Client, options: Options, stages: Stages | Non
     else:
         views, probabilities = _send_mixtures(content, target, client, options, stages)
     with stages("restore"):
-        keep_inside(probabilities, target.mask, float(len(views)))
-        labels = to_scan(probabilities, target.grid, scan)
+        # the client knows where the target ends: what the answer shows beyond is the reference's
+        labels = to_scan(probabilities, target.grid, scan, target.mask)
     brain_ml = None if client.bundle.crop else target.mask_ml
     return Segmentation(labels, probabilities, target, brain_ml, tuple(views), warnings)
 
