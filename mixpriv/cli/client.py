@@ -129,6 +129,9 @@ def _add_segment(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="results as one JSON document on the standard output")
     parser.add_argument("--save-wire", type=Path, metavar="DIR", help="keep exactly what was sent and received")
     parser.add_argument("--threads", metavar="N", help="use at most N processor threads (default: all we may use)")
+    parser.add_argument(
+        "--device", metavar="auto|cpu|cuda", help="where voxels are worked on (default: $MIXPRIV_DEVICE, or auto)"
+    )
     _add_bundle(parser)
     privacy = parser.add_argument_group("what the server sees")
     privacy.add_argument(

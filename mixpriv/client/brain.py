@@ -11,7 +11,8 @@ from scipy import ndimage
 from mixpriv import engine, kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.alignment import MIN_BRAIN_ML, mask_moments_mm
-from mixpriv.client.conform import Conformed, Grid, between_grids, brain_grid, field_of_view, to_grid
+from mixpriv.client.conform import Conformed, Grid, between_grids, brain_grid, field_of_view, to_grid, to_grid_on
+from mixpriv.client.device import CPU, Device
 from mixpriv.client.volume import Volume
 from mixpriv.engine import Engine
 from mixpriv.errors import InputError
@@ -90,7 +91,7 @@ def extract_brain(scan: Volume, extractor: Engine, bundle: Bundle) -> Brain:
     return brain
 
 
-def conform(scan: Volume, brain: Brain, bundle: Bundle) -> Conformed:
+def conform(scan: Volume, brain: Brain, bundle: Bundle, device: Device = CPU) -> Conformed:
     """Scan and brain mask in the bundle's grid, centred and sized like every other brain.
 
     Raises
@@ -99,14 +100,16 @@ def conform(scan: Volume, brain: Brain, bundle: Bundle) -> Conformed:
         the brain has no contrast at all, or no tissues that differ.
     """
     grid = brain_grid(brain.mask, brain.grid, bundle)
-    image = to_grid(scan, grid)
+    there = to_grid_on(device, scan, grid)
     mask = (between_grids(brain.probability, brain.grid, grid) >= 0.5).astype(np.uint8)
-    low, high = kernels.robust_range(image, mask)
+    placed = there, device.to_device(mask)
+    low, high = kernels.robust_range(*placed)
+    image = device.to_host(there)
     if not low < high:
         raise InputError(f"{scan.name}: no brain found: expected tissue contrast inside the brain, got none")
     if _structure(image, mask, (low, high)) < MIN_STRUCTURE:
         raise InputError(f"{scan.name}: no brain found: expected tissues that differ, got noise alone inside the brain")
-    return Conformed(image, mask, (low, high), grid)
+    return Conformed(image, mask, (low, high), grid, device, placed)
 
 
 def _refuse_hounsfield(scan: Volume) -> None:

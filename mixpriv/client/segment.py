@@ -11,6 +11,7 @@ from mixpriv import engine, kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.bank import Bank
 from mixpriv.client.conform import Conformed, to_scan
+from mixpriv.client.device import CPU, Device
 from mixpriv.client.key import ClientKey, content_digest
 from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, now
 from mixpriv.client.likeness import SAME_SCAN, difference, likeness
@@ -106,10 +107,13 @@ def open_client(
     *,
     server: str = EMBEDDED,
     generator: bool = True,
+    device: Device = CPU,
     ledger: Ledger | None = None,
     threads: int | None = None,
 ) -> Client:
     """Load the client's networks; ``generator=False`` leaves out the reference generator where it is not used.
+
+    The voxel work is done on the ``device``.
 
     Raises
     ------
@@ -122,7 +126,7 @@ def open_client(
         ledger=ledger or Ledger(),
         segmenter=segmenter,
         server=server,
-        conformer=load_conformer(bundle),
+        conformer=load_conformer(bundle, device),
         unmixer=engine.load(bundle.unmixer_path, threads=threads),
         reference_model=ReferenceModel.load(bundle.reference_path) if generator else None,
     )
@@ -151,7 +155,7 @@ def segment(scan: Volume, client: Client, options: Options, stages: Stages | Non
         views, probabilities = _send_mixtures(content, target, client, options, stages)
     with stages("restore"):
         # the client knows where the target ends: what the answer shows beyond is the reference's
-        labels = to_scan(probabilities, target.grid, scan, target.mask)
+        labels = to_scan(probabilities, target.grid, scan, target.mask, target.device)
     brain_ml = None if client.bundle.crop else target.mask_ml
     return Segmentation(labels, probabilities, target, brain_ml, tuple(views), warnings)
 
@@ -162,7 +166,7 @@ def _send_plain(target: Conformed, client: Client, stages: Stages) -> tuple[View
     with stages("server"):
         answer = client.segmenter.segment(mixture[None, None])[0]
     with stages("unmix"):
-        probabilities = unpack_probabilities(answer)
+        probabilities = unpack_probabilities(answer, target.device)
     return View(mixture, answer), probabilities
 
 
@@ -182,7 +186,7 @@ def _send_mixtures(
         with stages("server"):
             answer = client.segmenter.segment(mixture[None, None])[0]
         with stages("unmix"):
-            probabilities = unmix(answer, reference.labels, weight, client.unmixer)
+            probabilities = unmix(answer, reference.labels, weight, client.unmixer, target.device)
             if total is None:
                 total = probabilities
             else:

@@ -12,6 +12,12 @@ from pathlib import Path
 import pytest
 
 CSRC = Path(__file__).parents[2] / "csrc"
+FLAGS = [
+    *("-std=c++17", "-O0", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off"),
+    *("-Wall", "-Wextra", "-Werror"),
+    # vectors are read through pointers to floats, as in CUDA; a misaligned one traps here as it does there
+    *("-fno-strict-aliasing", "-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error"),
+]
 
 
 def build_emulation(folder: Path) -> Path:
@@ -29,9 +35,7 @@ def build_emulation(folder: Path) -> Path:
     headers = ["cuda/emulation", ".", "include"]
     command = [
         *compiler.split(),
-        *"-std=c++17 -O0 -fPIC -shared -fvisibility=hidden -Wall -Wextra -Werror -ffp-contract=off".split(),
-        # vectors are read through pointers to floats, as in CUDA; a misaligned one traps here as it does there
-        *"-fno-strict-aliasing -fsanitize=alignment,bounds -fsanitize-undefined-trap-on-error".split(),
+        *FLAGS,
         "-DMIXPRIV_CUDA_MODULE=_cuda_emulation",
         *(f"-I{CSRC / header}" for header in headers),
         f"-I{sysconfig.get_path('include')}",

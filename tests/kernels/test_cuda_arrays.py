@@ -145,7 +145,7 @@ class TestDevices:
         assert moved.device == there.device == 1  # type: ignore[attr-defined]
         assert cuda._extension().current_device() == before
         with pytest.raises(
-            InputError, match="^probabilities: expected an array on device 1 like the first, got one on"
+            InputError, match=r"^probabilities: expected an array on device 1 like the first, got one on device 0$"
         ):
             cuda.accumulate(there, cuda.to_device(IMAGE, 0))
 

@@ -36,7 +36,7 @@ def architectures(nvcc: str) -> list[str]:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
 def test_compiles_without_a_warning(source: Path, nvcc: str, architectures: list[str], tmp_path: Path) -> None:
-    flags = "-std=c++17 -O1 -fmad=false -Werror all-warnings -Xcompiler=-Wall,-Wextra,-fPIC".split()
+    flags = ["-std=c++17", "-O1", "-fmad=false", "-Werror", "all-warnings", "-Xcompiler=-Wall,-Wextra,-fPIC"]
     command = [nvcc, *flags, *architectures, f"-I{CSRC}", f"-I{CSRC}/include", "-c", str(source), "-o"]
     done = subprocess.run([*command, str(tmp_path / "object.o")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

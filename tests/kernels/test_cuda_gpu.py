@@ -1,4 +1,4 @@
-"""What only a GPU can show: streams, other libraries, sizes beyond 2^31 bytes. One command: pytest -m gpu tests/kernels."""
+"""What only a GPU can show: streams, other libraries, sizes beyond 2^31 bytes; see docs/kernels.md."""
 
 from __future__ import annotations
 
