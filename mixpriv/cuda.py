@@ -15,7 +15,7 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
@@ -120,6 +120,18 @@ def to_device(array: NDArray[Any], device: int | None = None) -> DeviceArray:
     """
     module = _extension()
     return module.to_device(array, module.current_device() if device is None else device, _stream.get())
+
+
+def copy(array: DeviceArray) -> DeviceArray:
+    """The same on the same device, in memory of its own."""
+    return _extension().copy(array, _stream.get())
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long the device takes for what ``work`` queues on the chosen stream."""
+    begin = _extension().Moment(_stream.get())
+    work()
+    return float(_extension().Moment(_stream.get()).seconds_since(begin))
 
 
 def synchronize() -> None:

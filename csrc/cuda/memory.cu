@@ -142,6 +142,7 @@ void Buffer::before_use(cudaStream_t stream) {
 }
 
 void Buffer::after_use(cudaStream_t stream) {
+    before_use(stream);  // somebody else may have used it meanwhile: the event stands for all uses
     SAFE_CALL(cudaEventRecord(used_, stream));
     stream_ = stream;
 }

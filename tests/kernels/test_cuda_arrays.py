@@ -48,6 +48,13 @@ class Capsule:
         return self.owner.__dlpack__(stream=stream, **options)
 
 
+class Nowhere:
+    """DLPack's device of some kind that is not ours."""
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 7, 0
+
+
 def mix(**changed: Any) -> Any:
     there = cuda.to_device(IMAGE)
     mask = cuda.to_device(MASK)
@@ -104,6 +111,13 @@ class TestOurArrays:
     def test_larger_than_the_staging_blocks(self) -> None:
         array = np.random.default_rng(2).integers(0, 256, (3, 5 << 20), np.uint8)
         np.testing.assert_array_equal(cuda.to_device(array).copy_to_host(), array)
+
+    def test_copies_have_their_own_memory(self) -> None:
+        there = cuda.to_device(IMAGE[:, ::-1])
+        copied = cuda.copy(there[1:])
+        cuda.accumulate(*[cuda.copy(cuda.to_device(IMAGE))] * 2)
+        np.testing.assert_array_equal(copied.copy_to_host(), IMAGE[1:, ::-1])
+        assert 0 <= cuda.seconds(lambda: cuda.copy(there)) < 60
 
     def test_parts_share_their_memory(self) -> None:
         there = cuda.to_device(IMAGE)
@@ -201,6 +215,18 @@ BAD: dict[str, tuple[Call, str]] = {
         lambda: cuda.accumulate(read_only(cuda.to_device(IMAGE)), cuda.to_device(IMAGE)),
         "total: expected a writable C-contiguous float32 array with at least one element, "
         "got float32 (3, 4, 5), read-only",
+    ),
+    "an interface without a shape": (
+        lambda: mix(target=Interface(cuda.to_device(IMAGE), shape=None)),
+        "target: expected an array that describes itself, got Interface that does not",
+    ),
+    "an interface whose pointer is none": (
+        lambda: mix(target=Interface(cuda.to_device(IMAGE), data=("here", False))),
+        "target: expected an array that describes itself, got Interface that does not",
+    ),
+    "a device that is none": (
+        lambda: cuda.argmax(Nowhere()),
+        "probabilities: expected an array on a CUDA device, got Nowhere",
     ),
     "masked": (
         lambda: mix(target=Interface(cuda.to_device(IMAGE), mask=object())),

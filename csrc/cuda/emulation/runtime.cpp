@@ -1,5 +1,6 @@
 // The CUDA runtime of the emulation: two devices in host memory, which knows of every pointer where it belongs.
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -7,6 +8,10 @@
 #include <mutex>
 
 #include "cuda_runtime.h"
+
+struct EmulatedEvent {
+    std::chrono::steady_clock::time_point reached;
+};
 
 namespace {
 
@@ -186,7 +191,8 @@ cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-    if (!fits(kind == cudaMemcpyHostToDevice ? to : from, bytes)) return answer(cudaErrorInvalidValue);
+    if (kind != cudaMemcpyDeviceToHost && !fits(to, bytes)) return answer(cudaErrorInvalidValue);
+    if (kind != cudaMemcpyHostToDevice && !fits(from, bytes)) return answer(cudaErrorInvalidValue);
     std::memcpy(to, from, bytes);
     return cudaSuccess;
 }
@@ -206,17 +212,24 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-    *event = reinterpret_cast<cudaEvent_t>(new char);
+    *event = new EmulatedEvent;
     return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    delete reinterpret_cast<char*>(event);
+    delete event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+    *milliseconds = std::chrono::duration<float, std::milli>(to->reached - from->reached).count();
     return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
-    return event != nullptr ? cudaSuccess : answer(cudaErrorInvalidValue);
+    if (event == nullptr) return answer(cudaErrorInvalidValue);
+    event->reached = std::chrono::steady_clock::now();
+    return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {

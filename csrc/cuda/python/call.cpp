@@ -96,17 +96,30 @@ View Call::view_of(const char* name, const py::object& value) {
         used_.push_back(array.memory());
         return {array.data(), array.type().name, array.shape(), array.flipped(), array.memory()->device(), true, false};
     }
+    bool host = py::hasattr(value, "__array_interface__");
     if (py::hasattr(value, "__dlpack_device__")) {
         const py::sequence where = value.attr("__dlpack_device__")();
         const int64_t kind = python::whole_number(name, py::int_(py::object(where[0])));
         if (kind == dlpack::cuda || kind == dlpack::cuda_managed)
             return from_dlpack(name, value, static_cast<int>(python::whole_number(name, where[1])));
+        host = host || kind == dlpack::cpu;
     } else if (py::hasattr(value, "__cuda_array_interface__")) {
         return from_array_interface(name, value);
     }
-    const bool host = py::hasattr(value, "__dlpack_device__") || py::hasattr(value, "__array_interface__");
     throw InputError(std::string(name) + ": expected an array on a CUDA device, got " + python::describe(value) +
                      (host ? " in the CPU's memory" : ""));
+}
+
+View Call::described(const char* name, const py::object& value) {
+    try {
+        return view_of(name, value);
+    } catch (const py::error_already_set& error) {
+        throw InputError(std::string(name) + ": expected an array that describes itself, got " + type_name(value) +
+                         " and " + type_name(error.value()));
+    } catch (const py::builtin_exception&) {
+        throw InputError(std::string(name) + ": expected an array that describes itself, got " + type_name(value) +
+                         " that does not");
+    }
 }
 
 View Call::from_dlpack(const char* name, const py::object& value, int device) {
@@ -163,7 +176,7 @@ View Call::from_array_interface(const char* name, const py::object& value) {
 }
 
 View Call::checked(const char* name, const py::object& value, const Type& type, const Wanted& wanted) {
-    View view = view_of(name, value);
+    View view = described(name, value);
     if (!fits(view, type, wanted))
         throw InputError(std::string(name) + ": expected a " + (wanted.writeable ? "writable " : "") + "C-contiguous " +
                          type.name + " array " +
@@ -174,7 +187,14 @@ View Call::checked(const char* name, const py::object& value, const Type& type, 
 
 void Call::finish() {
     for (const auto& memory : used_) memory->after_use(stream_);
-    if (foreign_ && !chosen_) SAFE_CALL(cudaStreamSynchronize(stream_));
+    if (!foreign_ || chosen_) return;
+    const py::gil_scoped_release release;
+    SAFE_CALL(cudaStreamSynchronize(stream_));
+}
+
+void Call::wait_for_what_was_queued() {
+    static_cast<void>(cudaStreamSynchronize(stream_));  // there is a failure to tell already
+    static_cast<void>(cudaGetLastError());
 }
 
 }  // namespace mixpriv::cuda

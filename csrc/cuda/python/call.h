@@ -74,18 +74,25 @@ class Call {
     // kernel(stream), without the GIL.
     template <class Kernel>
     void run(const Kernel& kernel) {
-        const py::gil_scoped_release release;
-        kernel(stream_);
+        try {
+            const py::gil_scoped_release release;
+            kernel(stream_);
+        } catch (...) {
+            wait_for_what_was_queued();
+            throw;
+        }
         finish();
     }
 
   private:
     View checked(const char* name, const py::object& value, const Type& type, const Wanted& wanted);
+    View described(const char* name, const py::object& value);
     View view_of(const char* name, const py::object& value);
     View from_dlpack(const char* name, const py::object& value, int device);
     View from_array_interface(const char* name, const py::object& value);
     void enter(const char* name, int device);
     void finish();
+    void wait_for_what_was_queued();
 
     cudaStream_t stream_;
     bool chosen_, foreign_ = false;

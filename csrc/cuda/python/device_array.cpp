@@ -149,6 +149,17 @@ py::array DeviceArray::copy_to_host() const {
     return host[flips];
 }
 
+DeviceArray DeviceArray::copy(cudaStream_t stream) const {
+    const DeviceGuard guard(memory_->device());
+    const DeviceArray plain(*type_, shape_, memory_->device(), stream);
+    memory_->before_use(stream);
+    SAFE_CALL(cudaMemcpyAsync(plain.memory_->data(), static_cast<char*>(memory_->data()) + offset_,
+                              static_cast<size_t>(bytes()), cudaMemcpyDeviceToDevice, stream));
+    memory_->after_use(stream);
+    plain.memory_->after_use(stream);
+    return {plain.memory_, *type_, shape_, flipped_, 0};
+}
+
 void DeviceArray::copy_memory(void* to) const {
     const py::gil_scoped_release release;
     const DeviceGuard guard(memory_->device());

@@ -46,6 +46,7 @@ class DeviceArray {
 
     DeviceArray part(const py::slice& slice) const;  // along the first axis; the same memory
     py::array copy_to_host() const;
+    DeviceArray copy(cudaStream_t stream) const;  // on the same device
     py::dict array_interface() const;
     py::capsule to_dlpack(const py::object& stream, const py::object& max_version, const py::object& dl_device,
                           const py::object& copy) const;

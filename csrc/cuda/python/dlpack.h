@@ -6,7 +6,7 @@
 
 namespace mixpriv::dlpack {
 
-constexpr int32_t cuda = 2, cuda_managed = 13;
+constexpr int32_t cpu = 1, cuda = 2, cuda_managed = 13;
 constexpr uint8_t code_uint = 1, code_float = 2;
 constexpr uint64_t read_only = 1;
 constexpr const char *legacy_name = "dltensor", *versioned_name = "dltensor_versioned";

@@ -216,11 +216,6 @@ DeviceArray py_warp_labels(const py::object& labels, const py::object& control, 
     return result;
 }
 
-DeviceArray py_to_device(const py::object& array, const py::object& device, const py::object& stream) {
-    const cudaStream_t on = stream.is_none() ? nullptr : stream_of(whole_number("stream", stream));
-    return copy_to_device(array, whole_number("device", device), on);
-}
-
 // A name for each device; CudaError says why there is none.
 std::vector<std::string> py_devices() {
     int count = 0;
@@ -240,8 +235,38 @@ int py_current_device() {
     return device;
 }
 
+cudaStream_t stream_from(const py::object& stream) {
+    return stream.is_none() ? nullptr : stream_of(whole_number("stream", stream));
+}
+
+DeviceArray py_to_device(const py::object& array, const py::object& device, const py::object& stream) {
+    return copy_to_device(array, whole_number("device", device), stream_from(stream));
+}
+
+// A moment on a stream, to measure by.
+class Moment {
+  public:
+    explicit Moment(const py::object& stream) {
+        SAFE_CALL(cudaEventCreateWithFlags(&event_, 0));
+        SAFE_CALL(cudaEventRecord(event_, stream_from(stream)));
+    }
+    ~Moment() { static_cast<void>(cudaEventDestroy(event_)); }
+    Moment(const Moment&) = delete;
+    Moment& operator=(const Moment&) = delete;
+
+    double seconds_since(const Moment& before) const {
+        float milliseconds = 0.0f;
+        SAFE_CALL(cudaEventSynchronize(event_));
+        SAFE_CALL(cudaEventElapsedTime(&milliseconds, before.event_, event_));
+        return static_cast<double>(milliseconds) / 1000.0;
+    }
+
+  private:
+    cudaEvent_t event_ = nullptr;
+};
+
 void py_synchronize(const py::object& stream) {
-    const cudaStream_t on = stream.is_none() ? nullptr : stream_of(whole_number("stream", stream));
+    const cudaStream_t on = stream_from(stream);
     const py::gil_scoped_release release;
     SAFE_CALL(cudaStreamSynchronize(on));
 }
@@ -284,6 +309,12 @@ PYBIND11_MODULE(MIXPRIV_CUDA_MODULE, module) {
     module.def("warp_labels", py_warp_labels, arg("labels"), arg("control"), arg("knots"), arg("stream"));
 
     module.def("to_device", py_to_device, arg("array"), arg("device"), arg("stream"));
+    module.def(
+        "copy", [](const DeviceArray& array, const py::object& stream) { return array.copy(stream_from(stream)); },
+        arg("array"), arg("stream"));
+    py::class_<Moment>(module, "Moment", "Now, on a stream: when all that was queued on it is done.")
+        .def(py::init<const py::object&>(), arg("stream"))
+        .def("seconds_since", &Moment::seconds_since, arg("before"));
     module.def("synchronize", py_synchronize, arg("stream"));
     module.def("devices", py_devices);
     module.def("current_device", py_current_device);
