@@ -121,9 +121,9 @@ Range range_by_histograms(const float* image, const uint8_t* mask, int64_t count
     return of.between_values(value);
 }
 
-constexpr int64_t sample_runs = 4096, run_length = 16, smallest_sample = 1024;
+constexpr int64_t sample_runs = 2048, run_length = 16, smallest_sample = 1024;
 
-// Finite voxels inside the mask, in order, from short runs all over the image.
+// Finite voxels inside the mask, from short runs all over the image.
 std::vector<float> sample_of(const float* image, const uint8_t* mask, int64_t count) {
     std::vector<float> sample;
     sample.reserve(static_cast<size_t>(sample_runs * run_length));
@@ -131,20 +131,25 @@ std::vector<float> sample_of(const float* image, const uint8_t* mask, int64_t co
     for (int64_t begin = 0; begin + run_length <= count; begin += step)
         for (int64_t i = begin; i < begin + run_length; ++i)
             if ((mask == nullptr || mask[i] != 0) && std::isfinite(image[i])) sample.push_back(image[i]);
-    std::sort(sample.begin(), sample.end());
     return sample;
 }
 
-// Where a percentile surely lies, from a sorted sample; neighbours resemble each other, so the margin is wide.
-Bracket bracket_of(const std::vector<float>& sample, double percent) {
-    const auto size = static_cast<double>(sample.size()), q = percent / 100.0;
+float order_statistic(std::vector<float>* sample, int64_t rank) {
+    const auto nth = sample->begin() + rank;
+    std::nth_element(sample->begin(), nth, sample->end());
+    return *nth;
+}
+
+// Where a percentile surely lies, from a sample; neighbours resemble each other, so the margin is wide.
+Bracket bracket_of(std::vector<float>* sample, double percent) {
+    const auto size = static_cast<double>(sample->size()), q = percent / 100.0;
     const double centre = q * (size - 1.0), margin = 8.0 * std::sqrt(size * q * (1.0 - q)) + 16.0;
     constexpr float infinity = std::numeric_limits<float>::infinity();
     const auto low = static_cast<int64_t>(std::floor(centre - margin)),
                high = static_cast<int64_t>(centre + margin) + 1;
     Bracket bracket{};
-    bracket.low = low < 0 ? -infinity : sample[static_cast<size_t>(low)];
-    bracket.high = high >= static_cast<int64_t>(sample.size()) ? infinity : sample[static_cast<size_t>(high)];
+    bracket.low = low < 0 ? -infinity : order_statistic(sample, low);
+    bracket.high = high >= static_cast<int64_t>(sample->size()) ? infinity : order_statistic(sample, high);
     return bracket;
 }
 
@@ -202,9 +207,9 @@ struct End {
 bool range_by_brackets(const float* image, const uint8_t* mask, int64_t count, double lower_percent,
                        double upper_percent, Isa isa, int threads, Range* range) {
     if (count < sample_runs * run_length) return false;
-    const std::vector<float> sample = sample_of(image, mask, count);
+    std::vector<float> sample = sample_of(image, mask, count);
     if (static_cast<int64_t>(sample.size()) < smallest_sample) return false;
-    const Bracket brackets[2] = {bracket_of(sample, lower_percent), bracket_of(sample, upper_percent)};
+    const Bracket brackets[2] = {bracket_of(&sample, lower_percent), bracket_of(&sample, upper_percent)};
     std::vector<Collector> workers;
     for (int w = worker_count(count, grain, threads); w > 0; --w) workers.emplace_back(brackets, count / 8);
     const RowKernels& rows = rows_for(isa);

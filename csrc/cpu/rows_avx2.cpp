@@ -143,19 +143,21 @@ inline __m256i narrow(const __m256i* x) {
     return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-// One bit per voxel and bracket: strictly inside it.
 struct Counters {
     __m256i below, to_low, to_high;
 };
 
-inline int count_end(__m256 x, __m256 in, __m256 low, __m256 high, Counters* n) {
-    const __m256 below = _mm256_and_ps(in, _mm256_cmp_ps(x, low, _CMP_LT_OQ));
-    const __m256 to_low = _mm256_and_ps(in, _mm256_cmp_ps(x, low, _CMP_LE_OQ));
-    const __m256 to_high = _mm256_and_ps(in, _mm256_cmp_ps(x, high, _CMP_LE_OQ));
-    n->below = _mm256_sub_epi32(n->below, _mm256_castps_si256(below));
-    n->to_low = _mm256_sub_epi32(n->to_low, _mm256_castps_si256(to_low));
-    n->to_high = _mm256_sub_epi32(n->to_high, _mm256_castps_si256(to_high));
-    return _mm256_movemask_ps(_mm256_andnot_ps(to_low, _mm256_and_ps(in, _mm256_cmp_ps(x, high, _CMP_LT_OQ))));
+inline void count(__m256 hits, __m256i* counter) {
+    *counter = _mm256_sub_epi32(*counter, _mm256_castps_si256(hits));
+}
+
+// NaN is counted nowhere. Returns where x is strictly inside the bracket.
+inline __m256 count_end(__m256 x, __m256 low, __m256 high, Counters* n) {
+    const __m256 to_low = _mm256_cmp_ps(x, low, _CMP_LE_OQ);
+    count(_mm256_cmp_ps(x, low, _CMP_LT_OQ), &n->below);
+    count(to_low, &n->to_low);
+    count(_mm256_cmp_ps(x, high, _CMP_LE_OQ), &n->to_high);
+    return _mm256_andnot_ps(to_low, _mm256_cmp_ps(x, high, _CMP_LT_OQ));
 }
 
 inline int64_t sum_of(__m256i x) {
@@ -207,27 +209,31 @@ void argmax(const ArgmaxRow& row, int64_t count) {
     }
 }
 
-void tally(const float* image, const uint8_t* mask, int64_t count, Tally* found) {
-    const __m256 zero = _mm256_setzero_ps();
+void tally(const float* image, const uint8_t* mask, int64_t length, Tally* found) {
     const __m256i all = _mm256_set1_epi32(-1);
     const __m256 low[2] = {_mm256_set1_ps(found->end[0].low), _mm256_set1_ps(found->end[1].low)};
     const __m256 high[2] = {_mm256_set1_ps(found->end[0].high), _mm256_set1_ps(found->end[1].high)};
     Counters n[2] = {};
     __m256i inside = _mm256_setzero_si256(), finite = inside;
-    for (int64_t i = 0; i < count; i += 8) {
-        const __m256 x = _mm256_loadu_ps(image + i);
-        __m256i in = all;
-        if (mask != nullptr)
-            in = _mm256_xor_si256(all, _mm256_cmpeq_epi32(load8_epi32(mask + i), _mm256_setzero_si256()));
-        const __m256 in_mask = _mm256_castsi256_ps(in);
-        const __m256 is_finite = _mm256_and_ps(in_mask, _mm256_cmp_ps(_mm256_sub_ps(x, x), zero, _CMP_EQ_OQ));
-        inside = _mm256_sub_epi32(inside, in);
-        finite = _mm256_sub_epi32(finite, _mm256_castps_si256(is_finite));
-        const int first = count_end(x, in_mask, low[0], high[0], &n[0]);
-        const int second = count_end(x, in_mask, low[1], high[1], &n[1]);
-        if ((first | second) != 0) {
-            collect(image + i, first, &found->end[0]);
-            collect(image + i, second, &found->end[1]);
+    for (int64_t i = 0; i < length; i += 8) {
+        __m256i outside = _mm256_setzero_si256();
+        if (mask != nullptr) {
+            if (i % 32 == 0) {
+                const __m256i group = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(mask + i));
+                if (_mm256_testz_si256(group, group) != 0) {
+                    i += 24;
+                    continue;
+                }
+            }
+            outside = _mm256_cmpeq_epi32(load8_epi32(mask + i), _mm256_setzero_si256());
+        }
+        const __m256 x = _mm256_or_ps(_mm256_loadu_ps(image + i), _mm256_castsi256_ps(outside));  // NaN outside
+        inside = _mm256_add_epi32(inside, _mm256_sub_epi32(outside, all));
+        count(_mm256_cmp_ps(_mm256_sub_ps(x, x), _mm256_setzero_ps(), _CMP_EQ_OQ), &finite);
+        const __m256 first = count_end(x, low[0], high[0], &n[0]), second = count_end(x, low[1], high[1], &n[1]);
+        if (_mm256_movemask_ps(_mm256_or_ps(first, second)) != 0) {
+            collect(image + i, _mm256_movemask_ps(first), &found->end[0]);
+            collect(image + i, _mm256_movemask_ps(second), &found->end[1]);
         }
     }
     found->inside += sum_of(inside);

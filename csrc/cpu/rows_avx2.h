@@ -7,6 +7,6 @@
 namespace mixpriv::avx2 {
 
 void argmax(const ArgmaxRow& row, int64_t count);
-void tally(const float* image, const uint8_t* mask, int64_t count, Tally* found);
+void tally(const float* image, const uint8_t* mask, int64_t length, Tally* found);
 
 }  // namespace mixpriv::avx2
