@@ -17,6 +17,8 @@ def mix(
     reference: NDArray[np.float32] | None,
     reference_mask: NDArray[np.uint8] | None,
     weight: float,
+    target_warp: tuple[NDArray[np.float32], float] | None,
+    reference_warp: tuple[NDArray[np.float32], float] | None,
     threads: int,
 ) -> NDArray[np.float16]: ...
 def unpack(
@@ -25,10 +27,29 @@ def unpack(
 def accumulate(total: NDArray[np.float32], probabilities: NDArray[np.float32], threads: int) -> None: ...
 def argmax(probabilities: NDArray[np.float32], threads: int) -> NDArray[np.uint8]: ...
 def resample(
-    image: NDArray[np.float32], matrix: NDArray[np.float64], shape: Sequence[int], threads: int
+    image: NDArray[np.float32],
+    matrix: NDArray[np.float64],
+    shape: Sequence[int],
+    intensity_range: tuple[float, float] | None,
+    threads: int,
 ) -> NDArray[np.float32]: ...
+def resample_labels(
+    labels: NDArray[np.uint8], matrix: NDArray[np.float64], shape: Sequence[int], threads: int
+) -> NDArray[np.uint8]: ...
+def block_mean(image: NDArray[np.float32], factors: Sequence[int], threads: int) -> NDArray[np.float32]: ...
 def restore_labels(
-    probabilities: NDArray[np.float32], matrix: NDArray[np.float64], shape: Sequence[int], threads: int
+    probabilities: NDArray[np.float32],
+    matrix: NDArray[np.float64],
+    shape: Sequence[int],
+    last: NDArray[np.float32] | None,
+    mask: NDArray[np.uint8] | None,
+    threads: int,
+) -> NDArray[np.uint8]: ...
+def warp(
+    channels: NDArray[np.float32], control: NDArray[np.float32], knots: float, fill_background: bool, threads: int
+) -> NDArray[np.float32]: ...
+def warp_labels(
+    labels: NDArray[np.uint8], control: NDArray[np.float32], knots: float, threads: int
 ) -> NDArray[np.uint8]: ...
 def isa() -> str: ...
 def available_isas() -> list[str]: ...

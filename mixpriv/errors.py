@@ -17,6 +17,12 @@ class InputError(MixprivError, ValueError):
     exit_code = 2
 
 
+class DeviceError(MixprivError, RuntimeError):
+    """The CUDA device that was asked for is missing, has failed or lacks memory."""
+
+    exit_code = 2
+
+
 class ServerUnavailableError(MixprivError):
     """The server is unreachable, busy, too slow, refuses us, or an embedded one cannot start."""
 

@@ -3,6 +3,8 @@
 Every array must be C-contiguous and of the type that is named here; nothing is copied or cast silently, and anything
 else is an ``InputError`` that names the argument. ``threads=0`` takes what `mixpriv.threads.available_threads` allows.
 The environment variable ``MIXPRIV_ISA`` (``baseline``, ``avx2``, ``avx512``) forces one instruction set.
+
+Where the first array lies on a CUDA device, all of them must, and the same kernel runs there: see `mixpriv.cuda`.
 """
 
 from __future__ import annotations
@@ -11,13 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv import _native
+from mixpriv.dispatch import on_its_device
 from mixpriv.errors import InputError
 from mixpriv.threads import available_threads
 
 Float32 = NDArray[np.float32]
 UInt8 = NDArray[np.uint8]
+Shape = tuple[int, int, int]
+ControlGrid = tuple[Float32, float]
+"""Control points (3, gD, gH, gW) of a smooth displacement and the voxels between them, see `warp`."""
 
 
+@on_its_device
 def robust_range(
     image: Float32,
     mask: UInt8 | None = None,
@@ -45,6 +52,7 @@ def robust_range(
     return _native.robust_range(image, mask, lower_percent, upper_percent, _threads(threads))
 
 
+@on_its_device
 def mix(
     target: Float32,
     target_mask: UInt8,
@@ -53,6 +61,8 @@ def mix(
     reference_mask: UInt8 | None,
     weight: float,
     *,
+    target_warp: ControlGrid | None = None,
+    reference_warp: ControlGrid | None = None,
     threads: int = 0,
 ) -> NDArray[np.float16]:
     """Normalise the target, mix it with the reference and round to FP16, in one pass.
@@ -61,21 +71,36 @@ def mix(
     mask (and where NaN); the result is ``weight * t + (1 - weight) * r``. Every operation is rounded to float32 in
     this order, the last one to the nearest float16, ties to even: the same bits on every processor.
 
+    With a warp ``t`` (or ``r``), normalised and masked, is first taken at ``x + u(x)`` as `warp` does; nothing is
+    stored in between.
+
     Parameters
     ----------
     target, reference : (D, H, W); the reference is None only with weight 1
     target_mask, reference_mask : (D, H, W), non-zero inside
     target_range : (lo, hi) with lo < hi, see `robust_range`
     weight : the target's share, 0..1
+    target_warp, reference_warp : (control, knots), see `warp`
 
     Raises
     ------
     InputError
-        an array, the range or the weight is not as above.
+        an array, the range, the weight or a warp is not as above.
     """
-    return _native.mix(target, target_mask, target_range, reference, reference_mask, weight, _threads(threads))
+    return _native.mix(
+        target,
+        target_mask,
+        target_range,
+        reference,
+        reference_mask,
+        weight,
+        target_warp,
+        reference_warp,
+        _threads(threads),
+    )
 
 
+@on_its_device
 def unpack(answer: UInt8, reference_labels: UInt8, weight: float, *, threads: int = 0) -> Float32:
     """Turn the server's answer into the unmixer's input: unmixed linearly, with what is known of the reference.
 
@@ -103,17 +128,21 @@ def unpack(answer: UInt8, reference_labels: UInt8, weight: float, *, threads: in
     return _native.unpack(answer, reference_labels, weight, _threads(threads))
 
 
+@on_its_device
 def accumulate(total: Float32, probabilities: Float32, *, threads: int = 0) -> None:
     """Add ``probabilities`` to ``total`` in place; same shape, ``total`` writable.
+
+    ``probabilities`` may be ``total`` itself, which doubles it.
 
     Raises
     ------
     InputError
-        an array is not as above.
+        an array is not as above, or the two overlap in part.
     """
     _native.accumulate(total, probabilities, _threads(threads))
 
 
+@on_its_device
 def argmax(probabilities: Float32, *, threads: int = 0) -> UInt8:
     """Index of the first largest class: (C, D, H, W) -> (D, H, W), at most 255 classes.
 
@@ -125,15 +154,43 @@ def argmax(probabilities: Float32, *, threads: int = 0) -> UInt8:
     return _native.argmax(probabilities, _threads(threads))
 
 
-def resample(image: Float32, matrix: NDArray[np.float64], shape: tuple[int, int, int], *, threads: int = 0) -> Float32:
+@on_its_device
+def resample(
+    image: Float32,
+    matrix: NDArray[np.float64],
+    shape: Shape,
+    *,
+    intensity_range: tuple[float, float] | None = None,
+    threads: int = 0,
+) -> Float32:
     """Trilinear resampling through an affine.
 
-    Up to half a voxel outside the image its edge continues, beyond that the result is 0.
+    Up to half a voxel outside the image its edge continues, beyond that the result is 0. With a range the result is
+    normalised on the way: ``clip((x - lo) * s, 0, 1)`` with ``s = 1 / (hi - lo)`` as in `mix`.
 
     Parameters
     ----------
-    image : (I, J, K)
+    image : (I, J, K); axes may be flipped: a view with negative steps of a contiguous array is read as it is
     matrix : (3, 4), from an output index to the index in ``image``
+    shape : of the result
+    intensity_range : (lo, hi) with lo < hi
+
+    Raises
+    ------
+    InputError
+        an array, the shape or the range is not as above, or the matrix is not finite.
+    """
+    return _native.resample(image, matrix, shape, intensity_range, _threads(threads))
+
+
+@on_its_device
+def resample_labels(labels: UInt8, matrix: NDArray[np.float64], shape: Shape, *, threads: int = 0) -> UInt8:
+    """Nearest label through an affine, voxel ``floor(p + 1/2)``; edges as in `resample`.
+
+    Parameters
+    ----------
+    labels : (I, J, K); axes may be flipped
+    matrix : (3, 4), from an output index to the index in ``labels``
     shape : of the result
 
     Raises
@@ -141,26 +198,96 @@ def resample(image: Float32, matrix: NDArray[np.float64], shape: tuple[int, int,
     InputError
         an array or the shape is not as above, or the matrix is not finite.
     """
-    return _native.resample(image, matrix, shape, _threads(threads))
+    return _native.resample_labels(labels, matrix, shape, _threads(threads))
 
 
+@on_its_device
+def block_mean(image: Float32, factors: Shape, *, threads: int = 0) -> Float32:
+    """Mean of every block of ``factors`` voxels; incomplete last blocks are left out.
+
+    Along the last axis first, then the middle one, then the first: sums in order, each times ``1 / factor``, in
+    float32.
+
+    Parameters
+    ----------
+    image : (I, J, K); axes may be flipped
+    factors : voxels of a block along each axis, from 1 to the image's size
+
+    Raises
+    ------
+    InputError
+        the array or a factor is not as above.
+    """
+    return _native.block_mean(image, factors, _threads(threads))
+
+
+@on_its_device
 def restore_labels(
-    probabilities: Float32, matrix: NDArray[np.float64], shape: tuple[int, int, int], *, threads: int = 0
+    probabilities: Float32,
+    matrix: NDArray[np.float64],
+    shape: Shape,
+    *,
+    last: Float32 | None = None,
+    mask: UInt8 | None = None,
+    threads: int = 0,
 ) -> UInt8:
     """Resample every class as `resample` does and take the first largest; 0 outside the grid.
 
     Parameters
     ----------
-    probabilities : (C, D, H, W), at most 255 classes
+    probabilities : (C, D, H, W), at most 255 classes, not negative, of any scale
     matrix : (3, 4), from a scan index to the index in the grid
     shape : of the scan
+    last : (C, D, H, W), added to the probabilities on the way
+    mask : (D, H, W); where it is 0, all that a voxel's classes sum to counts as class 0
 
     Raises
     ------
     InputError
         an array or the shape is not as above, or the matrix is not finite.
     """
-    return _native.restore_labels(probabilities, matrix, shape, _threads(threads))
+    return _native.restore_labels(probabilities, matrix, shape, last, mask, _threads(threads))
+
+
+@on_its_device
+def warp(
+    channels: Float32,
+    control: Float32,
+    knots: float,
+    *,
+    fill_background: bool = False,
+    threads: int = 0,
+) -> Float32:
+    """Bend channels smoothly: each at ``x + u(x)``, trilinear, 0 where that lies outside the grid.
+
+    ``u`` is the uniform cubic B-spline of the control points, evaluated on the fly. Point i along an axis lies at
+    voxel ``(i - 1) * knots``, so that an axis of n voxels needs ``floor((n - 1) / knots) + 4`` points.
+
+    Parameters
+    ----------
+    channels : (C, D, H, W)
+    control : (3, gD, gH, gW), displacements in voxels along D, H, W, finite and below 2**20
+    knots : voxels from one control point to the next, the same along every axis, above 0
+    fill_background : add ``1 - sum of the channels`` to the first, so that probabilities stay some
+
+    Raises
+    ------
+    InputError
+        an array is not as above, or there are too few control points.
+    """
+    return _native.warp(channels, control, knots, fill_background, _threads(threads))
+
+
+@on_its_device
+def warp_labels(labels: UInt8, control: Float32, knots: float, *, threads: int = 0) -> UInt8:
+    """Bend a label map (D, H, W) as `warp` does: the label of the voxel nearest to ``x + u(x)``, 0 if there is none.
+
+    Raises
+    ------
+    InputError
+        an array is not as above, or there are too few control points.
+    """
+    return _native.warp_labels(labels, control, knots, _threads(threads))
 
 
 def _threads(threads: int) -> int:

@@ -61,7 +61,7 @@ ensure_environment() {
 sources_digest() {
     (
         cd "$root"
-        find pyproject.toml setup.py CMakeLists.txt mixpriv/__init__.py csrc -type f -print0 |
+        find pyproject.toml setup.py CMakeLists.txt cmake mixpriv/__init__.py csrc -type f -print0 |
             LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1
     )
 }

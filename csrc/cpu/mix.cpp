@@ -1,102 +1,130 @@
-// The row kernels spread over threads: mixing before the server, unpacking its answer after it.
+// Mixing target and reference, warped or not, in one pass.
 
-#include <algorithm>
 #include <cmath>
 
 #include "mixpriv/error.h"
 #include "mixpriv/kernels.h"
-#include "mixpriv/parallel.h"
-#include "mixpriv/rows.h"
+#include "spline.h"
+#include "spread.h"
 
 namespace mixpriv {
 namespace {
 
-constexpr int64_t grain = 1 << 15;
-constexpr int64_t block = 1024;  // unpack works channel by channel on this many voxels, so that it writes one stream
-
-const RowKernels& rows_for(Isa isa) {
-#ifdef MIXPRIV_X86_64
-    if (isa == Isa::avx512) return avx512_rows;
-    if (isa == Isa::avx2) return avx2_rows;
-#endif
-    static_cast<void>(isa);
-    return baseline_rows;
-}
-
-// run(kernels, begin, end): the chosen kernels up to the last multiple of their width, the baseline for the rest.
-template <class Run>
-void head_and_tail(const RowKernels& rows, int64_t begin, int64_t end, const Run& run) {
-    const int64_t split = end - (end - begin) % row_multiple;
-    run(rows, begin, split);
-    run(baseline_rows, split, end);
-}
-
-struct Unpacking {
-    const uint8_t *answer, *reference_labels;
-    float* unmixer_input;
-    float weight, rest;
-    int64_t classes, count;
+struct Mixing {
+    MixInput in;
+    float lo, scale, weight, rest;
+    uint16_t* mixture;
+    bool stream;
 };
 
-void unpack_block(const RowKernels& rows, const Unpacking& all, int64_t begin, int64_t end) {
-    uint16_t sum[block] = {};
-    const int64_t length = end - begin;
-    const uint8_t* const labels = all.reference_labels + begin;
-    float* const out = all.unmixer_input + begin;
-    const auto row = [&](int64_t c) {
-        return UnmixRow{labels, out + c * all.count, all.weight, all.rest, static_cast<uint8_t>(c)};
-    };
-    for (int64_t c = 1; c < all.classes; ++c) rows.unmix(row(c), all.answer + (c - 1) * all.count + begin, sum, length);
-    rows.unmix_background(row(0), sum, length);
-    for (int64_t c = 0; c < all.classes; ++c)
-        rows.one_hot(labels, static_cast<uint8_t>(c), out + (all.classes + c) * all.count, length);
-    std::fill_n(out + 2 * all.classes * all.count, length, all.weight);
+Mixing checked(const MixInput& input, uint16_t* mixture, int64_t count) {
+    if (!(input.weight >= 0.0 && input.weight <= 1.0)) throw InputError("weight: expected a number from 0 to 1");
+    if (input.reference == nullptr && input.weight != 1.0)
+        throw InputError("reference: expected an array unless the weight is 1, got None");
+    const Normal normal = normal_of("target_range", input.target_range);
+    const auto weight = static_cast<float>(input.weight);
+    return {input, normal.lo, normal.scale, weight, 1.0f - weight, mixture, 2 * count >= stream_bytes};
+}
+
+void mix_straight(const RowKernels& rows, const Mixing& all, int64_t begin, int64_t end) {
+    head_body_tail(rows, all.mixture, begin, end, [&](const RowKernels& kernels, int64_t first, int64_t last) {
+        const bool mixed = all.in.reference != nullptr;
+        const MixRow row{all.in.target + first,
+                         all.in.target_mask + first,
+                         mixed ? all.in.reference + first : nullptr,
+                         mixed ? all.in.reference_mask + first : nullptr,
+                         all.mixture + first,
+                         all.lo,
+                         all.scale,
+                         all.weight,
+                         all.rest,
+                         all.stream};
+        kernels.mix(row, last - first);
+    });
+}
+
+// A stretch of a row as `mix` takes it: the image itself, or what is interpolated of it, normalised and masked before.
+struct Stretch {
+    const float* image;
+    const uint8_t* mask;
+    float lo, scale;
+};
+
+struct Bent {
+    float image[cell_block];
+    uint8_t inside[cell_block];
+};
+
+struct Part {
+    const float* image;
+    const uint8_t* mask;
+    float lo, scale;
+    const SplineRows* warp;  // null: none
+};
+
+Stretch stretch_of(const RowKernels& rows, const Part& part, const Lattice& lattice, int64_t offset, int64_t first,
+                   int64_t count, Bent* bent) {
+    if (part.warp == nullptr || part.image == nullptr)
+        return {part.image + offset, part.mask + offset, part.lo, part.scale};
+    Cells cells;
+    rows.bend(part.warp->row(), lattice, first, count, &cells, bent->inside);
+    rows.blend_masked(part.image, part.mask, part.lo, part.scale, lattice, cells, count, bent->image);
+    return {bent->image, bent->inside, 0.0f, 1.0f};
+}
+
+void mix_row(const RowKernels& rows, const Mixing& all, const Part& target, const Part& reference,
+             const Lattice& lattice, int64_t offset) {
+    Bent bent[2];
+    for (int64_t first = 0; first < lattice.size[2]; first += cell_block) {
+        const int64_t count = std::min(cell_block, lattice.size[2] - first), at = offset + first;
+        const Stretch t = stretch_of(rows, target, lattice, at, first, count, &bent[0]);
+        const Stretch r =
+            reference.image == nullptr ? Stretch{} : stretch_of(rows, reference, lattice, at, first, count, &bent[1]);
+        head_body_tail(rows, all.mixture + at, 0, count, [&](const RowKernels& kernels, int64_t from, int64_t to) {
+            const MixRow row{t.image + from,
+                             t.mask + from,
+                             r.image == nullptr ? nullptr : r.image + from,
+                             r.image == nullptr ? nullptr : r.mask + from,
+                             all.mixture + at + from,
+                             t.lo,
+                             t.scale,
+                             all.weight,
+                             all.rest,
+                             false};
+            kernels.mix(row, to - from);
+        });
+    }
+}
+
+void mix_bent(const RowKernels& rows, const Mixing& all, Shape3 shape, int threads) {
+    const Lattice lattice = lattice_of({shape, {}});
+    const Spline splines[2] = {Spline("target_warp", all.in.target_warp, shape),
+                               Spline("reference_warp", all.in.reference_warp, shape)};
+    parallel_for(shape.size[0] * shape.size[1], row_grain, threads, [&](int64_t begin, int64_t end, int) {
+        SplineRows bends[2] = {SplineRows(splines[0]), SplineRows(splines[1])};
+        const Part target{all.in.target, all.in.target_mask, all.lo, all.scale,
+                          all.in.target_warp == nullptr ? nullptr : &bends[0]};
+        const Part reference{all.in.reference, all.in.reference_mask, 0.0f, 1.0f,
+                             all.in.reference_warp == nullptr ? nullptr : &bends[1]};
+        for (int64_t index = begin; index < end; ++index) {
+            for (SplineRows& bend : bends) bend.move_to(index / shape.size[1], index % shape.size[1]);
+            mix_row(rows, all, target, reference, lattice, index * shape.size[2]);
+        }
+    });
 }
 
 }  // namespace
 
-void mix(const MixInput& input, uint16_t* mixture, int64_t count, Isa isa, int threads) {
-    if (!(input.weight >= 0.0 && input.weight <= 1.0)) throw InputError("weight: expected a number from 0 to 1");
-    const auto lo = static_cast<float>(input.target_range.lo), hi = static_cast<float>(input.target_range.hi);
-    const float scale = 1.0f / (hi - lo);
-    if (!(std::isfinite(lo) && std::isfinite(hi) && lo < hi && std::isfinite(scale) && scale > 0.0f))
-        throw InputError("target_range: expected finite (lo, hi) with lo < hi");
-    if (input.reference == nullptr && input.weight != 1.0)
-        throw InputError("reference: expected an array unless the weight is 1, got None");
-    const auto weight = static_cast<float>(input.weight);
+void mix(const MixInput& input, uint16_t* mixture, Shape3 shape, Isa isa, int threads) {
+    const Mixing all = checked(input, mixture, shape.count());
     const RowKernels& rows = rows_for(isa);
-    parallel_for(count, grain, threads, [&](int64_t begin, int64_t end, int) {
-        head_and_tail(rows, begin, end, [&](const RowKernels& kernels, int64_t first, int64_t last) {
-            const bool mixed = input.reference != nullptr;
-            const MixRow row{input.target + first,
-                             input.target_mask + first,
-                             mixed ? input.reference + first : nullptr,
-                             mixed ? input.reference_mask + first : nullptr,
-                             mixture + first,
-                             lo,
-                             scale,
-                             weight,
-                             1.0f - weight};
-            kernels.mix(row, last - first);
-        });
-    });
-}
-
-void unpack(const uint8_t* answer, const uint8_t* reference_labels, double weight, int64_t classes, int64_t count,
-            float* unmixer_input, Isa isa, int threads) {
-    const auto share = static_cast<float>(weight);
-    if (!(share > 0.0f && weight <= 1.0)) throw InputError("weight: expected a number above 0, at most 1");
-    if (*std::max_element(reference_labels, reference_labels + count) >= classes)
-        throw InputError("reference_labels: expected labels below the number of classes, " + std::to_string(classes) +
-                         ", got larger ones");
-    const Unpacking all{answer, reference_labels, unmixer_input, share, 1.0f - share, classes, count};
-    const RowKernels& rows = rows_for(isa);
-    parallel_for(count, grain, threads, [&](int64_t begin, int64_t end, int) {
-        for (int64_t from = begin; from < end; from += block)
-            head_and_tail(rows, from, std::min(from + block, end),
-                          [&](const RowKernels& kernels, int64_t first, int64_t last) {
-                              unpack_block(kernels, all, first, last);
-                          });
+    if (input.target_warp != nullptr || input.reference_warp != nullptr) {
+        mix_bent(rows, all, shape, threads);
+        return;
+    }
+    parallel_for(shape.count(), voxel_grain, threads, [&](int64_t begin, int64_t end, int) {
+        mix_straight(rows, all, begin, end);
+        rows.finish();
     });
 }
 

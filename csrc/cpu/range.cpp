@@ -1,13 +1,18 @@
-// Exact percentiles without sorting: two rounds of histograms over the order-preserving integer form of the floats.
-// Counts are integers, so the result does not depend on how the voxels are split over threads.
+// Exact percentiles without sorting. A sample brackets both ends; one pass counts what is below each bracket and
+// collects what is inside it. Where that does not settle it (few voxels, not finite ones, a sample that misleads), two
+// rounds of histograms over the order-preserving integer form of the floats do. Counts are integers, so the result
+// does not depend on how the voxels are split over threads.
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <memory>
 #include <vector>
 
 #include "mixpriv/error.h"
 #include "mixpriv/kernels.h"
-#include "mixpriv/parallel.h"
+#include "spread.h"
 
 namespace mixpriv {
 namespace {
@@ -74,23 +79,33 @@ double between(double a, double b, double fraction) {  // as NumPy: exact at bot
     return fraction < 0.5 ? a + (b - a) * fraction : b - (b - a) * (1.0 - fraction);
 }
 
-}  // namespace
+// The four order statistics that two percentiles lie between.
+struct Ranks {
+    double position[2];
+    int64_t rank[ranks];
 
-Range robust_range(const float* image, const uint8_t* mask, int64_t count, double lower_percent, double upper_percent,
-                   int threads) {
-    if (!(0.0 <= lower_percent && lower_percent < upper_percent && upper_percent <= 100.0))
-        throw InputError("lower_percent, upper_percent: expected 0 <= lower < upper <= 100");
+    Ranks(int64_t inside, double lower_percent, double upper_percent)
+        : position{lower_percent / 100.0 * static_cast<double>(inside - 1),
+                   upper_percent / 100.0 * static_cast<double>(inside - 1)} {
+        for (int r = 0; r < ranks; ++r) rank[r] = std::min(static_cast<int64_t>(position[r / 2]) + r % 2, inside - 1);
+    }
+
+    Range between_values(const double* value) const {
+        return {between(value[0], value[1], position[0] - std::floor(position[0])),
+                between(value[2], value[3], position[1] - std::floor(position[1]))};
+    }
+};
+
+Range range_by_histograms(const float* image, const uint8_t* mask, int64_t count, double lower_percent,
+                          double upper_percent, int threads) {
     const Histogram coarse =
         count_keys(image, mask, count, bins, threads, [](int64_t* histogram, uint32_t key) { ++histogram[key >> 16]; });
-    const int64_t inside = check_counts(coarse);
-    const double position[2] = {lower_percent / 100.0 * static_cast<double>(inside - 1),
-                                upper_percent / 100.0 * static_cast<double>(inside - 1)};
-    int64_t rank[ranks], bin[ranks];
+    Ranks of(check_counts(coarse), lower_percent, upper_percent);
+    int64_t bin[ranks];
     std::vector<uint8_t> slot_of(static_cast<size_t>(bins), no_slot);
     uint8_t slots = 0;
     for (int r = 0; r < ranks; ++r) {
-        rank[r] = std::min(static_cast<int64_t>(position[r / 2]) + r % 2, inside - 1);
-        bin[r] = bin_of(coarse.data(), &rank[r]);
+        bin[r] = bin_of(coarse.data(), &of.rank[r]);
         uint8_t& slot = slot_of[static_cast<size_t>(bin[r])];
         if (slot == no_slot) slot = slots++;
     }
@@ -100,11 +115,134 @@ Range robust_range(const float* image, const uint8_t* mask, int64_t count, doubl
     });
     double value[ranks];
     for (int r = 0; r < ranks; ++r) {
-        const int64_t low_half = bin_of(fine.data() + slot_of[static_cast<size_t>(bin[r])] * bins, &rank[r]);
+        const int64_t low_half = bin_of(fine.data() + slot_of[static_cast<size_t>(bin[r])] * bins, &of.rank[r]);
         value[r] = float_of(static_cast<uint32_t>(bin[r] * bins + low_half));
     }
-    return {between(value[0], value[1], position[0] - std::floor(position[0])),
-            between(value[2], value[3], position[1] - std::floor(position[1]))};
+    return of.between_values(value);
+}
+
+constexpr int64_t sample_runs = 2048, run_length = 16, smallest_sample = 1024;
+
+// Finite voxels inside the mask, from short runs all over the image.
+std::vector<float> sample_of(const float* image, const uint8_t* mask, int64_t count) {
+    std::vector<float> sample;
+    sample.reserve(static_cast<size_t>(sample_runs * run_length));
+    const int64_t step = count / sample_runs;
+    for (int64_t begin = 0; begin + run_length <= count; begin += step)
+        for (int64_t i = begin; i < begin + run_length; ++i)
+            if ((mask == nullptr || mask[i] != 0) && std::isfinite(image[i])) sample.push_back(image[i]);
+    return sample;
+}
+
+float order_statistic(std::vector<float>* sample, int64_t rank) {
+    const auto nth = sample->begin() + rank;
+    std::nth_element(sample->begin(), nth, sample->end());
+    return *nth;
+}
+
+// Where a percentile surely lies, from a sample; neighbours resemble each other, so the margin is wide.
+Bracket bracket_of(std::vector<float>* sample, double percent) {
+    const auto size = static_cast<double>(sample->size()), q = percent / 100.0;
+    const double centre = q * (size - 1.0), margin = 8.0 * std::sqrt(size * q * (1.0 - q)) + 16.0;
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    const auto low = static_cast<int64_t>(std::floor(centre - margin)),
+               high = static_cast<int64_t>(centre + margin) + 1;
+    Bracket bracket{};
+    bracket.low = low < 0 ? -infinity : order_statistic(sample, low);
+    bracket.high = high >= static_cast<int64_t>(sample->size()) ? infinity : order_statistic(sample, high);
+    return bracket;
+}
+
+// One worker's counts, with room for what it collects.
+struct Collector {
+    std::unique_ptr<float[]> between[2];
+    Tally tally{};
+
+    Collector(const Bracket* brackets, int64_t room) {
+        for (int e = 0; e < 2; ++e) {
+            between[e].reset(new float[static_cast<size_t>(room)]);  // not initialised: most of it is never touched
+            tally.end[e] = brackets[e];
+            tally.end[e].between = between[e].get();
+            tally.end[e].room = room;
+        }
+    }
+};
+
+// The order statistics of one end, from the counts of all workers.
+struct End {
+    Bracket sum;
+    std::vector<float> between;
+    bool complete = true;
+
+    End(const std::vector<Collector>& workers, int e) : sum(workers[0].tally.end[e]) {
+        sum.below = sum.to_low = sum.to_high = 0;
+        for (const Collector& worker : workers) {
+            const Bracket& own = worker.tally.end[e];
+            sum.below += own.below;
+            sum.to_low += own.to_low;
+            sum.to_high += own.to_high;
+            complete = complete && own.found <= own.room;
+            if (complete) between.insert(between.end(), own.between, own.between + own.found);
+        }
+    }
+
+    // False if the bracket does not hold that rank.
+    bool value_at(int64_t rank, double* value) {
+        const int64_t found = sum.to_low + static_cast<int64_t>(between.size());
+        if (!complete || rank < sum.below || rank >= sum.to_high) return false;
+        if (rank < sum.to_low) {
+            *value = sum.low;
+        } else if (rank >= found) {
+            *value = sum.high;
+        } else {
+            const auto nth = between.begin() + (rank - sum.to_low);
+            std::nth_element(between.begin(), nth, between.end());
+            *value = *nth;
+        }
+        return true;
+    }
+};
+
+// False if the sample did not lead to it.
+bool range_by_brackets(const float* image, const uint8_t* mask, int64_t count, double lower_percent,
+                       double upper_percent, Isa isa, int threads, Range* range) {
+    if (count < sample_runs * run_length) return false;
+    std::vector<float> sample = sample_of(image, mask, count);
+    if (static_cast<int64_t>(sample.size()) < smallest_sample) return false;
+    const Bracket brackets[2] = {bracket_of(&sample, lower_percent), bracket_of(&sample, upper_percent)};
+    std::vector<Collector> workers;
+    for (int w = worker_count(count, grain, threads); w > 0; --w) workers.emplace_back(brackets, count / 8);
+    const RowKernels& rows = rows_for(isa);
+    parallel_for(count, grain, threads, [&](int64_t begin, int64_t end, int worker) {
+        Tally& tally = workers[static_cast<size_t>(worker)].tally;
+        const int64_t split = end - (end - begin) % row_multiple;
+        rows.tally(image + begin, mask == nullptr ? nullptr : mask + begin, split - begin, &tally);
+        baseline_rows.tally(image + split, mask == nullptr ? nullptr : mask + split, end - split, &tally);
+    });
+    int64_t inside = 0, finite = 0;
+    for (const Collector& worker : workers) {
+        inside += worker.tally.inside;
+        finite += worker.tally.finite;
+    }
+    if (finite != inside) return false;
+    const Ranks of(inside, lower_percent, upper_percent);
+    End ends[2] = {End(workers, 0), End(workers, 1)};
+    double value[ranks];
+    for (int r = 0; r < ranks; ++r)
+        if (!ends[r / 2].value_at(of.rank[r], &value[r])) return false;
+    *range = of.between_values(value);
+    return true;
+}
+
+}  // namespace
+
+Range robust_range(const float* image, const uint8_t* mask, int64_t count, double lower_percent, double upper_percent,
+                   Isa isa, int threads) {
+    if (!(0.0 <= lower_percent && lower_percent < upper_percent && upper_percent <= 100.0))
+        throw InputError("lower_percent, upper_percent: expected 0 <= lower < upper <= 100");
+    Range range{};
+    if (range_by_brackets(image, mask, count, lower_percent, upper_percent, isa, threads, &range)) return range;
+    return range_by_histograms(image, mask, count, lower_percent, upper_percent, threads);
 }
 
 }  // namespace mixpriv

@@ -1,11 +1,15 @@
 // AVX2 and F16C, 8 voxels at a time. Products and sums stay separate (no FMA): the result is the baseline's.
 
+#include "rows_avx2.h"
+
 #include <immintrin.h>
 
 #include "mixpriv/rows.h"
 
 namespace mixpriv {
 namespace {
+
+#include "rows_plain.inc"
 
 // max returns its second operand for NaN: NaN becomes 0.
 inline __m256 clip01(__m256 x) {
@@ -21,8 +25,22 @@ inline __m256 zero_where_mask_is_zero(__m256 x, const uint8_t* mask) {
     return _mm256_andnot_ps(_mm256_castsi256_ps(outside), x);
 }
 
-inline void store_half(uint16_t* p, __m256 x) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+template <bool stream>
+inline void store(float* p, __m256 x) {
+    if (stream)
+        _mm256_stream_ps(p, x);
+    else
+        _mm256_storeu_ps(p, x);
+}
+
+template <bool stream>
+inline void store_halves(uint16_t* p, __m256 low, __m256 high) {
+    const __m256i x = _mm256_set_m128i(_mm256_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT),
+                                       _mm256_cvtps_ph(low, _MM_FROUND_TO_NEAREST_INT));
+    if (stream)
+        _mm256_stream_si256(reinterpret_cast<__m256i*>(p), x);
+    else
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x);
 }
 
 inline __m256 weighted_target(const MixRow& row, int64_t i) {
@@ -31,16 +49,24 @@ inline __m256 weighted_target(const MixRow& row, int64_t i) {
     return _mm256_mul_ps(_mm256_set1_ps(row.weight), zero_where_mask_is_zero(t, row.target_mask + i));
 }
 
-void mix(const MixRow& row, int64_t count) {
+inline __m256 mixed(const MixRow& row, int64_t i) {
+    const __m256 r = zero_where_mask_is_zero(clip01(_mm256_loadu_ps(row.reference + i)), row.reference_mask + i);
+    return _mm256_add_ps(weighted_target(row, i), _mm256_mul_ps(_mm256_set1_ps(row.rest), r));
+}
+
+template <bool stream>
+void mix_rows(const MixRow& given, int64_t count) {
+    const MixRow row = given;
     if (row.reference == nullptr) {
-        for (int64_t i = 0; i < count; i += 8) store_half(row.mixture + i, weighted_target(row, i));
+        for (int64_t i = 0; i < count; i += 16)
+            store_halves<stream>(row.mixture + i, weighted_target(row, i), weighted_target(row, i + 8));
         return;
     }
-    for (int64_t i = 0; i < count; i += 8) {
-        const __m256 r = zero_where_mask_is_zero(clip01(_mm256_loadu_ps(row.reference + i)), row.reference_mask + i);
-        const __m256 rest = _mm256_mul_ps(_mm256_set1_ps(row.rest), r);
-        store_half(row.mixture + i, _mm256_add_ps(weighted_target(row, i), rest));
-    }
+    for (int64_t i = 0; i < count; i += 16) store_halves<stream>(row.mixture + i, mixed(row, i), mixed(row, i + 8));
+}
+
+void mix(const MixRow& row, int64_t count) {
+    row.stream ? mix_rows<true>(row, count) : mix_rows<false>(row, count);
 }
 
 inline __m256 where_label(const uint8_t* labels, uint8_t label, __m256 x) {
@@ -48,40 +74,178 @@ inline __m256 where_label(const uint8_t* labels, uint8_t label, __m256 x) {
     return _mm256_and_ps(_mm256_castsi256_ps(hit), x);
 }
 
+// See the baseline for the division by 255.
+template <bool stream>
 inline void store_unmixed(const UnmixRow& row, int64_t i, __m256i bytes) {
-    const __m256 p = _mm256_div_ps(_mm256_cvtepi32_ps(bytes), _mm256_set1_ps(255.0f));
+    const __m256 b = _mm256_cvtepi32_ps(bytes);
+    const __m256 p = _mm256_add_ps(_mm256_mul_ps(b, _mm256_set1_ps(257.0f / 65536.0f)),
+                                   _mm256_mul_ps(b, _mm256_set1_ps(1.0f / 16711680.0f)));
     const __m256 known = where_label(row.reference_labels + i, row.label, _mm256_set1_ps(row.rest));
     const __m256 share = _mm256_div_ps(_mm256_sub_ps(p, known), _mm256_set1_ps(row.weight));
-    const __m256 clipped = _mm256_min_ps(_mm256_max_ps(share, _mm256_set1_ps(-1.0f)), _mm256_set1_ps(2.0f));
-    _mm256_storeu_ps(row.unmixed + i, clipped);
+    store<stream>(row.unmixed + i, _mm256_min_ps(_mm256_max_ps(share, _mm256_set1_ps(-1.0f)), _mm256_set1_ps(2.0f)));
 }
 
-void unmix(const UnmixRow& given, const uint8_t* answer, uint16_t* sum, int64_t count) {
+template <bool stream>
+void unmix_rows(const UnmixRow& given, const uint8_t* answer, uint16_t* sum, int64_t count) {
     const UnmixRow row = given;
     for (int64_t i = 0; i < count; i += 16) {
         const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(answer + i));
         __m256i* const total = reinterpret_cast<__m256i*>(sum + i);
         _mm256_storeu_si256(total, _mm256_add_epi16(_mm256_loadu_si256(total), _mm256_cvtepu8_epi16(bytes)));
-        store_unmixed(row, i, _mm256_cvtepu8_epi32(bytes));
-        store_unmixed(row, i + 8, _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bytes, bytes)));
+        store_unmixed<stream>(row, i, _mm256_cvtepu8_epi32(bytes));
+        store_unmixed<stream>(row, i + 8, _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bytes, bytes)));
     }
 }
 
-void unmix_background(const UnmixRow& given, const uint16_t* sum, int64_t count) {
+void unmix(const UnmixRow& row, const uint8_t* answer, uint16_t* sum, int64_t count) {
+    row.stream ? unmix_rows<true>(row, answer, sum, count) : unmix_rows<false>(row, answer, sum, count);
+}
+
+template <bool stream>
+void unmix_background_rows(const UnmixRow& given, const uint16_t* sum, int64_t count) {
     const UnmixRow row = given;
     for (int64_t i = 0; i < count; i += 8) {
         const __m128i total = _mm_loadu_si128(reinterpret_cast<const __m128i*>(sum + i));
-        store_unmixed(row, i, _mm256_cvtepu16_epi32(_mm_subs_epu16(_mm_set1_epi16(255), total)));
+        store_unmixed<stream>(row, i, _mm256_cvtepu16_epi32(_mm_subs_epu16(_mm_set1_epi16(255), total)));
     }
 }
 
-void one_hot(const uint8_t* labels, uint8_t label, float* channel, int64_t count) {
+void unmix_background(const UnmixRow& row, const uint16_t* sum, int64_t count) {
+    row.stream ? unmix_background_rows<true>(row, sum, count) : unmix_background_rows<false>(row, sum, count);
+}
+
+template <bool stream>
+void one_hot_rows(const UnmixRow& given, int64_t count) {
+    const UnmixRow row = given;
     for (int64_t i = 0; i < count; i += 8)
-        _mm256_storeu_ps(channel + i, where_label(labels + i, label, _mm256_set1_ps(1.0f)));
+        store<stream>(row.unmixed + i, where_label(row.reference_labels + i, row.label, _mm256_set1_ps(1.0f)));
+}
+
+void one_hot(const UnmixRow& row, int64_t count) {
+    row.stream ? one_hot_rows<true>(row, count) : one_hot_rows<false>(row, count);
+}
+
+void fill_weight(const UnmixRow& row, int64_t count) {
+    const __m256 weight = _mm256_set1_ps(row.weight);
+    for (int64_t i = 0; i < count; i += 8)
+        row.stream ? store<true>(row.unmixed + i, weight) : store<false>(row.unmixed + i, weight);
+}
+
+inline __m256 class_value(const ArgmaxRow& row, int64_t at) {
+    const __m256 p = _mm256_loadu_ps(row.probabilities + at);
+    return row.last == nullptr ? p : _mm256_add_ps(p, _mm256_loadu_ps(row.last + at));
+}
+
+// Four vectors of numbers below 256 to 32 bytes.
+inline __m256i narrow(const __m256i* x) {
+    const __m256i low = _mm256_packs_epi32(x[0], x[1]), high = _mm256_packs_epi32(x[2], x[3]);
+    const __m256i bytes = _mm256_packus_epi16(low, high);
+    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+struct Counters {
+    __m256i below, to_low, to_high;
+};
+
+inline void count(__m256 hits, __m256i* counter) {
+    *counter = _mm256_sub_epi32(*counter, _mm256_castps_si256(hits));
+}
+
+// NaN is counted nowhere. Returns where x is strictly inside the bracket.
+inline __m256 count_end(__m256 x, __m256 low, __m256 high, Counters* n) {
+    const __m256 to_low = _mm256_cmp_ps(x, low, _CMP_LE_OQ);
+    count(_mm256_cmp_ps(x, low, _CMP_LT_OQ), &n->below);
+    count(to_low, &n->to_low);
+    count(_mm256_cmp_ps(x, high, _CMP_LE_OQ), &n->to_high);
+    return _mm256_andnot_ps(to_low, _mm256_cmp_ps(x, high, _CMP_LT_OQ));
+}
+
+inline int64_t sum_of(__m256i x) {
+    uint32_t lanes[8];
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), x);
+    int64_t sum = 0;
+    for (const uint32_t n : lanes) sum += n;
+    return sum;
+}
+
+inline void collect(const float* x, int which, Bracket* end) {
+    for (int n = 0; n < 8; ++n)
+        if ((which >> n & 1) != 0) {
+            if (end->found < end->room) end->between[end->found] = x[n];
+            ++end->found;
+        }
+}
+
+void add_counts(const Counters& n, Bracket* end) {
+    end->below += sum_of(n.below);
+    end->to_low += sum_of(n.to_low);
+    end->to_high += sum_of(n.to_high);
+}
+
+void finish() {
+    _mm_sfence();
 }
 
 }  // namespace
 
-const RowKernels avx2_rows{mix, unmix, unmix_background, one_hot};
+namespace avx2 {
+
+void argmax(const ArgmaxRow& row, int64_t count) {
+    for (int64_t i = 0; i < count; i += 32) {
+        __m256 best[4];
+        __m256i label[4];
+        for (int n = 0; n < 4; ++n) best[n] = class_value(row, i + 8 * n);
+        for (int n = 0; n < 4; ++n) label[n] = _mm256_setzero_si256();
+        for (int64_t c = 1; c < row.classes; ++c) {
+            const __m256i candidate = _mm256_set1_epi32(static_cast<int>(c));
+            for (int n = 0; n < 4; ++n) {
+                const __m256 value = class_value(row, c * row.channel + i + 8 * n);
+                const __m256 better = _mm256_cmp_ps(value, best[n], _CMP_GT_OQ);
+                best[n] = _mm256_max_ps(value, best[n]);
+                label[n] = _mm256_blendv_epi8(label[n], candidate, _mm256_castps_si256(better));
+            }
+        }
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(row.labels + i), narrow(label));
+    }
+}
+
+void tally(const float* image, const uint8_t* mask, int64_t length, Tally* found) {
+    const __m256i all = _mm256_set1_epi32(-1);
+    const __m256 low[2] = {_mm256_set1_ps(found->end[0].low), _mm256_set1_ps(found->end[1].low)};
+    const __m256 high[2] = {_mm256_set1_ps(found->end[0].high), _mm256_set1_ps(found->end[1].high)};
+    Counters n[2] = {};
+    __m256i inside = _mm256_setzero_si256(), finite = inside;
+    for (int64_t i = 0; i < length; i += 8) {
+        __m256i outside = _mm256_setzero_si256();
+        if (mask != nullptr) {
+            if (i % 32 == 0) {
+                const __m256i group = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(mask + i));
+                if (_mm256_testz_si256(group, group) != 0) {
+                    i += 24;
+                    continue;
+                }
+            }
+            outside = _mm256_cmpeq_epi32(load8_epi32(mask + i), _mm256_setzero_si256());
+        }
+        const __m256 x = _mm256_or_ps(_mm256_loadu_ps(image + i), _mm256_castsi256_ps(outside));  // NaN outside
+        inside = _mm256_add_epi32(inside, _mm256_sub_epi32(outside, all));
+        count(_mm256_cmp_ps(_mm256_sub_ps(x, x), _mm256_setzero_ps(), _CMP_EQ_OQ), &finite);
+        const __m256 first = count_end(x, low[0], high[0], &n[0]), second = count_end(x, low[1], high[1], &n[1]);
+        if (_mm256_movemask_ps(_mm256_or_ps(first, second)) != 0) {
+            collect(image + i, _mm256_movemask_ps(first), &found->end[0]);
+            collect(image + i, _mm256_movemask_ps(second), &found->end[1]);
+        }
+    }
+    found->inside += sum_of(inside);
+    found->finite += sum_of(finite);
+    add_counts(n[0], &found->end[0]);
+    add_counts(n[1], &found->end[1]);
+}
+
+}  // namespace avx2
+
+const RowKernels avx2_rows{mix,          unmix,      unmix_background, one_hot, fill_weight, avx2::argmax,
+                           avx2::tally,  accumulate, normalise,        pick,    locate,      bend,
+                           bend_nearest, blend,      blend_masked,     finish};
 
 }  // namespace mixpriv

@@ -3,9 +3,12 @@
 #include <immintrin.h>
 
 #include "mixpriv/rows.h"
+#include "rows_avx2.h"
 
 namespace mixpriv {
 namespace {
+
+#include "rows_plain.inc"
 
 // max returns its second operand for NaN: NaN becomes 0.
 inline __m512 clip01(__m512 x) {
@@ -21,8 +24,22 @@ inline __mmask16 inside(const uint8_t* mask) {
     return _mm_test_epi8_mask(m, m);
 }
 
-inline void store_half(uint16_t* p, __m512 x) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+template <bool stream>
+inline void store(float* p, __m512 x) {
+    if (stream)
+        _mm512_stream_ps(p, x);
+    else
+        _mm512_storeu_ps(p, x);
+}
+
+template <bool stream>
+inline void store_halves(uint16_t* p, __m512 low, __m512 high) {
+    const __m512i first = _mm512_castsi256_si512(_mm512_cvtps_ph(low, _MM_FROUND_TO_NEAREST_INT));
+    const __m512i x = _mm512_inserti64x4(first, _mm512_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT), 1);
+    if (stream)
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(p), x);
+    else
+        _mm512_storeu_si512(p, x);
 }
 
 inline __m512 weighted_target(const MixRow& row, int64_t i) {
@@ -31,16 +48,25 @@ inline __m512 weighted_target(const MixRow& row, int64_t i) {
     return _mm512_maskz_mul_ps(inside(row.target_mask + i), _mm512_set1_ps(row.weight), t);
 }
 
-void mix(const MixRow& row, int64_t count) {
+inline __m512 mixed(const MixRow& row, int64_t i) {
+    const __m512 r = clip01(_mm512_loadu_ps(row.reference + i));
+    const __m512 rest = _mm512_maskz_mul_ps(inside(row.reference_mask + i), _mm512_set1_ps(row.rest), r);
+    return _mm512_add_ps(weighted_target(row, i), rest);
+}
+
+template <bool stream>
+void mix_rows(const MixRow& given, int64_t count) {
+    const MixRow row = given;
     if (row.reference == nullptr) {
-        for (int64_t i = 0; i < count; i += 16) store_half(row.mixture + i, weighted_target(row, i));
+        for (int64_t i = 0; i < count; i += 32)
+            store_halves<stream>(row.mixture + i, weighted_target(row, i), weighted_target(row, i + 16));
         return;
     }
-    for (int64_t i = 0; i < count; i += 16) {
-        const __m512 r = clip01(_mm512_loadu_ps(row.reference + i));
-        const __m512 rest = _mm512_maskz_mul_ps(inside(row.reference_mask + i), _mm512_set1_ps(row.rest), r);
-        store_half(row.mixture + i, _mm512_add_ps(weighted_target(row, i), rest));
-    }
+    for (int64_t i = 0; i < count; i += 32) store_halves<stream>(row.mixture + i, mixed(row, i), mixed(row, i + 16));
+}
+
+void mix(const MixRow& row, int64_t count) {
+    row.stream ? mix_rows<true>(row, count) : mix_rows<false>(row, count);
 }
 
 inline __m512 where_label(const uint8_t* labels, uint8_t label, __m512 x) {
@@ -48,39 +74,70 @@ inline __m512 where_label(const uint8_t* labels, uint8_t label, __m512 x) {
     return _mm512_maskz_mov_ps(_mm_cmpeq_epi8_mask(load16_epi8(labels), wanted), x);
 }
 
+// See the baseline for the division by 255.
+template <bool stream>
 inline void store_unmixed(const UnmixRow& row, int64_t i, __m512i bytes) {
-    const __m512 p = _mm512_div_ps(_mm512_cvtepi32_ps(bytes), _mm512_set1_ps(255.0f));
+    const __m512 b = _mm512_cvtepi32_ps(bytes);
+    const __m512 p = _mm512_add_ps(_mm512_mul_ps(b, _mm512_set1_ps(257.0f / 65536.0f)),
+                                   _mm512_mul_ps(b, _mm512_set1_ps(1.0f / 16711680.0f)));
     const __m512 known = where_label(row.reference_labels + i, row.label, _mm512_set1_ps(row.rest));
     const __m512 share = _mm512_div_ps(_mm512_sub_ps(p, known), _mm512_set1_ps(row.weight));
-    const __m512 clipped = _mm512_min_ps(_mm512_max_ps(share, _mm512_set1_ps(-1.0f)), _mm512_set1_ps(2.0f));
-    _mm512_storeu_ps(row.unmixed + i, clipped);
+    store<stream>(row.unmixed + i, _mm512_min_ps(_mm512_max_ps(share, _mm512_set1_ps(-1.0f)), _mm512_set1_ps(2.0f)));
 }
 
-void unmix(const UnmixRow& given, const uint8_t* answer, uint16_t* sum, int64_t count) {
+template <bool stream>
+void unmix_rows(const UnmixRow& given, const uint8_t* answer, uint16_t* sum, int64_t count) {
     const UnmixRow row = given;
     for (int64_t i = 0; i < count; i += 16) {
         const __m128i bytes = load16_epi8(answer + i);
         __m256i* const total = reinterpret_cast<__m256i*>(sum + i);
         _mm256_storeu_si256(total, _mm256_add_epi16(_mm256_loadu_si256(total), _mm256_cvtepu8_epi16(bytes)));
-        store_unmixed(row, i, _mm512_cvtepu8_epi32(bytes));
+        store_unmixed<stream>(row, i, _mm512_cvtepu8_epi32(bytes));
     }
 }
 
-void unmix_background(const UnmixRow& given, const uint16_t* sum, int64_t count) {
+void unmix(const UnmixRow& row, const uint8_t* answer, uint16_t* sum, int64_t count) {
+    row.stream ? unmix_rows<true>(row, answer, sum, count) : unmix_rows<false>(row, answer, sum, count);
+}
+
+template <bool stream>
+void unmix_background_rows(const UnmixRow& given, const uint16_t* sum, int64_t count) {
     const UnmixRow row = given;
     for (int64_t i = 0; i < count; i += 16) {
         const __m256i total = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sum + i));
-        store_unmixed(row, i, _mm512_cvtepu16_epi32(_mm256_subs_epu16(_mm256_set1_epi16(255), total)));
+        store_unmixed<stream>(row, i, _mm512_cvtepu16_epi32(_mm256_subs_epu16(_mm256_set1_epi16(255), total)));
     }
 }
 
-void one_hot(const uint8_t* labels, uint8_t label, float* channel, int64_t count) {
+void unmix_background(const UnmixRow& row, const uint16_t* sum, int64_t count) {
+    row.stream ? unmix_background_rows<true>(row, sum, count) : unmix_background_rows<false>(row, sum, count);
+}
+
+template <bool stream>
+void one_hot_rows(const UnmixRow& given, int64_t count) {
+    const UnmixRow row = given;
     for (int64_t i = 0; i < count; i += 16)
-        _mm512_storeu_ps(channel + i, where_label(labels + i, label, _mm512_set1_ps(1.0f)));
+        store<stream>(row.unmixed + i, where_label(row.reference_labels + i, row.label, _mm512_set1_ps(1.0f)));
+}
+
+void one_hot(const UnmixRow& row, int64_t count) {
+    row.stream ? one_hot_rows<true>(row, count) : one_hot_rows<false>(row, count);
+}
+
+void fill_weight(const UnmixRow& row, int64_t count) {
+    const __m512 weight = _mm512_set1_ps(row.weight);
+    for (int64_t i = 0; i < count; i += 16)
+        row.stream ? store<true>(row.unmixed + i, weight) : store<false>(row.unmixed + i, weight);
+}
+
+void finish() {
+    _mm_sfence();
 }
 
 }  // namespace
 
-const RowKernels avx512_rows{mix, unmix, unmix_background, one_hot};
+const RowKernels avx512_rows{mix,          unmix,      unmix_background, one_hot, fill_weight, avx2::argmax,
+                             avx2::tally,  accumulate, normalise,        pick,    locate,      bend,
+                             bend_nearest, blend,      blend_masked,     finish};
 
 }  // namespace mixpriv

@@ -4,14 +4,14 @@
 
 #include "mixpriv/rows.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 namespace mixpriv {
 namespace {
 
-// NaN becomes 0, as in the vector versions.
-float clip01(float x) {
-    const float positive = x > 0.0f ? x : 0.0f;
-    return positive < 1.0f ? positive : 1.0f;
-}
+#include "rows_plain.inc"
 
 // binary32 in 0..1 to binary16, round to nearest even.
 uint16_t to_half(float x) {
@@ -44,8 +44,10 @@ void mix(const MixRow& given, int64_t count) {
     }
 }
 
+// The division by 255 is a sum of two products: for every byte it rounds to the same bits.
 float unmixed(int bytes, float known, float weight) {
-    const float share = (static_cast<float>(bytes) / 255.0f - known) / weight;
+    const float p = static_cast<float>(bytes) * (257.0f / 65536.0f) + static_cast<float>(bytes) * (1.0f / 16711680.0f);
+    const float share = (p - known) / weight;
     const float above = share > -1.0f ? share : -1.0f;
     return above < 2.0f ? above : 2.0f;
 }
@@ -66,12 +68,58 @@ void unmix_background(const UnmixRow& given, const uint16_t* sum, int64_t count)
     }
 }
 
-void one_hot(const uint8_t* labels, uint8_t label, float* channel, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) channel[i] = labels[i] == label ? 1.0f : 0.0f;
+void one_hot(const UnmixRow& given, int64_t count) {
+    const UnmixRow row = given;
+    for (int64_t i = 0; i < count; ++i) row.unmixed[i] = row.reference_labels[i] == row.label ? 1.0f : 0.0f;
 }
+
+void fill_weight(const UnmixRow& given, int64_t count) {
+    const UnmixRow row = given;
+    for (int64_t i = 0; i < count; ++i) row.unmixed[i] = row.weight;
+}
+
+void argmax(const ArgmaxRow& row, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) row.labels[i] = 0;
+    float best[cell_block], value[cell_block];
+    for (int64_t begin = 0; begin < count; begin += cell_block) {
+        const int64_t length = count - begin < cell_block ? count - begin : cell_block;
+        for (int64_t c = 0; c < row.classes; ++c) {
+            const float* const p = row.probabilities + c * row.channel + begin;
+            float* const out = c == 0 ? best : value;
+            std::memcpy(out, p, static_cast<size_t>(length) * sizeof *p);
+            if (row.last != nullptr) accumulate(out, row.last + c * row.channel + begin, length);
+            if (c > 0) pick(value, best, row.labels + begin, static_cast<uint8_t>(c), length);
+        }
+    }
+}
+
+void tally_end(float x, Bracket* end) {
+    end->below += x < end->low ? 1 : 0;
+    end->to_low += x <= end->low ? 1 : 0;
+    end->to_high += x <= end->high ? 1 : 0;
+    if (x > end->low && x < end->high) {
+        if (end->found < end->room) end->between[end->found] = x;
+        ++end->found;
+    }
+}
+
+void tally(const float* image, const uint8_t* mask, int64_t count, Tally* found) {
+    for (int64_t i = 0; i < count; ++i) {
+        if (mask != nullptr && mask[i] == 0) continue;
+        const float x = image[i];
+        ++found->inside;
+        found->finite += x - x == 0.0f ? 1 : 0;
+        tally_end(x, &found->end[0]);
+        tally_end(x, &found->end[1]);
+    }
+}
+
+void finish() {}
 
 }  // namespace
 
-const RowKernels baseline_rows{mix, unmix, unmix_background, one_hot};
+const RowKernels baseline_rows{mix,          unmix,      unmix_background, one_hot, fill_weight, argmax,
+                               tally,        accumulate, normalise,        pick,    locate,      bend,
+                               bend_nearest, blend,      blend_masked,     finish};
 
 }  // namespace mixpriv

@@ -129,6 +129,9 @@ def _add_segment(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="results as one JSON document on the standard output")
     parser.add_argument("--save-wire", type=Path, metavar="DIR", help="keep exactly what was sent and received")
     parser.add_argument("--threads", metavar="N", help="use at most N processor threads (default: all we may use)")
+    parser.add_argument(
+        "--device", metavar="auto|cpu|cuda", help="where voxels are worked on (default: $MIXPRIV_DEVICE, or auto)"
+    )
     _add_bundle(parser)
     privacy = parser.add_argument_group("what the server sees")
     privacy.add_argument(
@@ -258,7 +261,7 @@ def _run_references_list(arguments: argparse.Namespace) -> int:
 
 
 def _run_info(arguments: argparse.Namespace) -> int:
-    from mixpriv import _native
+    from mixpriv import _native, cuda
     from mixpriv.bundle import load_bundle, shipped_bundles
     from mixpriv.client.bank import Bank
     from mixpriv.client.key import key_path
@@ -270,6 +273,7 @@ def _run_info(arguments: argparse.Namespace) -> int:
         "version": __version__,
         "instruction set": _native.isa(),
         "threads": available_threads(),
+        "cuda": cuda.summary(),
         "bundles": list(shipped_bundles()),
         "bundle": f"{bundle.name} {bundle.version}",
         "fingerprint": bundle.fingerprint,

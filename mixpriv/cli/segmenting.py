@@ -17,6 +17,7 @@ from typing import Any
 from mixpriv import __version__
 from mixpriv.bundle import Bundle, load_bundle
 from mixpriv.cli.client import complain, explain
+from mixpriv.client.device import choose_device
 from mixpriv.client.files import check_outputs, make_folder, write_file
 from mixpriv.client.key import load_or_create_key
 from mixpriv.client.ledger import EMBEDDED
@@ -134,6 +135,7 @@ class Connection:
     ) -> None:
         self.arguments, self.bundle, self.options = arguments, bundle, options
         self.server: str = arguments.server or EMBEDDED
+        self.device = choose_device(arguments.device, len(arguments.scans))
         self.seconds: float | None = None
         self._stack = stack
         self._client: Client | None = None
@@ -174,7 +176,7 @@ def connect(connection: Connection, stack: contextlib.ExitStack) -> Client:
     stack.enter_context(segmenter)
     segmenter.check()
     generator = options.mode != "none" and not options.from_bank
-    return open_client(bundle, key, segmenter, server=connection.server, generator=generator)
+    return open_client(bundle, key, segmenter, server=connection.server, generator=generator, device=connection.device)
 
 
 def _attempt(job: Job, connection: Connection, options: Options, *, force: bool, progress: Progress) -> dict[str, Any]:
@@ -234,6 +236,7 @@ def _document(
         "mode": options.mode,
         "references": 0 if options.mode == "none" else options.references,
         "server": connection.server,
+        "device": connection.device.name,
         "start_seconds": connection.seconds,
         "scans": results,
     }

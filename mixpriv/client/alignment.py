@@ -37,16 +37,16 @@ def mask_moments_mm(
     InputError
         the mask is empty.
     """
-    total = int(np.count_nonzero(mask))
+    planes = {axis: np.count_nonzero(mask, axis=axis).astype(np.float64) for axis in range(3)}
+    counts = [planes[2].sum(1), planes[2].sum(0), planes[0].sum(0)]
+    total = int(counts[0].sum())
     if total == 0:
         raise InputError("brain mask: expected at least one voxel, got none")
-    counts = [np.count_nonzero(mask, axis=axes).astype(np.float64) for axes in ((1, 2), (0, 2), (0, 1))]
     index = [np.arange(n, dtype=np.float64) for n in mask.shape]
     mean = np.array([c @ i / total for c, i in zip(counts, index, strict=True)])
     cov = np.diag([c @ (i - m) ** 2 / total for c, i, m in zip(counts, index, mean, strict=True)])
     for (p, q), axis in (((0, 1), 2), ((0, 2), 1), ((1, 2), 0)):
-        plane = np.count_nonzero(mask, axis=axis).astype(np.float64)
-        cov[p, q] = cov[q, p] = (index[p] - mean[p]) @ plane @ (index[q] - mean[q]) / total
+        cov[p, q] = cov[q, p] = (index[p] - mean[p]) @ planes[axis] @ (index[q] - mean[q]) / total
     linear = affine[:3, :3]
     return linear @ mean + affine[:3, 3], np.sqrt(np.diag(linear @ cov @ linear.T))
 

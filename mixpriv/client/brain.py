@@ -11,7 +11,8 @@ from scipy import ndimage
 from mixpriv import engine, kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.alignment import MIN_BRAIN_ML, mask_moments_mm
-from mixpriv.client.conform import Conformed, Grid, between_grids, brain_grid, field_of_view, to_grid
+from mixpriv.client.conform import Conformed, Grid, between_grids, brain_grid, field_of_view, to_grid, to_grid_on
+from mixpriv.client.device import CPU, Device
 from mixpriv.client.volume import Volume
 from mixpriv.engine import Engine
 from mixpriv.errors import InputError
@@ -90,7 +91,7 @@ def extract_brain(scan: Volume, extractor: Engine, bundle: Bundle) -> Brain:
     return brain
 
 
-def conform(scan: Volume, brain: Brain, bundle: Bundle) -> Conformed:
+def conform(scan: Volume, brain: Brain, bundle: Bundle, device: Device = CPU) -> Conformed:
     """Scan and brain mask in the bundle's grid, centred and sized like every other brain.
 
     Raises
@@ -99,20 +100,22 @@ def conform(scan: Volume, brain: Brain, bundle: Bundle) -> Conformed:
         the brain has no contrast at all, or no tissues that differ.
     """
     grid = brain_grid(brain.mask, brain.grid, bundle)
-    image = to_grid(scan, grid)
+    there = to_grid_on(device, scan, grid)
     mask = (between_grids(brain.probability, brain.grid, grid) >= 0.5).astype(np.uint8)
-    low, high = kernels.robust_range(image, mask)
+    placed = there, device.to_device(mask)
+    low, high = kernels.robust_range(*placed)
+    image = device.to_host(there)
     if not low < high:
         raise InputError(f"{scan.name}: no brain found: expected tissue contrast inside the brain, got none")
     if _structure(image, mask, (low, high)) < MIN_STRUCTURE:
         raise InputError(f"{scan.name}: no brain found: expected tissues that differ, got noise alone inside the brain")
-    return Conformed(image, mask, (low, high), grid)
+    return Conformed(image, mask, (low, high), grid, device, placed)
 
 
 def _refuse_hounsfield(scan: Volume) -> None:
     """Tell a CT by its air, which no magnetic resonance image has."""
     low, high = _AIR_HU
-    if scan.voxels.min() > high:
+    if scan.lowest > high:
         return
     air = np.count_nonzero((scan.voxels >= low) & (scan.voxels <= high)) / scan.voxels.size
     if air >= _AIR_SHARE:
@@ -150,8 +153,7 @@ def _window_around(brain: Brain, spacing_mm: float, multiple: int) -> Grid:
 
 def _without_negatives(scan: Volume) -> Volume:
     """Shift a scan that has negative values: outside its field of view 0 is to be the darkest value."""
-    lowest = scan.voxels.min()
-    return scan if lowest >= 0 else replace(scan, voxels=scan.voxels - lowest)
+    return scan if scan.lowest >= 0 else replace(scan, voxels=scan.voxels - np.float32(scan.lowest))
 
 
 def _without_air(image: NDArray[np.float32], grid: Grid, multiple: int) -> tuple[NDArray[np.float32], Grid]:
@@ -189,15 +191,41 @@ def _one_component(
     """
     above = probability >= 0.5
     depth = max(1, round(_BRIDGE_MM / spacing_mm))
-    components, count = ndimage.label(ndimage.binary_erosion(above, iterations=depth, border_value=1))
+    components, count = ndimage.label(_eroded(above, depth))
     if count == 0:
         return np.zeros_like(above), np.zeros_like(probability)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     core = components == int(sizes.argmax())
-    largest = ndimage.binary_dilation(core, iterations=depth + 1) & above
-    mask = ndimage.binary_fill_holes(largest)
+    largest = ~_eroded(~core, depth + 1) & above
+    mask = _without_holes(largest)
     cleaned = probability.copy()
     cleaned[above & ~largest] = 0.0
     cleaned[mask & ~largest] = 1.0
     return mask, cleaned
+
+
+def _eroded(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    """What is left of a mask when what touches its outside by a face is taken away, ``steps`` times over.
+
+    Beyond the image the mask goes on. As ``scipy.ndimage.binary_erosion``, but whole arrays at a time.
+    """
+    for _ in range(steps):
+        inner = mask.copy()
+        for axis in range(mask.ndim):
+            ahead, behind = ((slice(None),) * axis + (part,) for part in (slice(1, None), slice(None, -1)))
+            inner[ahead] &= mask[behind]
+            inner[behind] &= mask[ahead]
+        mask = inner
+    return mask
+
+
+def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask and all that it encloses: every voxel from which no way outside of it leads to the image's border."""
+    components, count = ndimage.label(~mask)
+    open_ = np.zeros(count + 1, dtype=bool)
+    for axis in range(mask.ndim):
+        for end in (0, -1):
+            open_[np.take(components, end, axis)] = True
+    open_[0] = False  # the mask itself
+    return np.asarray(~open_[components])

@@ -1,13 +1,14 @@
 """Between a scan's own grid and the grids of the networks: each step forward beside its inverse.
 
 Arrays of a scan are in Fortran order, as in the file; the kernels want C order. Instead of copying, the array is handed
-over transposed and the matrix with its axes reversed.
+over transposed, flipped axes and all, and the matrix with its axes reversed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from mixpriv import kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.alignment import grid_to_world, mask_moments_mm
+from mixpriv.client.device import CPU, Device
 from mixpriv.client.volume import Volume
 
 _REVERSE = [2, 1, 0]
@@ -48,12 +50,16 @@ class Conformed:
     mask : (D, H, W) uint8, 1 in the brain, or in a crop's field of view
     intensity_range : robust minimum and maximum inside the mask
     grid : where it lies
+    device : where it is mixed
+    placed : image and mask as they lie on the device, None if they are not there yet
     """
 
     image: NDArray[np.float32] = field(repr=False)
     mask: NDArray[np.uint8] = field(repr=False)
     intensity_range: tuple[float, float] = field(repr=False)
     grid: Grid
+    device: Device = field(default=CPU, repr=False)
+    placed: tuple[Any, Any] | None = field(default=None, repr=False)
 
     @property
     def mask_ml(self) -> float:
@@ -84,7 +90,13 @@ def brain_grid(mask: NDArray[np.bool_], mask_grid: Grid, bundle: Bundle) -> Grid
 
 def to_grid(volume: Volume, grid: Grid) -> NDArray[np.float32]:
     """Sample a scan in a grid, (D, H, W) float32: linear, 0 outside the scan; averaged first where it is much finer."""
-    array, affine = _average_blocks(volume, float(grid.spacing_mm.min()))
+    sampled: NDArray[np.float32] = to_grid_on(CPU, volume, grid)
+    return sampled
+
+
+def to_grid_on(device: Device, volume: Volume, grid: Grid) -> Any:
+    """`to_grid` on a device, where the result stays."""
+    array, affine = _average_blocks(volume, float(grid.spacing_mm.min()), device)
     return kernels.resample(array, _index_map(grid.affine, affine)[_REVERSE], grid.shape)
 
 
@@ -102,7 +114,13 @@ def between_grids(image: NDArray[np.float32], source: Grid, target: Grid) -> NDA
     return kernels.resample(image, _index_map(target.affine, source.affine), target.shape)
 
 
-def to_scan(probabilities: NDArray[np.float32], grid: Grid, volume: Volume) -> NDArray[np.uint8]:
+def to_scan(
+    probabilities: NDArray[np.float32],
+    grid: Grid,
+    volume: Volume,
+    mask: NDArray[np.uint8] | None = None,
+    device: Device = CPU,
+) -> NDArray[np.uint8]:
     """Invert `to_grid` for a segmentation: from class probabilities in a grid to labels in the scan's own grid.
 
     Parameters
@@ -110,6 +128,7 @@ def to_scan(probabilities: NDArray[np.float32], grid: Grid, volume: Volume) -> N
     probabilities : (C, D, H, W) float32, any positive scale
     grid : where they lie
     volume : the scan
+    mask : (D, H, W) uint8; where it is 0 there is nothing but background, whatever the probabilities say
 
     Returns
     -------
@@ -118,7 +137,9 @@ def to_scan(probabilities: NDArray[np.float32], grid: Grid, volume: Volume) -> N
     flips, affine = _upright(volume)
     matrix = np.ascontiguousarray(_index_map(affine, grid.affine)[:, [*_REVERSE, 3]])
     i, j, k = volume.voxels.shape
-    return np.asfortranarray(kernels.restore_labels(probabilities, matrix, (k, j, i)).T[flips])
+    inside = None if mask is None else device.to_device(mask)
+    labels = kernels.restore_labels(device.to_device(probabilities), matrix, (k, j, i), mask=inside)
+    return np.asfortranarray(device.to_host(labels).T[flips])
 
 
 def _index_map(source_affine: NDArray[np.float64], target_affine: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -139,29 +160,24 @@ def _upright(volume: Volume) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
     return tuple(flips), affine
 
 
-def _average_blocks(volume: Volume, spacing_mm: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Transpose the scan's array to C order, average blocks along axes far finer than ``spacing_mm``, fit the affine.
+def _average_blocks(volume: Volume, spacing_mm: float, device: Device) -> tuple[Any, NDArray[np.float64]]:
+    """The scan's array as the kernels read it; axes far finer than ``spacing_mm`` averaged in blocks, the affine fit.
 
     Linear interpolation alone would pick single voxels out of a fine scan: noise instead of an average. Blocks stay
     smaller than the target's spacing, because interpolation smooths once more.
     """
     flips, affine = _upright(volume)
-    array = volume.voxels[flips].T
-    for axis, fine_mm in enumerate(volume.spacing_mm):
-        factor = round(spacing_mm / (1.5 * fine_mm))
-        if factor > 1:
-            array = _block_mean(array, 2 - axis, factor)
-            affine[:3, 3] += affine[:3, axis] * (factor - 1) / 2
-            affine[:3, axis] *= factor
-    return np.ascontiguousarray(array), affine
+    array = device.to_device(_readable(volume.voxels[flips].T))
+    factors = [max(1, round(spacing_mm / (1.5 * fine_mm))) for fine_mm in volume.spacing_mm]
+    for axis, factor in enumerate(factors):
+        affine[:3, 3] += affine[:3, axis] * (factor - 1) / 2
+        affine[:3, axis] *= factor
+    if max(factors) > 1:
+        array = kernels.block_mean(array, (factors[2], factors[1], factors[0]))
+    return array, affine
 
 
-def _block_mean(array: NDArray[np.float32], axis: int, factor: int) -> NDArray[np.float32]:
-    """Mean of ``factor`` neighbours along an axis; an incomplete last block is left out."""
-    count = array.shape[axis] // factor
-    parts = [array[(slice(None),) * axis + (slice(n, count * factor, factor),)] for n in range(factor)]
-    total = parts[0] + parts[1]
-    for part in parts[2:]:
-        total += part
-    total *= np.float32(1.0 / factor)
-    return total
+def _readable(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The array itself if it is in C order but for the direction of its axes, else a copy in C order."""
+    forwards = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)
+    return array if array[forwards].flags.c_contiguous else np.ascontiguousarray(array)

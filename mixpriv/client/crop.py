@@ -9,14 +9,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixpriv import kernels
 from mixpriv.bundle import DEFAULT_BUNDLE, Bundle, Crop
-from mixpriv.client.conform import Conformed, Grid, to_grid
+from mixpriv.client.conform import Conformed, Grid, to_grid, to_grid_on
+from mixpriv.client.device import CPU, Device
 from mixpriv.client.volume import Volume
 from mixpriv.errors import InputError
 
 _ROUNDING_MM = 0.5
 
 
-def conform_crop(scan: Volume, bundle: Bundle) -> Conformed:
+def conform_crop(scan: Volume, bundle: Bundle, device: Device = CPU) -> Conformed:
     """Put a crop in the middle of the bundle's grid; the mask is its field of view.
 
     Raises
@@ -30,13 +31,15 @@ def conform_crop(scan: Volume, bundle: Bundle) -> Conformed:
     # sampled at no place in the world: how a file's origin is rounded must not change a byte
     own = replace(upright, affine=np.diag([*upright.spacing_mm, 1.0]))
     place = _middle(own, bundle)
-    image = to_grid(own, place)
+    there = to_grid_on(device, own, place)
     mask = (to_grid(replace(own, voxels=np.ones_like(own.voxels)), place) > 0.5).astype(np.uint8)
-    low, high = kernels.robust_range(image, mask)
+    placed = there, device.to_device(mask)
+    low, high = kernels.robust_range(*placed)
     if not low < high:
         raise InputError(f"{scan.name}: expected a crop with contrast, got one without")
     to_world = upright.affine / np.append(upright.spacing_mm, 1.0)
-    return Conformed(image, mask, (low, high), Grid(bundle.grid_shape, to_world @ place.affine))
+    grid = Grid(bundle.grid_shape, to_world @ place.affine)
+    return Conformed(device.to_host(there), mask, (low, high), grid, device, placed)
 
 
 def turned(scan: Volume) -> Volume:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import fft
 
+from mixpriv import kernels
 from mixpriv.client.random import Stream
 
 
@@ -29,5 +30,4 @@ def smooth_field(stream: Stream, shape: tuple[int, int, int], sigma: float) -> N
     """A unit-variance field of smoothness ``sigma`` voxels, made at a quarter of the resolution (it is smooth)."""
     coarse = tuple(n // 4 + 2 for n in shape)
     field = band_pass(stream.normal(coarse), (sigma / 4,))
-    out = ndimage.affine_transform(field, np.full(3, 0.25), np.full(3, 0.5), shape, order=1, mode="nearest")
-    return np.asarray(out, dtype=np.float32)
+    return kernels.resample(field, np.column_stack([np.eye(3) * 0.25, np.full(3, 0.5)]), shape)

@@ -67,7 +67,7 @@ def _panels(result: Segmentation) -> tuple[list[Rgb], list[Rgb], list[Rgb]]:
     low, high = target.intensity_range
     scan = np.clip((target.image - low) / (1.1 * (high - low)), 0, 1)
     mixture = result.views[0].mixture.astype(np.float32)
-    labels = kernels.argmax(result.probabilities)
+    labels = kernels.argmax(result.probabilities) * (target.mask != 0)
     middle = [round(float(np.average(np.arange(n), weights=w))) for n, w in _profiles(target.mask)]
     extent_mm = float((np.array(scan.shape) * target.grid.spacing_mm).max())
     pixel_mm = min(_PIXEL_MM, extent_mm / _LONGEST)

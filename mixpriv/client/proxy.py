@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from mixpriv import kernels
 from mixpriv.client.conform import Conformed
+from mixpriv.client.device import CPU, Device
 from mixpriv.client.reference import Reference
 from mixpriv.engine import Engine
 
@@ -23,14 +24,11 @@ def mix(target: Conformed, reference: Reference | None, weight: float) -> NDArra
     Each is zero outside its own mask, so the mixture is zero outside the union of both. Without a reference the weight
     must be 1: the brain alone.
     """
-    return kernels.mix(
-        target.image,
-        target.mask,
-        target.intensity_range,
-        None if reference is None else reference.image,
-        None if reference is None else reference.mask,
-        weight,
-    )
+    there = target.device.to_device
+    image, mask = target.placed or (there(target.image), there(target.mask))
+    other, other_mask = (None, None) if reference is None else (there(reference.image), there(reference.mask))
+    mixture = kernels.mix(image, mask, target.intensity_range, other, other_mask, weight)
+    return target.device.to_host(mixture)
 
 
 def unmix(
@@ -38,6 +36,7 @@ def unmix(
     reference_labels: NDArray[np.uint8],
     weight: float,
     unmixer: Engine,
+    device: Device = CPU,
 ) -> NDArray[np.float32]:
     """Get the target's class probabilities from the answer to a mixture, by the network that was trained for it.
 
@@ -49,12 +48,13 @@ def unmix(
     reference_labels : (D, H, W) uint8
     weight : the target's share in the mixture
     unmixer : ``unmixer_input`` (1, 2C+1, D, H, W) -> ``probabilities`` (1, C, D, H, W)
+    device : where the answer is unpacked
 
     Returns
     -------
     probabilities : (C, D, H, W) float32
     """
-    known = kernels.unpack(answer, reference_labels, weight)
+    known = device.to_host(kernels.unpack(device.to_device(answer), device.to_device(reference_labels), weight))
     return np.ascontiguousarray(unmixer(unmixer_input=known[None])["probabilities"][0], dtype=np.float32)
 
 
@@ -64,23 +64,8 @@ def linear_unmix(answer: NDArray[np.uint8], reference_labels: NDArray[np.uint8],
     return np.maximum(known[: len(answer) + 1], np.float32(0.0))
 
 
-def keep_inside(probabilities: NDArray[np.float32], mask: NDArray[np.uint8], total: float) -> None:
-    """Make everything outside the target's own mask (D, H, W) background, in place.
-
-    The client knows where the target ends; what the answer shows beyond is the reference's.
-
-    Parameters
-    ----------
-    probabilities : (C, D, H, W) float32
-    total : what the classes sum to
-    """
-    outside = mask == 0
-    for channel in probabilities[1:]:
-        np.copyto(channel, 0.0, where=outside)
-    np.copyto(probabilities[0], total, where=outside)
-
-
-def unpack_probabilities(answer: NDArray[np.uint8]) -> NDArray[np.float32]:
+def unpack_probabilities(answer: NDArray[np.uint8], device: Device = CPU) -> NDArray[np.float32]:
     """Turn the answer to an unmixed scan (C-1, D, H, W) into class probabilities (C, D, H, W) f32, background first."""
     any_labels = np.zeros(answer.shape[1:], dtype=np.uint8)  # at weight 1 the reference has no share
-    return kernels.unpack(answer, any_labels, 1.0)[: len(answer) + 1]
+    known = kernels.unpack(device.to_device(answer), device.to_device(any_labels), 1.0)
+    return device.to_host(known[: len(answer) + 1])

@@ -11,10 +11,11 @@ from mixpriv import engine, kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.bank import Bank
 from mixpriv.client.conform import Conformed, to_scan
+from mixpriv.client.device import CPU, Device
 from mixpriv.client.key import ClientKey, content_digest
 from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, now
 from mixpriv.client.likeness import SAME_SCAN, difference, likeness
-from mixpriv.client.proxy import draw_weight, keep_inside, mix, unmix, unpack_probabilities
+from mixpriv.client.proxy import draw_weight, mix, unmix, unpack_probabilities
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
 from mixpriv.client.stages import Stages
@@ -83,7 +84,8 @@ class Segmentation:
     Attributes
     ----------
     labels : (I, J, K) uint8 in the scan's grid, Fortran order
-    probabilities : (C, D, H, W) float32 in the bundle's grid, summed over the references
+    probabilities : (C, D, H, W) float32 in the bundle's grid, summed over the references; of the target where its
+        mask is, beyond that no label is taken from them
     target : the scan in the bundle's grid; secret
     brain_ml : volume of the extracted brain, None for a crop
     views : all that was sent and received
@@ -105,10 +107,13 @@ def open_client(
     *,
     server: str = EMBEDDED,
     generator: bool = True,
+    device: Device = CPU,
     ledger: Ledger | None = None,
     threads: int | None = None,
 ) -> Client:
     """Load the client's networks; ``generator=False`` leaves out the reference generator where it is not used.
+
+    The voxel work is done on the ``device``.
 
     Raises
     ------
@@ -121,7 +126,7 @@ def open_client(
         ledger=ledger or Ledger(),
         segmenter=segmenter,
         server=server,
-        conformer=load_conformer(bundle),
+        conformer=load_conformer(bundle, device),
         unmixer=engine.load(bundle.unmixer_path, threads=threads),
         reference_model=ReferenceModel.load(bundle.reference_path) if generator else None,
     )
@@ -149,8 +154,8 @@ def segment(scan: Volume, client: Client, options: Options, stages: Stages | Non
     else:
         views, probabilities = _send_mixtures(content, target, client, options, stages)
     with stages("restore"):
-        keep_inside(probabilities, target.mask, float(len(views)))
-        labels = to_scan(probabilities, target.grid, scan)
+        # the client knows where the target ends: what the answer shows beyond is the reference's
+        labels = to_scan(probabilities, target.grid, scan, target.mask, target.device)
     brain_ml = None if client.bundle.crop else target.mask_ml
     return Segmentation(labels, probabilities, target, brain_ml, tuple(views), warnings)
 
@@ -161,7 +166,7 @@ def _send_plain(target: Conformed, client: Client, stages: Stages) -> tuple[View
     with stages("server"):
         answer = client.segmenter.segment(mixture[None, None])[0]
     with stages("unmix"):
-        probabilities = unpack_probabilities(answer)
+        probabilities = unpack_probabilities(answer, target.device)
     return View(mixture, answer), probabilities
 
 
@@ -181,7 +186,7 @@ def _send_mixtures(
         with stages("server"):
             answer = client.segmenter.segment(mixture[None, None])[0]
         with stages("unmix"):
-            probabilities = unmix(answer, reference.labels, weight, client.unmixer)
+            probabilities = unmix(answer, reference.labels, weight, client.unmixer, target.device)
             if total is None:
                 total = probabilities
             else:

@@ -8,6 +8,7 @@ from mixpriv.bundle import Bundle
 from mixpriv.client.brain import conform, extract_brain, load_extractor
 from mixpriv.client.conform import Conformed
 from mixpriv.client.crop import conform_crop
+from mixpriv.client.device import CPU, Device
 from mixpriv.client.stages import Stages
 from mixpriv.client.volume import Volume
 
@@ -15,8 +16,8 @@ Conformer = Callable[[Volume, Stages], Conformed]
 """Scan to target in the bundle's grid; InputError if the scan does not show what the bundle is for."""
 
 
-def load_conformer(bundle: Bundle) -> Conformer:
-    """What brings scans into a bundle's grid, its networks loaded.
+def load_conformer(bundle: Bundle, device: Device = CPU) -> Conformer:
+    """What brings scans into a bundle's grid on a device, its networks loaded.
 
     Raises
     ------
@@ -27,7 +28,7 @@ def load_conformer(bundle: Bundle) -> Conformer:
 
         def crop(scan: Volume, stages: Stages) -> Conformed:
             with stages("conform"):
-                return conform_crop(scan, bundle)
+                return conform_crop(scan, bundle, device)
 
         return crop
 
@@ -37,6 +38,6 @@ def load_conformer(bundle: Bundle) -> Conformer:
         with stages("extract"):
             brain = extract_brain(scan, extractor, bundle)
         with stages("conform"):
-            return conform(scan, brain, bundle)
+            return conform(scan, brain, bundle, device)
 
     return head

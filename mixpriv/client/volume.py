@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -51,6 +52,11 @@ class Volume:
     def spacing_mm(self) -> NDArray[np.float64]:
         """Distance of neighbouring voxels along each array axis, (3,) mm."""
         return np.asarray(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
+
+    @cached_property
+    def lowest(self) -> float:
+        """The smallest of the voxels."""
+        return float(self.voxels.min())
 
     @property
     def voxel_ml(self) -> float:

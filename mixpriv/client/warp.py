@@ -1,10 +1,12 @@
 """A keyed smooth warp and the way back: the proxy of Kim et al. 2020 (arXiv 2011.12835), to compare with.
 
-The server sees the anatomy bent; the client, who knows the warp, bends the answer back.
+The server sees the anatomy bent; the client, who knows the warp, bends the answer back. A warp is a coarse grid of
+control points of a cubic B-spline, as `mixpriv.kernels.warp` takes it; so is its inverse, which is smooth too.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,23 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mixpriv.client.fields import smooth_field
+from mixpriv import kernels
+from mixpriv.client.fields import band_pass
 from mixpriv.client.random import Stream
 from mixpriv.errors import InputError
+from mixpriv.kernels import ControlGrid
 
 SIGMA_MM = 16.0
 """Smoothness of the displacement: much rougher fields of the same length would fold."""
 
 MAX_MEAN_MM = 8.0
+_KNOTS_MM = 8.0
+_INVERSE_KNOTS = 1 / 3  # of the forward distance: where a warp squeezes, its inverse varies faster
 _INVERSE_STEPS = 20
 
 
 @dataclass(frozen=True)
 class Warp:
-    """Displacements (3, D, H, W) float32 in voxels: what is sent at x is the image at ``x + forward``; and back."""
+    """What is sent at x is the image at ``x + forward(x)``; ``inverse`` undoes it. Both (control, knots), voxels."""
 
-    forward: NDArray[np.float32] = field(repr=False)
-    inverse: NDArray[np.float32] = field(repr=False)
+    forward: ControlGrid = field(repr=False)
+    inverse: ControlGrid = field(repr=False)
 
 
 def draw_warp(stream: Stream, shape: tuple[int, int, int], mean_mm: float, spacing_mm: float) -> Warp:
@@ -46,41 +52,75 @@ def draw_warp(stream: Stream, shape: tuple[int, int, int], mean_mm: float, spaci
     """
     if not 0 < mean_mm <= MAX_MEAN_MM:
         raise InputError(f"warp: expected a mean length above 0 and at most {MAX_MEAN_MM:g} mm, got {mean_mm}")
-    parts = [smooth_field(stream, shape, SIGMA_MM / spacing_mm) for _ in range(3)]
-    forward = np.stack(parts)
-    forward *= np.float32(mean_mm / spacing_mm / np.sqrt((forward**2).sum(0)).mean())
-    return Warp(forward, invert(forward))
+    knots = _KNOTS_MM / spacing_mm
+    points = _points(shape, knots)
+    # the spline between the points smooths by knots / sqrt(3) once more
+    sigma = math.sqrt(SIGMA_MM**2 - _KNOTS_MM**2 / 3) / _KNOTS_MM
+    control = np.stack([band_pass(stream.normal(points), (sigma,)) for _ in range(3)])
+    control *= np.float32(mean_mm / spacing_mm / _mean_length(control, knots, shape))
+    forward = (control, knots)
+    return Warp(forward, invert(forward, shape))
 
 
-def invert(forward: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Displacement that undoes another, by fixed-point iteration: ``inverse(x) = -forward(x + inverse(x))``."""
-    inverse = -forward
+def invert(forward: ControlGrid, shape: tuple[int, int, int]) -> ControlGrid:
+    """Warp that undoes another: ``inverse(x) = -forward(x + inverse(x))`` by fixed-point iteration at its points."""
+    control, knots = forward
+    own_knots = knots * _INVERSE_KNOTS
+    axes = [(np.arange(n) - 1) * _INVERSE_KNOTS for n in _points(shape, own_knots)]
+    at_points = _evaluate(control, axes)
+    index = np.indices(at_points.shape[1:], np.float32)
+    values = np.zeros_like(at_points)
     for _ in range(_INVERSE_STEPS):
-        inverse = -sample(forward, inverse, edge=True)
-    return inverse
+        where = index + values / np.float32(own_knots)
+        values = -np.stack([ndimage.map_coordinates(u, where, order=1, mode="nearest") for u in at_points])
+    coefficients = [ndimage.spline_filter(component, order=3, mode="mirror") for component in values]
+    return np.asarray(coefficients, dtype=np.float32), own_knots
 
 
-def sample(
-    channels: NDArray[np.float32], displacement: NDArray[np.float32], *, edge: bool = False
-) -> NDArray[np.float32]:
-    """Channels (N, D, H, W) at ``x + displacement``, linear; beyond the grid 0, or the edge's value."""
-    points = displacement + _index(channels.shape[1:])
-    mode = "nearest" if edge else "constant"
-    moved = [ndimage.map_coordinates(channel, points, order=1, mode=mode) for channel in channels]
-    return np.asarray(moved, dtype=np.float32)
+def _points(shape: tuple[int, int, int], knots: float) -> tuple[int, int, int]:
+    """How many control points a grid needs along each axis."""
+    d, h, w = (math.floor((n - 1) / knots) + 4 for n in shape)
+    return d, h, w
 
 
-def _index(shape: Sequence[int]) -> NDArray[np.float32]:
-    return np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in shape), indexing="ij"))
+def displacement(warp: ControlGrid, shape: tuple[int, int, int], planes: slice = slice(None)) -> NDArray[np.float32]:
+    """Displacements (3, D, H, W) in voxels at every voxel of some planes of a grid."""
+    control, knots = warp
+    d, h, w = (np.arange(n) / knots for n in shape)
+    return _evaluate(control, [d[planes], h, w])
+
+
+def _evaluate(control: NDArray[np.float32], axes: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
+    """The spline (3, D, H, W) at all combinations of positions along the axes, in distances of control points."""
+    values = control
+    for position, points in zip(axes, control.shape[1:], strict=True):
+        inner = position.clip(0, points - 3)  # beyond them fewer than four points count: what is there goes on
+        values = np.tensordot(values, _spline(inner, points), axes=(1, 1))
+    return np.asarray(values, dtype=np.float32)
+
+
+def _spline(position: NDArray[np.float64], points: int) -> NDArray[np.float32]:
+    """Weights (n, points) of a cubic B-spline's control points, the first at -1, at positions in their distances."""
+    distance = np.abs(position[:, None] - np.arange(-1, points - 1))
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = np.maximum(2 - distance, 0) ** 3 / 6
+    return np.where(distance < 1, near, far).astype(np.float32)
+
+
+def _mean_length(control: NDArray[np.float32], knots: float, shape: tuple[int, int, int]) -> float:
+    """Mean over all voxels, plane by plane: there is no need for a dense field."""
+    lengths = [
+        np.sqrt((displacement((control, knots), shape, slice(plane, plane + 1)) ** 2).sum(0)).mean(dtype=np.float64)
+        for plane in range(shape[0])
+    ]
+    return float(np.mean(lengths))
 
 
 def apply_warp(image: NDArray[np.float16], warp: Warp) -> NDArray[np.float16]:
     """What is sent in place of an image (D, H, W)."""
-    return np.asarray(sample(image[None].astype(np.float32), warp.forward)[0], dtype=np.float16)
+    return np.asarray(kernels.warp(image[None].astype(np.float32), *warp.forward)[0], dtype=np.float16)
 
 
 def undo_warp(probabilities: NDArray[np.float32], warp: Warp) -> NDArray[np.float32]:
     """Class probabilities (C, D, H, W) of the image from those of what was sent; beyond the grid all is background."""
-    back = sample(probabilities, warp.inverse)
-    back[0] += 1 - back.sum(0)
-    return back
+    return kernels.warp(probabilities, *warp.inverse, fill_background=True)

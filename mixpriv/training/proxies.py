@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mixpriv import kernels
 from mixpriv.client.random import Stream
-from mixpriv.client.warp import draw_warp, sample
+from mixpriv.client.warp import draw_warp
 from mixpriv.training.augment import strongest
 
 Protect = Callable[[Tensor, Tensor, float, float, np.random.Generator], tuple[Tensor, Tensor]]
@@ -33,7 +34,7 @@ def _warp(
     shape = (image.shape[0], image.shape[1], image.shape[2])
     warp = draw_warp(_stream(rng), shape, strength, spacing_mm)
     shares = [(labels == value).float() for value in range(1, int(labels.max()) + 1)]
-    bent = torch.from_numpy(sample(torch.stack([image, *shares]).numpy(), warp.forward))
+    bent = torch.from_numpy(kernels.warp(torch.stack([image, *shares]).numpy(), *warp.forward))
     return bent[0], strongest(bent[1:])
 
 

@@ -26,7 +26,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's own folders, empty, and no settings from outside."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "config"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home" / "data"))
-    for variable in ("MIXPRIV_SERVER", "MIXPRIV_TRACEBACK"):
+    for variable in ("MIXPRIV_SERVER", "MIXPRIV_TRACEBACK", "MIXPRIV_DEVICE", "MIXPRIV_CUDA_EMULATION"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("MIXPRIV_THREADS", "")  # so that what a command sets is undone
     return tmp_path
@@ -51,7 +51,8 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[Client]:
     def connect(connection: segmenting.Connection, stack: contextlib.ExitStack) -> Client:
         bundle = connection.bundle
         key = load_or_create_key()
-        opened.append(open_client(bundle, key, InProcessSegmenter(bundle.segmenter_path), server=connection.server))
+        segmenter = InProcessSegmenter(bundle.segmenter_path)
+        opened.append(open_client(bundle, key, segmenter, server=connection.server, device=connection.device))
         return opened[-1]
 
     monkeypatch.setattr(segmenting, "connect", connect)

@@ -68,6 +68,16 @@ class TestSegment:
         assert [c["name"] for c in result["classes"]][:2] == ["white matter", "grey matter"]
         assert "weight" not in out
 
+    def test_device(self, run: Run, scan: Path, emulation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as without:
+            without.setattr("mixpriv.cuda._load", lambda: None)
+            code, out, err = run(scan, "--device", "cuda")
+            assert (code, out, len(err.splitlines())) == (2, "", 1)
+            assert "error: device cuda: mixpriv was installed without its CUDA extension" in err
+            assert json.loads(run(scan, "--json")[1])["device"] == "cpu"
+        monkeypatch.setenv("MIXPRIV_CUDA_EMULATION", str(emulation))
+        assert json.loads(run(scan, "--json", "--force", "--device", "cuda")[1])["device"].startswith("cuda: emulation")
+
     @pytest.mark.parametrize("name", ["out.nii.gz", "out.nii", "."])
     def test_output(self, name: str, run: Run, scan: Path, tmp_path: Path) -> None:
         output = tmp_path / "results" / name
@@ -311,7 +321,14 @@ class TestOtherCommands:
         assert main(["info", "--json", "--bundle", str(bundle.directory)]) == 0
         facts = json.loads(capsys.readouterr().out)
         assert facts["classes"] == list(bundle.classes)
-        assert set(facts) >= {"version", "key", "ledger", "reference_bank", "instruction_set", "threads"}
+        assert set(facts) >= {"version", "key", "ledger", "reference_bank", "instruction_set", "threads", "cuda"}
+
+    def test_an_emulated_device_is_called_one(
+        self, emulation: Path, bundle: Bundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MIXPRIV_CUDA_EMULATION", str(emulation))
+        assert main(["info", "--json", "--bundle", str(bundle.directory)]) == 0
+        assert json.loads(capsys.readouterr().out)["cuda"] == "emulation on the CPU, for tests only"
 
     @pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["--version"]])
     def test_help_loads_nothing_heavy(self, arguments: list[str]) -> None:

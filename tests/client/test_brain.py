@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from mixpriv.bundle import Bundle
+from mixpriv.client import brain
 from mixpriv.client.brain import conform, extract_brain, load_extractor
 from mixpriv.client.volume import Volume
 from mixpriv.engine import Engine
@@ -134,3 +137,12 @@ class TestNoBrain:
 
 def _eroded(mask: np.ndarray) -> np.ndarray:
     return ndimage.binary_erosion(mask, iterations=4)
+
+
+@given(st.integers(0, 2**32), st.tuples(*[st.integers(1, 9)] * 3), st.integers(1, 4), st.floats(0.2, 0.9))
+def test_morphology_is_scipys(seed: int, shape: tuple[int, int, int], steps: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random(shape) < share
+    np.testing.assert_array_equal(
+        brain._eroded(mask, steps), ndimage.binary_erosion(mask, iterations=steps, border_value=1)
+    )
+    np.testing.assert_array_equal(brain._without_holes(mask), ndimage.binary_fill_holes(mask))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixpriv.client.conform import Conformed, Grid
-from mixpriv.client.proxy import draw_weight, keep_inside, linear_unmix, mix, unmix, unpack_probabilities
+from mixpriv.client.proxy import draw_weight, linear_unmix, mix, unmix, unpack_probabilities
 from mixpriv.client.reference import Reference
 from mixpriv.client.segment import Client
 
@@ -84,14 +84,6 @@ class TestUnmix:
         labels = np.random.default_rng(0).integers(0, CLASSES, SHAPE)
         probabilities = unpack_probabilities(answer_to(1.0, labels, labels))
         np.testing.assert_array_equal(probabilities, np.moveaxis(np.eye(CLASSES)[labels], -1, 0))
-
-    def test_nothing_is_kept_outside_the_brain(self) -> None:
-        probabilities = np.full((CLASSES, *SHAPE), 0.5, np.float32)
-        mask = box(np.random.default_rng(0))
-        keep_inside(probabilities, mask, 3.0)
-        assert (probabilities[:, mask == 1] == 0.5).all()
-        assert (probabilities[0, mask == 0] == 3.0).all()
-        assert not probabilities[1:, mask == 0].any()
 
 
 def test_a_target_never_shows_its_image() -> None:

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
+from mixpriv import kernels
 from mixpriv.client.random import Stream
-from mixpriv.client.warp import apply_warp, draw_warp, sample, undo_warp
+from mixpriv.client.warp import apply_warp, displacement, draw_warp, undo_warp
 from mixpriv.errors import InputError
+from tests.kernels import definitions as numpy_is
 
 SHAPE = (32, 48, 40)
 
@@ -18,11 +21,11 @@ SHAPE = (32, 48, 40)
 @given(seed=st.integers(0, 2**32), mean_mm=st.floats(0.5, 4.0), spacing_mm=st.floats(1.0, 2.0))
 def test_there_and_back_is_where_one_was(seed: int, mean_mm: float, spacing_mm: float) -> None:
     warp = draw_warp(Stream(seed.to_bytes(32, "little")), SHAPE, mean_mm, spacing_mm)
-    length_mm = np.sqrt((warp.forward**2).sum(0)) * spacing_mm
+    length_mm = np.sqrt((displacement(warp.forward, SHAPE) ** 2).sum(0)) * spacing_mm
     assert length_mm.mean() == pytest.approx(mean_mm, rel=1e-3)
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij")).astype(np.float32)
     inner = (slice(None), *(slice(8, -8),) * 3)
-    back = undo_warp(sample(grid, warp.forward), warp)
+    back = undo_warp(kernels.warp(grid, *warp.forward), warp)
     # not the first channel, which is made to complete the sum
     assert np.abs(back - grid)[1:][inner].max() < 0.2
 
@@ -53,6 +56,18 @@ def test_a_length_that_has_no_way_back_is_refused(mean_mm: float) -> None:
 
 
 def test_the_longest_that_is_allowed_can_be_undone() -> None:
-    warp = draw_warp(Stream(bytes(32)), (48, 64, 48), 8.0, 1.0)
-    rest = warp.inverse + sample(warp.forward, warp.inverse, edge=True)
-    assert np.quantile(np.sqrt((rest**2).sum(0)), 0.99) < 0.2
+    shape = (48, 64, 48)
+    warp = draw_warp(Stream(bytes(32)), shape, 8.0, 1.0)
+    back = displacement(warp.inverse, shape)
+    forth = displacement(warp.forward, shape)
+    where = np.indices(shape) + back
+    rest = back + np.stack([ndimage.map_coordinates(u, where, order=1, mode="nearest") for u in forth])
+    inside = ((where >= 0) & (where <= np.array(shape).reshape(3, 1, 1, 1) - 1)).all(0)
+    assert np.quantile(np.sqrt((rest**2).sum(0))[inside], 0.99) < 0.2
+
+
+def test_a_displacement_is_that_of_the_kernels() -> None:
+    warp = draw_warp(Stream(bytes(32)), SHAPE, 4.0, 1.5)
+    np.testing.assert_allclose(
+        displacement(warp.forward, SHAPE), numpy_is.displacement(*warp.forward, SHAPE), atol=1e-5
+    )

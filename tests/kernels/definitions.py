@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,19 +92,124 @@ def outside_by(where: Array, size: tuple[int, ...]) -> Array:
     return beyond
 
 
-def resample(image: Array, matrix: Array, shape: tuple[int, int, int]) -> tuple[Array, Array]:
+def resample(
+    image: Array, matrix: Array, shape: tuple[int, int, int], intensity_range: tuple[float, float] | None = None
+) -> tuple[Array, Array]:
     """The result in float64, and where it is beyond doubt: not on the border between inside and outside."""
     where = positions(matrix, shape)
     beyond = outside_by(where, image.shape)
     values = map_coordinates(image.astype(np.float64), where, order=1, mode="nearest")
+    if intensity_range is not None:
+        lo, hi = intensity_range
+        values = np.clip((values - lo) / (hi - lo), 0, 1)
     return np.where(beyond <= 0, values, 0.0), np.abs(beyond) > 1e-9
 
 
-def restore_labels(probabilities: Array, matrix: Array, shape: tuple[int, int, int]) -> tuple[Array, Array]:
-    """The labels in float64, and where they are beyond doubt: no second class within float32's error, no border."""
-    values = np.stack([resample(p, matrix, shape)[0] for p in probabilities])
+def normalised(values: Array, intensity_range: tuple[float, float]) -> Array:
+    """The exact operations on float32 values and their order, as in `mix`."""
+    lo, hi = np.array(intensity_range).astype(np.float32)
+    return np.asarray(np.clip((values - lo) * (np.float32(1) / (hi - lo)), 0, 1))
+
+
+def resample_labels(labels: Array, matrix: Array, shape: tuple[int, int, int]) -> tuple[Array, Array]:
+    """The nearest voxel's label, ties upwards, and where it is beyond doubt: not half-way between two voxels."""
+    where = positions(matrix, shape)
+    beyond = outside_by(where, labels.shape)
+    index = [np.clip(np.floor(p + 0.5), 0, n - 1).astype(int) for p, n in zip(where, labels.shape, strict=True)]
+    halfway = np.abs(where + 0.5 - np.rint(where + 0.5)).min(axis=0)
+    return np.where(beyond <= 0, labels[tuple(index)], 0), (halfway > 1e-9) & (np.abs(beyond) > 1e-9)
+
+
+def restore_labels(
+    probabilities: Array,
+    matrix: Array,
+    shape: tuple[int, int, int],
+    last: Array | None = None,
+    mask: Array | None = None,
+) -> tuple[Array, Array]:
+    """The labels in float64, and where they are beyond doubt: no second class within float32's error, no border.
+
+    ``last`` is added first; then, where the mask is 0, all that a voxel's classes sum to belongs to class 0.
+    """
+    shares = probabilities.astype(np.float64) + (0 if last is None else last)
+    if mask is not None:
+        outside = np.zeros_like(shares)
+        outside[0] = shares.sum(axis=0)
+        shares = np.where(mask != 0, shares, outside)
+    values = np.stack([resample(p, matrix, shape)[0] for p in shares])
     beyond = outside_by(positions(matrix, shape), probabilities.shape[1:])
     best = np.sort(values, axis=0)
     clear = best[-1] - best[-2] > 1e-5 if len(values) > 1 else np.ones(shape, bool)
     labels = np.where(beyond <= 0, values.argmax(axis=0), 0)
     return labels, (clear | (beyond > 0)) & (np.abs(beyond) > 1e-9)
+
+
+def control_shape(shape: tuple[int, ...], knots: float) -> tuple[int, ...]:
+    """Fewest control points along each axis that reach every voxel of a grid."""
+    return tuple(math.floor((n - 1) / knots) + 4 for n in shape)
+
+
+def spline_matrix(count: int, points: int, knots: float) -> Array:
+    """(count, points): the weight of every control point at every voxel along one axis; point i is at (i-1) knots."""
+    distance = np.abs(np.arange(count)[:, None] / knots - (np.arange(points)[None] - 1))
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = (2 - distance) ** 3 / 6
+    return np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
+
+
+def displacement(control: Array, knots: float, shape: tuple[int, ...]) -> Array:
+    """(3, *shape) voxels: what a grid of control points (3, gD, gH, gW) says at every voxel, a cubic B-spline."""
+    weights = [spline_matrix(n, g, knots) for n, g in zip(shape, control.shape[1:], strict=True)]
+    return np.einsum("xi,yj,zk,cijk->cxyz", *weights, control.astype(np.float64), optimize=True)
+
+
+def bent_positions(control: Array, knots: float, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """x + u(x), and where it is beyond doubt whether that lies in the grid: not on its border, but for u = 0."""
+    u = displacement(control, knots, shape)
+    where = np.indices(shape) + u
+    last = np.array(shape).reshape(3, 1, 1, 1) - 1
+    on_border = np.minimum(np.abs(where), np.abs(where - last)) < 1e-3
+    return where, ~(on_border & (u != 0)).any(axis=0)
+
+
+def warp(channels: Array, control: Array, knots: float, fill_background: bool = False) -> tuple[Array, Array]:
+    """Trilinear at x + u(x), 0 where that is outside [0, n-1] on any axis; and where it is beyond doubt."""
+    where, certain = bent_positions(control, knots, channels.shape[1:])
+    moved = np.stack([map_coordinates(c.astype(np.float64), where, order=1, mode="constant") for c in channels])
+    if fill_background:
+        moved[0] += 1 - moved.sum(axis=0)
+    return moved, certain
+
+
+def warp_labels(labels: Array, control: Array, knots: float) -> tuple[Array, Array]:
+    """The label of the voxel nearest to x + u(x), ties upwards, 0 if there is none; and where that is beyond doubt."""
+    where, _ = bent_positions(control, knots, labels.shape)
+    index = np.floor(where + 0.5).astype(int)
+    last = np.array(labels.shape).reshape(3, 1, 1, 1) - 1
+    inside = ((index >= 0) & (index <= last)).all(axis=0)
+    nearest = labels[tuple(np.clip(index, 0, last))]
+    halfway = np.abs(where + 0.5 - np.rint(where + 0.5)).min(axis=0)
+    return np.where(inside, nearest, 0), halfway > 1e-3
+
+
+def mix_warped(
+    target: Array,
+    target_mask: Array,
+    target_range: tuple[float, float],
+    reference: Array | None,
+    reference_mask: Array | None,
+    weight: float,
+    target_warp: tuple[Array, float] | None = None,
+    reference_warp: tuple[Array, float] | None = None,
+) -> tuple[Array, Array]:
+    """Normalise and mask, then warp, then mix, in float64; and where that is beyond doubt."""
+    total, certain = np.zeros(target.shape), np.ones(target.shape, bool)
+    t = mix(target, target_mask, target_range, None, None, 1.0, np.float64)
+    parts = [(weight, t, target_warp)]
+    if reference is not None and reference_mask is not None:
+        r = mix(reference, reference_mask, (0.0, 1.0), None, None, 1.0, np.float64)
+        parts.append((1 - weight, r, reference_warp))
+    for share, image, bend in parts:
+        moved, sure = (image[None], certain) if bend is None else warp(image[None], *bend)
+        total, certain = total + share * moved[0], certain & sure
+    return total, certain

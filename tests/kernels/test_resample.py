@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mixpriv import kernels
 from tests.kernels import definitions as numpy_is
-from tests.kernels.definitions import THREADS, Array
+from tests.kernels.definitions import ISAS, THREADS, Array, forced
 
 SHAPES = st.tuples(*[st.integers(1, 9)] * 3)
 SEEDS = st.integers(0, 2**32)
@@ -55,6 +55,49 @@ class TestResample:
         for other in results[1:]:
             np.testing.assert_array_equal(other, results[0])
 
+    @pytest.mark.parametrize("isa", ISAS)
+    @given(SEEDS, SHAPES, SHAPES)
+    def test_normalises_on_the_way(
+        self, isa: str, seed: int, size: tuple[int, int, int], shape: tuple[int, int, int]
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        image = rng.normal(300, 200, size).astype(np.float32)
+        matrix = random_matrix(rng, size, shape)
+        plain = kernels.resample(image, matrix, shape)
+        inside = numpy_is.outside_by(numpy_is.positions(matrix, shape), size) <= 0
+        with forced(isa):
+            got = kernels.resample(image, matrix, shape, intensity_range=(100.0, 500.0))
+        np.testing.assert_array_equal(got, np.where(inside, numpy_is.normalised(plain, (100.0, 500.0)), 0))
+        expected, certain = numpy_is.resample(image, matrix, shape, (100.0, 500.0))
+        np.testing.assert_allclose(got[certain], expected[certain], atol=1e-5)
+
+    @given(SEEDS, SHAPES, st.tuples(*[st.booleans()] * 3))
+    def test_flipped_axes_are_read_where_they_lie(
+        self, seed: int, size: tuple[int, int, int], flips: tuple[bool, bool, bool]
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        steps = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
+        image, labels = rng.random(size, np.float32)[steps], rng.integers(0, 9, size, np.uint8)[steps]
+        matrix = random_matrix(rng, size, (9, 8, 7))
+        np.testing.assert_array_equal(
+            kernels.resample(image, matrix, (9, 8, 7)),
+            kernels.resample(np.ascontiguousarray(image), matrix, (9, 8, 7)),
+        )
+        np.testing.assert_array_equal(
+            kernels.resample_labels(labels, matrix, (9, 8, 7)),
+            kernels.resample_labels(np.ascontiguousarray(labels), matrix, (9, 8, 7)),
+        )
+
+    def test_every_instruction_set_gives_the_same_bits(self) -> None:
+        rng = np.random.default_rng(6)
+        image = rng.random((31, 33, 35), np.float32)
+        matrix = random_matrix(rng, image.shape, (40, 41, 150))
+        results = set()
+        for isa in [p.values[0] for p in ISAS if not p.marks[0].args[0]]:
+            with forced(str(isa)):
+                results.add(kernels.resample(image, matrix, (40, 41, 150)).tobytes())
+        assert len(results) == 1
+
     def test_identity_returns_the_image(self) -> None:
         image = np.random.default_rng(0).random((4, 5, 6), np.float32)
         np.testing.assert_array_equal(kernels.resample(image, IDENTITY, (4, 5, 6)), image)
@@ -84,7 +127,66 @@ class TestResample:
         np.testing.assert_array_equal(kernels.resample(image, matrix, (3, 3, 3)), np.full((3, 3, 3), 3))
 
 
+class TestResampleLabels:
+    @given(SEEDS, SHAPES, SHAPES)
+    def test_is_the_nearest(self, seed: int, size: tuple[int, int, int], shape: tuple[int, int, int]) -> None:
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 255, size, np.uint8)
+        matrix = random_matrix(rng, size, shape)
+        expected, certain = numpy_is.resample_labels(labels, matrix, shape)
+        for threads in THREADS:
+            got = kernels.resample_labels(labels, matrix, shape, threads=threads)
+            np.testing.assert_array_equal(got[certain], expected[certain])
+
+    @pytest.mark.parametrize(
+        ("shift", "expected"),
+        [(0.0, [1, 2, 4]), (0.49, [1, 2, 4]), (0.5, [2, 4, 4]), (-0.5, [1, 2, 4]), (-0.51, [0, 1, 2]), (3, [0, 0, 0])],
+    )
+    def test_edge(self, shift: float, expected: list[int]) -> None:
+        matrix = IDENTITY.copy()
+        matrix[2, 3] = shift
+        got = kernels.resample_labels(np.array([[[1, 2, 4]]], np.uint8), matrix, (1, 1, 3))
+        np.testing.assert_array_equal(got[0, 0], expected)
+
+
+class TestBlockMean:
+    @given(SEEDS, st.tuples(*[st.integers(1, 13)] * 3), st.tuples(*[st.integers(1, 4)] * 3), st.booleans())
+    def test_is_numpys(
+        self, seed: int, size: tuple[int, int, int], factors: tuple[int, int, int], flipped: bool
+    ) -> None:
+        factors = (min(factors[0], size[0]), min(factors[1], size[1]), min(factors[2], size[2]))
+        image = np.random.default_rng(seed).normal(0, 1, size).astype(np.float32)[:: -1 if flipped else 1]
+        counts = [n // f for n, f in zip(size, factors, strict=True)]
+        box = tuple(slice(0, n * f) for n, f in zip(counts, factors, strict=True))
+        split = [m for n, f in zip(counts, factors, strict=True) for m in (n, f)]
+        expected = image[box].astype(np.float64).reshape(split).mean(axis=(1, 3, 5))
+        for threads in THREADS:
+            got = kernels.block_mean(image, factors, threads=threads)
+            np.testing.assert_allclose(got, expected, atol=2e-6)
+
+    def test_blocks_of_one_voxel_are_the_image(self) -> None:
+        image = np.random.default_rng(0).random((3, 4, 5), np.float32)
+        np.testing.assert_array_equal(kernels.block_mean(image, (1, 1, 1)), image)
+
+
 class TestRestoreLabels:
+    @pytest.mark.parametrize("isa", ISAS)
+    @given(SEEDS, st.integers(1, 6), SHAPES, SHAPES, st.sampled_from([(1, 0), (0, 1), (1, 1)]))
+    def test_adds_the_last_and_keeps_inside_the_mask(
+        self, isa: str, seed: int, classes: int, size: tuple[int, int, int], shape: tuple[int, int, int],
+        given_: tuple[int, int],
+    ) -> None:  # fmt: skip
+        rng = np.random.default_rng(seed)
+        probabilities, more = blobs(rng, classes, size), blobs(rng, classes, size)
+        mask = (rng.random(size) < rng.choice([0.2, 0.9])).astype(np.uint8)
+        matrix = random_matrix(rng, size, shape)
+        extra = {"last": more if given_[0] else None, "mask": mask if given_[1] else None}
+        expected, certain = numpy_is.restore_labels(probabilities, matrix, shape, **extra)
+        with forced(isa):
+            for threads in THREADS:
+                got = kernels.restore_labels(probabilities, matrix, shape, **extra, threads=threads)
+                np.testing.assert_array_equal(got[certain], expected[certain])
+
     @given(SEEDS, st.integers(1, 6), SHAPES, SHAPES)
     def test_is_the_definition(
         self, seed: int, classes: int, size: tuple[int, int, int], shape: tuple[int, int, int]

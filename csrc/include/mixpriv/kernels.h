@@ -15,6 +15,12 @@ struct Shape3 {
     int64_t count() const { return size[0] * size[1] * size[2]; }
 };
 
+// A volume whose axes may run backwards in memory; the pointer beside it is to voxel (0, 0, 0).
+struct View3 {
+    Shape3 shape;
+    bool flipped[3];
+};
+
 // Rows of a 3x4 affine, from an output voxel's index to the input's index.
 using Matrix = std::array<std::array<double, 4>, 3>;
 
@@ -22,11 +28,21 @@ struct Range {
     double lo, hi;
 };
 
+// A smooth displacement in voxels along D, H, W, the uniform cubic B-spline of control points (3, gD, gH, gW), finite
+// and below 2^20 in size. Point i lies at voxel (i - 1) * knots, so an axis of n voxels needs floor((n - 1) / knots)
+// + 4.
+struct Warp {
+    const float* control;
+    Shape3 points;
+    double knots;  // voxels from a point to the next
+};
+
 // Exact percentiles (linear interpolation between order statistics) of the voxels inside the mask (null: all).
 Range robust_range(const float* image, const uint8_t* mask, int64_t count, double lower_percent, double upper_percent,
-                   int threads);
+                   Isa isa, int threads);
 
-// mixture = f16(weight * t + (1 - weight) * r), t = clip((x - lo) / (hi - lo), 0, 1), both zero outside their masks.
+// mixture = f16(weight * t + (1 - weight) * r), t = clip((x - lo) / (hi - lo), 0, 1), both zero outside their masks,
+// then taken at x + u(x) if there is a warp: trilinear, 0 beyond the grid.
 struct MixInput {
     const float* target;
     const uint8_t* target_mask;
@@ -34,24 +50,50 @@ struct MixInput {
     const float* reference;  // null with weight 1
     const uint8_t* reference_mask;
     double weight;
+    const Warp* target_warp;     // null: none
+    const Warp* reference_warp;  // null: none
 };
-void mix(const MixInput& input, uint16_t* mixture, int64_t count, Isa isa, int threads);
+void mix(const MixInput& input, uint16_t* mixture, Shape3 shape, Isa isa, int threads);
 
 // (classes - 1, count) answer -> (2 * classes + 1, count): the linear unmixing clip((p - (1 - weight) * y) / weight,
 // -1, 2) with y the one-hot reference labels, then y itself, then the weight.
 void unpack(const uint8_t* answer, const uint8_t* reference_labels, double weight, int64_t classes, int64_t count,
             float* unmixer_input, Isa isa, int threads);
 
-void accumulate(float* total, const float* probabilities, int64_t count, int threads);
+void accumulate(float* total, const float* probabilities, int64_t count, Isa isa, int threads);
 
 // Index of the first largest channel.
-void argmax(const float* probabilities, int64_t classes, int64_t count, uint8_t* labels, int threads);
+void argmax(const float* probabilities, int64_t classes, int64_t count, uint8_t* labels, Isa isa, int threads);
 
-// Trilinear; up to half a voxel outside the input the edge continues, beyond it the result is 0.
-void resample(const float* image, Shape3 image_shape, const Matrix& matrix, Shape3 shape, float* result, int threads);
+// Trilinear; up to half a voxel outside the input the edge continues, beyond it the result is 0. With a range (null:
+// none) the result is normalised as in `mix`.
+void resample(const float* image, const View3& view, const Matrix& matrix, Shape3 shape, const Range* intensity_range,
+              float* result, Isa isa, int threads);
 
-// Trilinear interpolation of every class, then the first largest one; 0 outside the grid.
-void restore_labels(const float* probabilities, int64_t classes, Shape3 grid_shape, const Matrix& matrix, Shape3 shape,
-                    uint8_t* labels, int threads);
+// The nearest voxel's label, ties upwards; up to half a voxel outside the input the edge continues, beyond it 0.
+void resample_labels(const uint8_t* labels, const View3& view, const Matrix& matrix, Shape3 shape, uint8_t* result,
+                     int threads);
+
+// Means of blocks of `factor` voxels along each axis; incomplete last blocks are left out.
+void block_mean(const float* image, const View3& view, const int64_t* factor, float* result, int threads);
+
+// Trilinear interpolation of every class, then the first largest one; 0 outside the grid. `last` (null: none) is added
+// first; where the mask (null: none) is 0, all that a voxel's classes sum to counts as class 0.
+struct ClassMaps {
+    const float* probabilities;
+    const float* last;
+    const uint8_t* mask;
+    int64_t classes;
+    Shape3 shape;
+};
+void restore_labels(const ClassMaps& maps, const Matrix& matrix, Shape3 shape, uint8_t* labels, Isa isa, int threads);
+
+// Channels at x + u(x), trilinear, 0 where that is outside [0, n - 1] on any axis; `fill_background` then adds
+// 1 - (sum of the channels) to the first.
+void warp(const float* channels, int64_t count, Shape3 shape, const Warp& by, bool fill_background, float* result,
+          Isa isa, int threads);
+
+// The label of the voxel nearest to x + u(x), ties upwards; 0 if there is none.
+void warp_labels(const uint8_t* labels, Shape3 shape, const Warp& by, uint8_t* result, Isa isa, int threads);
 
 }  // namespace mixpriv

@@ -15,6 +15,7 @@ struct MixRow {
     uint16_t* mixture;              // binary16
     float lo, scale;                // normalised = clip((target - lo) * scale, 0, 1)
     float weight, rest;             // mixture = weight * normalised + rest * clip(reference, 0, 1)
+    bool stream;                    // write past the caches
 };
 
 // One class of the linear unmixing: clip((p - rest * [reference label is `label`]) / weight, -1, 2).
@@ -23,17 +24,91 @@ struct UnmixRow {
     float* unmixed;
     float weight, rest;
     uint8_t label;
+    bool stream;
 };
 
-// All over `count` consecutive voxels. Vector versions need `count` to be a multiple of row_multiple.
+// The first largest class of each voxel; `last`, if not null, is added first.
+struct ArgmaxRow {
+    const float* probabilities;
+    const float* last;
+    int64_t channel;  // from a class to the next
+    int64_t classes;
+    uint8_t* labels;
+};
+
+// What is found of one end of a robust range: how many voxels inside the mask lie below the bracket (low, high), up to
+// its lower end, up to its upper end; and those strictly in between, as long as there is room.
+struct Bracket {
+    float low, high;
+    int64_t below, to_low, to_high;
+    float* between;
+    int64_t found, room;
+};
+
+struct Tally {
+    int64_t inside, finite;
+    Bracket end[2];
+};
+
+// A volume: where a neighbour along an axis lies, 0 on an axis of one voxel, negative on a flipped axis.
+struct Lattice {
+    int64_t size[3], stride[3], next[3];
+};
+
+// Where a row of output voxels lies in a lattice: index coordinate a of voxel k is start[a] + k * step[a].
+struct Line {
+    double start[3], step[3];
+};
+
+constexpr int64_t cell_block = 128;
+
+// Lattice voxels around consecutive positions: offset of the lower corner, and the fractions towards the upper ones.
+struct Cells {
+    int64_t corner[cell_block];
+    float fraction[3][cell_block];
+};
+
+// A row of voxels of a warped volume. Its displacement along axis a is sum_m weight[m][k] * coefficient[a][cell[k] +
+// m].
+struct BentRow {
+    int64_t index[2];             // of the row: its voxel k is at (index[0], index[1], k)
+    const float* coefficient[3];  // per control point along the row
+    const float* weight[4];       // per voxel
+    const int32_t* cell;          // per voxel, never falling
+};
+
+// All over `count` consecutive voxels. Vector versions of those above the line need `count` to be a multiple of
+// row_multiple, and what they write to be aligned to row_alignment bytes if it is streamed.
 struct RowKernels {
     void (*mix)(const MixRow& row, int64_t count);
     void (*unmix)(const UnmixRow& row, const uint8_t* answer, uint16_t* sum, int64_t count);  // adds the answer to sum
     void (*unmix_background)(const UnmixRow& row, const uint16_t* sum, int64_t count);
-    void (*one_hot)(const uint8_t* labels, uint8_t label, float* channel, int64_t count);
+    void (*one_hot)(const UnmixRow& row, int64_t count);  // [reference label is `label`]
+    void (*fill_weight)(const UnmixRow& row, int64_t count);
+    void (*argmax)(const ArgmaxRow& row, int64_t count);
+    void (*tally)(const float* image, const uint8_t* mask, int64_t count, Tally* found);
+    // ----
+    void (*accumulate)(float* total, const float* more, int64_t count);
+    void (*normalise)(float* x, float lo, float scale, int64_t count);  // clip((x - lo) * scale, 0, 1)
+    void (*pick)(const float* value, float* best, uint8_t* label, uint8_t candidate, int64_t count);
+    // Positions first .. first + count of a line, clamped to the lattice; count is at most cell_block.
+    void (*locate)(const Line& line, const Lattice& lattice, int64_t first, int64_t count, Cells* cells);
+    // Voxels first .. first + count of a bent row; inside[k] is 0 where the position is outside the lattice.
+    void (*bend)(const BentRow& row, const Lattice& lattice, int64_t first, int64_t count, Cells* cells,
+                 uint8_t* inside);
+    // As `bend`, but the nearest voxel, or inside[k] = 0 if there is none.
+    void (*bend_nearest)(const BentRow& row, const Lattice& lattice, int64_t first, int64_t count, int64_t* voxel,
+                         uint8_t* inside);
+    // Trilinear interpolation.
+    void (*blend)(const float* image, const Lattice& lattice, const Cells& cells, int64_t count, float* out);
+    // Of a masked and normalised image: clip((x - lo) * scale, 0, 1), 0 where the mask is.
+    void (*blend_masked)(const float* image, const uint8_t* mask, float lo, float scale, const Lattice& lattice,
+                         const Cells& cells, int64_t count, float* out);
+    void (*finish)();  // what was streamed is there for other threads
 };
 
-constexpr int64_t row_multiple = 16;
+constexpr int64_t row_multiple = 32;
+constexpr int64_t row_alignment = 64;
 
 extern const RowKernels baseline_rows;
 #ifdef MIXPRIV_X86_64

@@ -18,7 +18,7 @@ from mixpriv.audit.linkage import fine_structure
 from mixpriv.bundle import Bundle
 from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.key import ClientKey, content_digest
-from mixpriv.client.proxy import draw_weight, keep_inside, linear_unmix, mix, unmix, unpack_probabilities
+from mixpriv.client.proxy import draw_weight, linear_unmix, mix, unmix, unpack_probabilities
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
 from mixpriv.client.stages import Stages
@@ -198,8 +198,7 @@ class Evaluator:
             if method.sends:
                 self._seen[method.name].append(_compact(np.mean([p.image.astype(np.float32) for p in proxies], axis=0)))
             probabilities = self._reveal(method, proxies, answers)
-            keep_inside(probabilities, target.mask, float(method.views))
-            labels = to_scan(probabilities, target.grid, scan)
+            labels = to_scan(probabilities, target.grid, scan, target.mask)
             for label in range(1, len(self.bundle.classes)):
                 pair = labels == label, truth == label
                 yield Score(

@@ -1,0 +1,342 @@
+"""Every kernel against the copy bandwidth of the machine and against other libraries: ``python bench/kernels.py -o F.md``.
+
+Time is the best of several calls, the result's memory included. The bytes are those that must move: each input read
+once, each result written once. The copy bandwidth is measured in the same run, by as many threads, on arrays far larger
+than the caches. Every answer is checked: against the libraries that do the same job, or the definition in NumPy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from mixpriv import _native, cuda, kernels
+from mixpriv.client.random import Stream
+from mixpriv.client.warp import displacement, draw_warp
+from mixpriv.provenance import commit, hardware
+from mixpriv.threads import available_threads
+
+Array = Any
+CLASSES = 6
+RANGE = (50.0, 700.0)
+WEIGHT = 0.4
+COPY_BYTES = 2**28
+SECONDS = 1.0  # at most about this long for one number, but two calls at least
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where kernels run: how an array gets there and back, and how to wait for what was started."""
+
+    name: str
+    put: Callable[[Array], Array] = lambda array: array
+    get: Callable[[Array], Array] = np.asarray
+    wait: Callable[[], None] = lambda: None
+    copy_gb_s: float = 0.0
+    seconds: Callable[[Callable[[], Any]], float] | None = None  # by a clock of its own
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kernel on one size: what it is called with, what must move, who else does the same and how near they are."""
+
+    name: str
+    moved_bytes: int
+    call: Callable[..., Any]
+    arrays: tuple[Array, ...]
+    others: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    tolerance: float = 0.0
+    share: float = 1.0  # of the voxels that must agree within it: ties and borders round this way or that
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    kernel: str
+    size: int
+    backend: str
+    milliseconds: float
+    moved_mb: float
+    gb_s: float
+    of_copy: float
+    others_ms: dict[str, float]
+
+
+def best_seconds(call: Callable[[], Any], wait: Callable[[], None] = lambda: None) -> tuple[float, Any]:
+    """Best time of a call, the first not counted, and its result."""
+    result, times, end = call(), [], time.perf_counter() + SECONDS
+    wait()
+    while len(times) < 2 or (time.perf_counter() < end and len(times) < 20):
+        del result
+        begin = time.perf_counter()
+        result = call()
+        wait()
+        times.append(time.perf_counter() - begin)
+    return min(times), result
+
+
+def copy_bandwidth(threads: int) -> float:
+    """GB/s, read and written, of copying memory by as many threads."""
+    source, target = np.ones(COPY_BYTES, np.uint8), np.ones(COPY_BYTES, np.uint8)
+    pairs = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
+    with ThreadPoolExecutor(threads) as pool:
+
+        def copy() -> None:
+            list(pool.map(lambda pair: np.copyto(*pair), pairs))
+
+        seconds, _ = best_seconds(copy)
+    return 2 * COPY_BYTES / seconds / 1e9
+
+
+def cuda_backends() -> list[Backend]:
+    """The CUDA device, if there is one: times by its own events, its copy bandwidth within the device."""
+    if cuda.problem() is not None or cuda.is_emulation():
+        return []
+    source = cuda.to_device(np.ones(COPY_BYTES, np.uint8))
+    copy_gb_s = 2 * COPY_BYTES / min(cuda.seconds(lambda: cuda.copy(source)) for _ in range(20)) / 1e9
+    get: Callable[[Array], Array] = lambda array: array.copy_to_host()  # noqa: E731
+    return [Backend(f"cuda ({cuda.devices()[0]})", cuda.to_device, get, cuda.synchronize, copy_gb_s, cuda.seconds)]
+
+
+class Scene:
+    """Arrays of one size that look like a head's: a ball in the middle, folded labels in it, a warp of 4 mm."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.shape, self.voxels = size, (size, size, size), size**3
+        rng = np.random.default_rng(size)
+        x = np.ogrid[:size, :size, :size]
+        radius = sum(((a - size / 2) / (0.4 * size)) ** 2 for a in x)
+        self.mask = (radius < 1).astype(np.uint8)
+        self.image = rng.normal(350, 120, self.shape).astype(np.float32)
+        self.reference = rng.random(self.shape, np.float32)
+        folds = ndimage.gaussian_filter(rng.standard_normal(self.shape, np.float32), 4)
+        self.labels = (self.mask * (1 + np.clip(folds / folds.std() + 2, 0, CLASSES - 2))).astype(np.uint8)
+        self.answer = rng.integers(0, 256 // CLASSES, (CLASSES - 1, *self.shape), np.uint8)
+        self.warp = draw_warp(Stream(bytes(32)), self.shape, 4.0, 1.0).forward
+        # another spacing, axes in reverse order, off centre: as a scan in the file's order is conformed
+        self.matrix = np.array([[0, 0, 1.07, 1.3], [0, 0.95, 0, 2.6], [1.02, 0, 0, -1.9]])
+        turn = np.linalg.qr(np.eye(3) + 0.1 * rng.standard_normal((3, 3)))[0]
+        self.oblique = np.ascontiguousarray(np.column_stack([turn, (np.eye(3) - turn) @ np.full(3, size / 2)]))
+
+    @cached_property
+    def probabilities(self) -> Array:
+        shares = [ndimage.gaussian_filter((self.labels == c).astype(np.float32), 0.8) for c in range(CLASSES)]
+        return np.stack(shares)
+
+    @cached_property
+    def masked(self) -> Array:
+        """The probabilities with nothing but background outside the mask."""
+        shares = self.probabilities * (self.mask != 0)
+        shares[0] += self.probabilities.sum(axis=0) * (self.mask == 0)
+        return shares
+
+    @cached_property
+    def bent(self) -> Array:
+        """Positions x + u(x)."""
+        return displacement(self.warp, self.shape) + np.indices(self.shape, np.float32)
+
+
+def numpy_mix(s: Scene) -> Array:
+    """The mixture, operation by operation."""
+    lo, hi = np.float32(RANGE[0]), np.float32(RANGE[1])
+    t = np.clip((s.image - lo) * (np.float32(1) / (hi - lo)), 0, 1) * (s.mask != 0)
+    r = np.clip(s.reference, 0, 1) * (s.mask != 0)
+    weight = np.float32(WEIGHT)
+    return (weight * t + (np.float32(1) - weight) * r).astype(np.float16)
+
+
+def numpy_unpack(s: Scene) -> Array:
+    """The unmixer's input, operation by operation."""
+    weight, one, full = np.float32(WEIGHT), np.float32(1), np.float32(255)
+    background = np.maximum(255 - s.answer.sum(axis=0, dtype=np.int16), 0)
+    shares = np.concatenate([background[None], s.answer]).astype(np.float32) / full
+    known = (s.labels == np.arange(CLASSES, dtype=np.uint8).reshape(-1, 1, 1, 1)).astype(np.float32)
+    linear = np.clip((shares - (one - weight) * known) / weight, -1, 2)
+    return np.concatenate([linear, known, np.full_like(linear[:1], weight)])
+
+
+def affine(s: Scene, image: Array, matrix: Array, order: int) -> Array:
+    """SciPy's resampling; beyond the image its edge goes on, as here up to half a voxel."""
+    where = matrix[:, :3], matrix[:, 3]
+    moved = ndimage.affine_transform(image, *where, s.shape, order=order, mode="nearest", output=image.dtype)
+    return moved
+
+
+def sitk_resampler(image: Array, matrix: Array, threads: int, *, nearest: bool) -> Callable[[], Array]:
+    """SimpleITK's resampling of an array through an index affine; its axes run the other way."""
+    import SimpleITK as sitk  # noqa: N813 - its users know it by this name
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    moving = sitk.GetImageFromArray(image)
+    transform = sitk.AffineTransform(matrix[::-1, 2::-1].ravel().tolist(), matrix[::-1, 3].tolist())
+    how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
+    return lambda: sitk.GetArrayViewFromImage(sitk.Resample(moving, moving, transform, how, 0.0))
+
+
+def torch_calls(s: Scene, threads: int) -> dict[str, Callable[[], Array]]:
+    """What PyTorch does of the same jobs, on the CPU."""
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    import torch
+
+    torch.set_num_threads(threads)
+    image, reference, mask = (torch.from_numpy(a) for a in (s.image, s.reference, s.mask))
+    shares = torch.from_numpy(s.probabilities)
+    total = shares.clone()
+    lo, scale = np.float32(RANGE[0]), np.float32(1) / (np.float32(RANGE[1]) - np.float32(RANGE[0]))
+
+    def mixed() -> Array:
+        inside = mask != 0
+        t = ((image - float(lo)) * float(scale)).clamp(0, 1) * inside
+        return (WEIGHT * t + (1 - WEIGHT) * reference.clamp(0, 1) * inside).half().numpy()
+
+    return {
+        "mix": mixed,
+        "argmax": lambda: shares.argmax(0).to(torch.uint8).numpy(),
+        "accumulate": lambda: total.copy_(shares).add_(shares).numpy(),
+    }
+
+
+def tasks(s: Scene, threads: int) -> Iterator[Task]:
+    """All kernels on one scene."""
+    n, c = s.voxels, CLASSES
+    torch = torch_calls(s, threads)
+    itk = importlib.util.find_spec("SimpleITK") is not None
+
+    def others(name: str, **own: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
+        return own | ({"torch": torch[name]} if name in torch else {})
+
+    def resamplers(image: Array, matrix: Array, order: int) -> dict[str, Callable[[], Any]]:
+        scipy = {"scipy": lambda: affine(s, image, matrix, order)}
+        return scipy | ({"simpleitk": sitk_resampler(image, matrix, threads, nearest=order == 0)} if itk else {})
+
+    def sampled(image: Array, **mode: Any) -> Array:
+        return ndimage.map_coordinates(image, s.bent, mode="constant", output=image.dtype, **mode)
+
+    inside = s.image[s.mask != 0]
+    yield Task("robust_range", 5 * n, kernels.robust_range, (s.image, s.mask),
+               {"numpy": lambda: np.percentile(inside, (0.5, 99.5))}, 1e-3)  # fmt: skip
+    for name, matrix in (("resample, axes reversed", s.matrix), ("resample, oblique", s.oblique)):
+        yield Task(name, 8 * n, lambda x, m=matrix: kernels.resample(x, m, s.shape), (s.image,),
+                   resamplers(s.image, matrix, 1), 0.05, 0.93)  # fmt: skip
+    yield Task("resample_labels", 2 * n, lambda x: kernels.resample_labels(x, s.matrix, s.shape), (s.labels,),
+               resamplers(s.labels, s.matrix, 0), 0, 0.93)  # fmt: skip
+    yield Task("mix", 12 * n, lambda x, m, r: kernels.mix(x, m, RANGE, r, m, WEIGHT), (s.image, s.mask, s.reference),
+               others("mix", numpy=lambda: numpy_mix(s)), 5e-4)  # fmt: skip
+    yield Task("mix, both warped", 12 * n,
+               lambda x, m, r, u: kernels.mix(x, m, RANGE, r, m, WEIGHT, target_warp=(u, s.warp[1]),
+                                              reference_warp=(u, s.warp[1])),
+               (s.image, s.mask, s.reference, s.warp[0]),
+               {"scipy": lambda: sampled(numpy_mix(s).astype(np.float32), order=1)}, 2e-3, 0.99)  # fmt: skip
+    yield Task("unpack", (c + 4 * (2 * c + 1)) * n, lambda a, y: kernels.unpack(a, y, WEIGHT),
+               (s.answer, s.labels), {"numpy": lambda: numpy_unpack(s)})  # fmt: skip
+    yield Task("accumulate", 12 * c * n, lambda total, p: kernels.accumulate(total, p) or total,
+               (np.zeros_like(s.probabilities), s.probabilities))  # fmt: skip
+    yield Task("argmax", (4 * c + 1) * n, kernels.argmax, (s.probabilities,),
+               others("argmax", numpy=lambda: s.probabilities.argmax(axis=0)))  # fmt: skip
+    yield Task("restore_labels", (4 * c + 1 + 1) * n,
+               lambda p, m: kernels.restore_labels(p, s.matrix, s.shape, mask=m), (s.probabilities, s.mask),
+               {"scipy": lambda: np.argmax([affine(s, p, s.matrix, 1) for p in s.masked], axis=0)},
+               0, 0.93)  # fmt: skip
+    yield Task("warp, 6 classes", 8 * c * n, lambda p, u: kernels.warp(p, u, s.warp[1]), (s.probabilities, s.warp[0]),
+               {"scipy": lambda: np.stack([sampled(p, order=1) for p in s.probabilities])}, 1e-3, 0.99)  # fmt: skip
+    yield Task("warp_labels", 2 * n, lambda y, u: kernels.warp_labels(y, u, s.warp[1]), (s.labels, s.warp[0]),
+               {"scipy": lambda: sampled(s.labels, order=0)}, 0, 0.95)  # fmt: skip
+
+
+def check(task: Task, who: str, got: Any, expected: Any) -> None:
+    """Stop unless two answers agree."""
+    got, expected = np.asarray(got, np.float32), np.asarray(expected, np.float32)
+    same = float((np.abs(got - expected) <= task.tolerance).mean())
+    if same < task.share:
+        raise SystemExit(f"bench: {task.name}: only {100 * same:.2f} % of the values are {who}'s")
+
+
+def measure(task: Task, backends: Sequence[Backend], size: int) -> Iterator[Row]:
+    """Time a kernel on every backend and the others once, and compare all answers."""
+    answers = {who: best_seconds(call) for who, call in task.others.items()}
+    for backend in backends:
+        arrays = [backend.put(array) for array in task.arrays]
+        call = partial(task.call, *arrays)
+        seconds, result = best_seconds(call, backend.wait)
+        if backend.seconds is not None:
+            seconds = min(backend.seconds(call) for _ in range(20))
+        if task.name == "accumulate":
+            steps = float(np.asarray(backend.get(result)).sum(dtype=np.float64) / task.arrays[1].sum(dtype=np.float64))
+            if abs(steps - round(steps)) > 1e-3:
+                raise SystemExit("bench: accumulate: the sum is no multiple of what was added")
+        else:
+            got = result if isinstance(result, tuple) else backend.get(result)
+            for who, (_, expected) in answers.items():
+                check(task, who, got, expected)
+        gb_s = task.moved_bytes / seconds / 1e9
+        yield Row(task.name, size, backend.name, 1e3 * seconds, task.moved_bytes / 1e6, gb_s, gb_s / backend.copy_gb_s,
+                  {who: 1e3 * other for who, (other, _) in answers.items()})  # fmt: skip
+
+
+def table(rows: Sequence[Row], backends: Sequence[Backend], command: str) -> str:
+    """The markdown page."""
+    copies = ", ".join(f"{b.name} {b.copy_gb_s:.1f} GB/s" for b in backends)
+    lines = [
+        "# Kernels against the memory",
+        "",
+        f"Machine: {hardware()}; kernels: {_native.isa()}, {available_threads()} threads; commit {commit()}.",
+        f'Copy bandwidth in the same run, read and written: {copies}. "Of copy" is the share of it that a kernel',
+        "reaches, counting the bytes that must move; above 1 where they stay in the caches.",
+        "",
+        "| kernel | size | on | ms | MB | GB/s | of copy | others, ms |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        others = ", ".join(f"{who} {ms:.0f}" for who, ms in r.others_ms.items())
+        lines.append(
+            f"| {r.kernel} | {r.size}³ | {r.backend} | {r.milliseconds:.3g} | {r.moved_mb:.0f} | {r.gb_s:.1f} "
+            f"| {r.of_copy:.2f} | {others} |"
+        )
+    return "\n".join([*lines, "", f"Made by `{command}`.", ""])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure all kernels and write the table, and JSON beside it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 192, 256], help="voxels along each axis")
+    parser.add_argument("--only", default="", help="kernels whose name starts with this")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="markdown file; JSON is written beside it")
+    args = parser.parse_args(argv)
+    threads = available_threads()
+    backends = [Backend("cpu", copy_gb_s=copy_bandwidth(threads)), *cuda_backends()]
+    rows: list[Row] = []
+    for size in args.sizes:
+        for task in tasks(Scene(size), threads):
+            if task.name.startswith(args.only):
+                for row in measure(task, backends, size):
+                    rows.append(row)
+                    print(f"{row.kernel} {size}: {row.milliseconds:.1f} ms, {row.of_copy:.2f} of copy", flush=True)
+    command = f"python bench/kernels.py --sizes {' '.join(map(str, args.sizes))} -o {args.output.name}"
+    args.output.write_text(table(rows, backends, command), encoding="utf-8")
+    document = {
+        "hardware": hardware(),
+        "isa": _native.isa(),
+        "threads": threads,
+        "commit": commit(),
+        "copy_gb_s": {b.name: b.copy_gb_s for b in backends},
+        "rows": [asdict(row) for row in rows],
+    }
+    args.output.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

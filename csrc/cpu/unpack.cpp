@@ -1,0 +1,66 @@
+// The server's answer to the unmixer's input.
+
+#include "mixpriv/error.h"
+#include "mixpriv/kernels.h"
+#include "spread.h"
+
+namespace mixpriv {
+namespace {
+
+constexpr int64_t block = 2048;  // channel by channel on this many voxels, so that it writes one stream
+
+struct Unpacking {
+    const uint8_t *answer, *reference_labels;
+    float* unmixer_input;
+    float weight, rest;
+    int64_t classes, count;
+    bool stream;
+};
+
+void unpack_block(const RowKernels& rows, const Unpacking& all, int64_t begin, int64_t end) {
+    uint16_t sum[block] = {};
+    // run(kernels, row, first): one channel of the result, in parts as its alignment asks for
+    const auto channel = [&](int64_t index, int64_t label, const auto& run) {
+        float* const out = all.unmixer_input + index * all.count;
+        head_body_tail(rows, out, begin, end, [&](const RowKernels& kernels, int64_t first, int64_t last) {
+            const UnmixRow row{all.reference_labels + first, out + first, all.weight, all.rest,
+                               static_cast<uint8_t>(label),  all.stream};
+            run(kernels, row, first, last - first);
+        });
+    };
+    for (int64_t c = 1; c < all.classes; ++c)
+        channel(c, c, [&](const RowKernels& kernels, const UnmixRow& row, int64_t first, int64_t count) {
+            kernels.unmix(row, all.answer + (c - 1) * all.count + first, sum + (first - begin), count);
+        });
+    channel(0, 0, [&](const RowKernels& kernels, const UnmixRow& row, int64_t first, int64_t count) {
+        kernels.unmix_background(row, sum + (first - begin), count);
+    });
+    for (int64_t c = 0; c < all.classes; ++c)
+        channel(all.classes + c, c, [](const RowKernels& kernels, const UnmixRow& row, int64_t, int64_t count) {
+            kernels.one_hot(row, count);
+        });
+    channel(2 * all.classes, 0, [](const RowKernels& kernels, const UnmixRow& row, int64_t, int64_t count) {
+        kernels.fill_weight(row, count);
+    });
+}
+
+}  // namespace
+
+void unpack(const uint8_t* answer, const uint8_t* reference_labels, double weight, int64_t classes, int64_t count,
+            float* unmixer_input, Isa isa, int threads) {
+    const auto share = static_cast<float>(weight);
+    if (!(share > 0.0f && weight <= 1.0)) throw InputError("weight: expected a number above 0, at most 1");
+    if (*std::max_element(reference_labels, reference_labels + count) >= classes)
+        throw InputError("reference_labels: expected labels below the number of classes, " + std::to_string(classes) +
+                         ", got larger ones");
+    const bool stream = 4 * (2 * classes + 1) * count >= stream_bytes;
+    const Unpacking all{answer, reference_labels, unmixer_input, share, 1.0f - share, classes, count, stream};
+    const RowKernels& rows = rows_for(isa);
+    parallel_for(count, voxel_grain, threads, [&](int64_t begin, int64_t end, int) {
+        for (int64_t from = begin; from < end; from += block)
+            unpack_block(rows, all, from, std::min(from + block, end));
+        rows.finish();
+    });
+}
+
+}  // namespace mixpriv
