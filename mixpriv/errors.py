@@ -23,6 +23,14 @@ class ServerUnavailableError(MixprivError):
     exit_code = 3
 
 
+class ServerBusyError(ServerUnavailableError):
+    """The server is well but has too much to do: asking again later helps."""
+
+
+class ServerLostError(ServerUnavailableError):
+    """The server is not there, broke off or stands still: another, or the same after a restart, may answer."""
+
+
 class IncompatibleServerError(MixprivError):
     """The server serves another network than the one the client's unmixer was trained with."""
 

@@ -26,9 +26,12 @@ from mixpriv.client.stages import STAGES, Stages
 from mixpriv.client.volume import SUFFIXES, encode_labels, load_volume, stem, write_nifti
 from mixpriv.errors import InputError
 from mixpriv.threads import available_threads
-from mixpriv.wire.address import TlsOptions
+from mixpriv.wire.address import parse_servers
 from mixpriv.wire.contract import SegmenterContract
-from mixpriv.wire.transport import DEFAULT_TIMEOUT_S, GrpcSegmenter
+from mixpriv.wire.servers import ServerPool
+from mixpriv.wire.tls import TlsOptions
+from mixpriv.wire.token import Token
+from mixpriv.wire.transport import DEFAULT_TIMEOUT_S
 
 Progress = Callable[[str], None]
 
@@ -164,12 +167,13 @@ def connect(connection: Connection, stack: contextlib.ExitStack) -> Client:
 
         address = stack.enter_context(embedded_server(bundle))
     tls = TlsOptions(given.tls_ca, given.tls_cert, given.tls_key)
-    segmenter = GrpcSegmenter(
-        address,
+    segmenter = ServerPool(
+        parse_servers(address),
         SegmenterContract.of(bundle),
         timeout_s=given.timeout or DEFAULT_TIMEOUT_S,
         tls=None if tls == TlsOptions() else tls,
         insecure=given.insecure,
+        token=Token.load(given.token_file),
     )
     stack.enter_context(segmenter)
     segmenter.check()
