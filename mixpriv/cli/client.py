@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from mixpriv import __version__
 from mixpriv.bundle import DEFAULT_BUNDLE
+from mixpriv.cli.options import add_connection_options
 from mixpriv.errors import MixprivError
 
 PROGRAM = "mixpriv-client"
@@ -163,24 +164,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
         help="or several, A:PORT,B:PORT, asked in turn, another when one fails; default: $MIXPRIV_SERVER, or a server "
         "of our own on this machine, stopped at the end",
     )
-    server.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="longest wait for one answer (default 120)")
-    server.add_argument("--insecure", action="store_true", help="no TLS to another machine")
-    server.add_argument("--tls-ca", type=Path, metavar="PEM", help="trust servers certified by this authority")
-    server.add_argument("--tls-cert", type=Path, metavar="PEM", help="our own certificate, with --tls-key")
-    server.add_argument("--tls-key", type=Path, metavar="PEM", help="our own private key")
-    server.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="holds the token that the server asks for (or $MIXPRIV_TOKEN)"
-    )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.0 < seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"expected seconds, more than 0, got {text!r}")
-    return seconds
+    add_connection_options(server)
 
 
 def _add_references(commands: Any) -> None:

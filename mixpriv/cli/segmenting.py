@@ -17,6 +17,7 @@ from typing import Any
 from mixpriv import __version__
 from mixpriv.bundle import Bundle, load_bundle
 from mixpriv.cli.client import complain, explain
+from mixpriv.cli.options import connection as connection_options
 from mixpriv.client.files import check_outputs, make_folder, write_file
 from mixpriv.client.key import load_or_create_key
 from mixpriv.client.ledger import EMBEDDED
@@ -29,8 +30,6 @@ from mixpriv.threads import available_threads
 from mixpriv.wire.address import parse_servers
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.servers import ServerPool
-from mixpriv.wire.tls import TlsOptions
-from mixpriv.wire.token import Token
 from mixpriv.wire.transport import DEFAULT_TIMEOUT_S
 
 Progress = Callable[[str], None]
@@ -166,16 +165,8 @@ def connect(connection: Connection, stack: contextlib.ExitStack) -> Client:
         from mixpriv.server.embedded import embedded_server
 
         address = stack.enter_context(embedded_server(bundle))
-    tls = TlsOptions(given.tls_ca, given.tls_cert, given.tls_key)
-    segmenter = ServerPool(
-        parse_servers(address),
-        SegmenterContract.of(bundle),
-        timeout_s=given.timeout or DEFAULT_TIMEOUT_S,
-        tls=None if tls == TlsOptions() else tls,
-        insecure=given.insecure,
-        token=Token.load(given.token_file),
-    )
-    stack.enter_context(segmenter)
+    how = connection_options(given, timeout_s=DEFAULT_TIMEOUT_S)
+    segmenter = stack.enter_context(ServerPool(parse_servers(address), SegmenterContract.of(bundle), **how))
     segmenter.check()
     generator = options.mode != "none" and not options.from_bank
     return open_client(bundle, key, segmenter, server=connection.server, generator=generator)

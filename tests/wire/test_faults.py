@@ -20,7 +20,8 @@ KNOWN = [
         "it expects a token",
     ),
     ("UNAVAILABLE", "Ssl handshake failed: CERTIFICATE_VERIFY_FAILED", REFUSED, "refuses TLS or is not trusted"),
-    ("UNAVAILABLE", "Socket closed", LOST, "cannot be reached or closed the connection"),
+    ("UNAVAILABLE", "Socket closed", LOST, "closed the connection: it broke off, or expects TLS"),
+    ("UNAVAILABLE", "failed to connect: Connection refused", LOST, "cannot be reached"),
     ("UNAVAILABLE", "keepalive watchdog timeout", LOST, "stands still or vanished"),
     ("DEADLINE_EXCEEDED", "Deadline Exceeded", LOST, "gave no answer in time"),
     (
