@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
-from mixpriv.client.fields import band_pass, smooth_field
+from mixpriv.client.fields import band_pass, resample_evenly, smooth_field
 from mixpriv.client.random import Stream
 from mixpriv.errors import InputError
 
@@ -81,9 +81,7 @@ class ReferenceModel:
     def in_grid(self, channel: NDArray[np.generic]) -> NDArray[np.float32]:
         """Sample a map on the atlas' grid in the bundle's grid (D, H, W), linear."""
         scale = 1.0 / self.step
-        matrix, offset = np.full(3, scale), np.full(3, 0.5 * scale - 0.5)
-        values = channel.astype(np.float32)
-        return np.asarray(ndimage.affine_transform(values, matrix, offset, self.grid_shape, order=1, mode="nearest"))
+        return resample_evenly(channel.astype(np.float32), scale, 0.5 * scale - 0.5, self.grid_shape)
 
     @cached_property
     def _dense(self) -> _DenseAtlas:
