@@ -129,6 +129,9 @@ def _add_segment(commands: Any) -> None:
     parser.add_argument("--report", type=Path, metavar="FILE", help="a picture (.png) or all results (.json)")
     parser.add_argument("--json", action="store_true", help="results as one JSON document on the standard output")
     parser.add_argument("--save-wire", type=Path, metavar="DIR", help="keep exactly what was sent and received")
+    parser.add_argument(
+        "--one-by-one", action="store_true", help="prepare no scan while the one before is at the server: less memory"
+    )
     parser.add_argument("--threads", metavar="N", help="use at most N processor threads (default: all we may use)")
     _add_bundle(parser)
     privacy = parser.add_argument_group("what the server sees")
