@@ -16,6 +16,7 @@ class Statistics:
     executions : inferences; fewer than requests where Triton made batches
     queue_s : waiting for the model
     input_s, infer_s, output_s : Triton's copying in, the model itself, copying out
+    busy_s : during which an execution was under way; of a batch counted once
     """
 
     requests: int
@@ -25,6 +26,7 @@ class Statistics:
     input_s: float
     infer_s: float
     output_s: float
+    busy_s: float
 
     def since(self, earlier: Statistics) -> Statistics:
         """What came after an earlier reading."""
@@ -51,4 +53,10 @@ def read_statistics(answer: Any) -> Statistics:
         input_s=seconds("compute_input"),
         infer_s=seconds("compute_infer"),
         output_s=seconds("compute_output"),
+        busy_s=nanoseconds
+        * sum(
+            batch.compute_input.ns + batch.compute_infer.ns + batch.compute_output.ns
+            for model in models
+            for batch in model.batch_stats
+        ),
     )

@@ -53,7 +53,7 @@ def decode_answer(contract: SegmenterContract, request: Any, answer: Any, server
     asked = tuple(request.inputs[0].shape)
     shape = (asked[0], spec.shape[0], *asked[2:])
     got = [(output.name, output.datatype, tuple(output.shape)) for output in answer.outputs]
-    contents = answer.raw_output_contents
+    contents = list(answer.raw_output_contents)  # each look at one copies it
     if got != [(spec.name, spec.dtype, shape)] or [len(c) for c in contents] != [int(np.prod(shape))]:
         raise IncompatibleServerError(f"server {server} answered without a {spec.name} of {spec.dtype} {shape}")
     probabilities = np.frombuffer(contents[0], np.uint8).reshape(shape)
