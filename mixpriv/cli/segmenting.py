@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from mixpriv import __version__
@@ -183,9 +184,9 @@ def _finish(job: Job, prepared: Prepared, client: Client, options: Options, stag
     volumes = class_volumes(result.labels, scan.voxel_ml, client.bundle.classes)
     with stages("report"):
         _save_extras(job, result, volumes, client)
-    with stages("save"):
-        write_file(job.table, encode_table(volumes))
+    with stages("save"), _all_or_none(job.labels, job.table):
         write_nifti(job.labels, encode_labels(result.labels, scan))
+        write_file(job.table, encode_table(volumes))
     return {
         "output": str(job.labels),
         "table": str(job.table),
@@ -194,6 +195,17 @@ def _finish(job: Job, prepared: Prepared, client: Client, options: Options, stag
         "warnings": list(result.warnings),
         "seconds": {**_rounded(stages.seconds), "total": round(sum(stages.seconds.values()), 4)},
     }
+
+
+@contextlib.contextmanager
+def _all_or_none(*paths: Path) -> Iterator[None]:
+    """Files that belong together: when one cannot be written, the others go too."""
+    try:
+        yield
+    except BaseException:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _save_extras(job: Job, result: Segmentation, volumes: Sequence[ClassVolume], client: Client) -> None:

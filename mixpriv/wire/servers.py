@@ -32,8 +32,8 @@ from mixpriv.wire.transport import CHECK_TIMEOUT_S, DEFAULT_TIMEOUT_S, GrpcSegme
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
-LOST_ROUNDS = 6
-"""So often all servers are asked that do not answer, about 15 s in all: a restart takes less, an absence more."""
+LOST_PATIENCE_S = 60.0
+"""Servers that do not answer are asked for so long: a restart with its warming up takes less, an absence more."""
 
 REST_S = 30.0
 """A server that failed is asked after the others for so long."""
@@ -118,17 +118,18 @@ class ServerPool:
         return self._ask(lambda server: server.ask(request, deadline), deadline)
 
     def _ask(self, question: Callable[[GrpcSegmenter], Answer], deadline: float) -> Answer:
-        pause, lost_rounds = FIRST_PAUSE_S, 0
+        pause, lost_since = FIRST_PAUSE_S, None
         while True:
             failures: dict[Address, MixprivError] = {}
             answers = self._ask_round(question, failures)
             if answers:
                 return answers[0]
             busy = any(isinstance(failure, ServerBusyError) for failure in failures.values())
-            lost_rounds += not busy
+            lost_since = None if busy else lost_since or time.monotonic()
             # Not all at once, those whom a full queue sent away together.
             wait = pause * (0.5 + secrets.randbelow(1000) / 2000)
-            if not _worth_repeating(failures) or lost_rounds >= LOST_ROUNDS or time.monotonic() + wait > deadline:
+            until = deadline if lost_since is None else min(deadline, lost_since + LOST_PATIENCE_S)
+            if not _worth_repeating(failures) or time.monotonic() + wait > until:
                 raise _summary(failures)
             time.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE_S)

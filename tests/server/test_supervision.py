@@ -33,7 +33,7 @@ SMALL = np.zeros((1, 1, 16, 16, 16), np.float16)
 
 @pytest.mark.usefixtures("nothing_left")
 class TestRestart:
-    @pytest.mark.parametrize("victim", ["server", "model process"])
+    @pytest.mark.parametrize("victim", [pytest.param("server", marks=pytest.mark.slow), "model process"])
     def test_a_client_finds_the_server_again(self, bundle: Bundle, victim: str) -> None:
         with command(bundle, "--port", "0", "--threads", "1", "--restarts", "1", "--log", "json") as process:
             assert process.stdout is not None

@@ -169,7 +169,8 @@ class TestRepetition:
             assert 0.3 < time.monotonic() - begin < 1.2
         assert len(fake.requests) > 4
 
-    def test_ends_sooner_where_nobody_is(self, contract: SegmenterContract) -> None:
+    def test_ends_sooner_where_nobody_is(self, contract: SegmenterContract, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(servers, "LOST_PATIENCE_S", 0.5)
         with pool(contract, None, timeout_s=60) as segmenter:
             begin = time.monotonic()
             with pytest.raises(ServerLostError, match=r"server 127\.0\.0\.1:1 cannot be reached"):
