@@ -32,6 +32,7 @@ def run(scan: Path, mode: str, warm: int) -> dict[str, Any]:
         for copy in copies:
             shutil.copy(scan, copy)
         command = [sys.executable, "-m", "mixpriv.cli.client", "segment", *map(str, copies), "--mode", mode, "--json"]
+        command.append("--one-by-one")  # a scan prepared meanwhile would take its share of the cores
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise SystemExit(f"bench: {' '.join(command)} exited {done.returncode}: {done.stderr.strip()}")

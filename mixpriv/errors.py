@@ -29,6 +29,14 @@ class ServerUnavailableError(MixprivError):
     exit_code = 3
 
 
+class ServerBusyError(ServerUnavailableError):
+    """The server is well but has too much to do: asking again later helps."""
+
+
+class ServerLostError(ServerUnavailableError):
+    """The server is not there, broke off or stands still: another, or the same after a restart, may answer."""
+
+
 class DeviceError(ServerUnavailableError):
     """The GPU, or TensorRT on it, is missing or fails."""
 

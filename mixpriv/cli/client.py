@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from mixpriv import __version__
 from mixpriv.bundle import DEFAULT_BUNDLE
+from mixpriv.cli.options import add_connection_options
 from mixpriv.errors import MixprivError
 
 PROGRAM = "mixpriv-client"
@@ -128,6 +129,9 @@ def _add_segment(commands: Any) -> None:
     parser.add_argument("--report", type=Path, metavar="FILE", help="a picture (.png) or all results (.json)")
     parser.add_argument("--json", action="store_true", help="results as one JSON document on the standard output")
     parser.add_argument("--save-wire", type=Path, metavar="DIR", help="keep exactly what was sent and received")
+    parser.add_argument(
+        "--one-by-one", action="store_true", help="prepare no scan while the one before is at the server: less memory"
+    )
     parser.add_argument("--threads", metavar="N", help="use at most N processor threads (default: all we may use)")
     parser.add_argument(
         "--device", metavar="auto|cpu|cuda", help="where voxels are worked on (default: $MIXPRIV_DEVICE, or auto)"
@@ -163,13 +167,10 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
         "--server",
         default=os.environ.get("MIXPRIV_SERVER") or None,
         metavar="HOST:PORT",
-        help="default: $MIXPRIV_SERVER, or a server of our own on this machine, stopped at the end",
+        help="or several, A:PORT,B:PORT, asked in turn, another when one fails; default: $MIXPRIV_SERVER, or a server "
+        "of our own on this machine, stopped at the end",
     )
-    server.add_argument("--timeout", type=float, metavar="SECONDS", help="longest wait for one answer (default 120)")
-    server.add_argument("--insecure", action="store_true", help="no TLS to another machine")
-    server.add_argument("--tls-ca", type=Path, metavar="PEM", help="trust servers certified by this authority")
-    server.add_argument("--tls-cert", type=Path, metavar="PEM", help="our own certificate, with --tls-key")
-    server.add_argument("--tls-key", type=Path, metavar="PEM", help="our own private key")
+    add_connection_options(server)
 
 
 def _add_references(commands: Any) -> None:

@@ -9,50 +9,31 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from mixpriv import __version__
 from mixpriv.bundle import Bundle, load_bundle
 from mixpriv.cli.client import complain, explain
+from mixpriv.cli.jobs import Job, plan
+from mixpriv.cli.options import connection as connection_options
 from mixpriv.client.device import choose_device
 from mixpriv.client.files import check_outputs, make_folder, write_file
 from mixpriv.client.key import load_or_create_key
 from mixpriv.client.ledger import EMBEDDED
-from mixpriv.client.report import ClassVolume, class_volumes, encode_table, save_wire, wire_files
-from mixpriv.client.segment import Client, Options, Segmentation, open_client, segment
+from mixpriv.client.report import ClassVolume, class_volumes, encode_table, save_wire
+from mixpriv.client.segment import Client, Options, Prepared, Segmentation, open_client, prepare, segment_prepared
 from mixpriv.client.stages import STAGES, Stages
-from mixpriv.client.volume import SUFFIXES, encode_labels, load_volume, stem, write_nifti
-from mixpriv.errors import InputError
+from mixpriv.client.volume import encode_labels, load_volume, write_nifti
 from mixpriv.threads import available_threads
-from mixpriv.wire.address import TlsOptions
+from mixpriv.wire.address import parse_servers
 from mixpriv.wire.contract import SegmenterContract
-from mixpriv.wire.transport import DEFAULT_TIMEOUT_S, GrpcSegmenter
+from mixpriv.wire.servers import ServerPool
+from mixpriv.wire.transport import DEFAULT_TIMEOUT_S
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One scan and the files that are made of it."""
-
-    scan: Path
-    labels: Path
-    table: Path
-    wire: Path | None
-    picture: Path | None
-
-    def outputs(self) -> list[Path]:
-        """The files that tell the result."""
-        return [self.labels, self.table, *([self.picture] if self.picture else [])]
-
-    def wire_outputs(self, references: int) -> list[Path]:
-        """The files that tell what was sent and received."""
-        if self.wire is None:
-            return []
-        return [self.wire / "request.json", *chain.from_iterable(wire_files(self.wire, references))]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -73,9 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     results: list[dict[str, Any]] = []
     with contextlib.ExitStack() as stack:
         connection = Connection(arguments, bundle, options, stack)
-        for job in jobs:
-            with _shown(job.scan.name) as progress:
-                result = _attempt(job, connection, options, force=arguments.force, progress=progress)
+        pipeline = Pipeline(connection, options, force=arguments.force, ahead=not arguments.one_by_one)
+        for result in pipeline.run(jobs):
             results.append(result)
             _tell(result, options, quiet=arguments.json)
         document = _document(bundle, options, connection, results)
@@ -85,46 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.report and arguments.report.suffix == ".json":
         write_file(arguments.report, text.encode() + b"\n")
     return next((result["exit_code"] for result in results if result["exit_code"]), 0)
-
-
-def plan(arguments: argparse.Namespace) -> list[Job]:
-    """Say which files are made of which scan.
-
-    Raises
-    ------
-    InputError
-        ``-o`` or ``--report`` do not fit the number of scans, or two scans would have the same output.
-    """
-    scans, many = arguments.scans, len(arguments.scans) > 1
-    if arguments.report and arguments.report.suffix not in (".json", ".png"):
-        raise InputError(f"{arguments.report}: expected a report named .json or .png")
-    picture = arguments.report if arguments.report and arguments.report.suffix == ".png" else None
-    if picture and many:
-        raise InputError(f"{picture}: a picture shows one scan, got {len(scans)} scans")
-    jobs = []
-    for scan in scans:
-        labels = _labels_path(scan, arguments.output, many=many)
-        wire = arguments.save_wire and (arguments.save_wire / stem(scan) if many else arguments.save_wire)
-        jobs.append(Job(scan, labels, labels.with_name(f"{stem(labels)}.tsv"), wire, picture))
-    taken = [job.labels.resolve() for job in jobs]
-    if len(set(taken)) < len(taken):
-        raise InputError("scans: expected different names, since two would be written to the same output")
-    if not {scan.resolve() for scan in scans}.isdisjoint(taken):
-        raise InputError(f"{arguments.output}: expected an output that is not the scan itself")
-    return jobs
-
-
-def _labels_path(scan: Path, output: Path | None, *, many: bool) -> Path:
-    default = f"{stem(scan)}_dseg.nii.gz"
-    if output is None:
-        return scan.with_name(default)
-    if output.is_dir():
-        return output / default
-    if many:
-        raise InputError(f"{output}: expected an existing folder as the output of several scans")
-    if not output.name.lower().endswith(SUFFIXES):
-        raise InputError(f"{output}: expected an output named .nii or .nii.gz, or an existing folder")
-    return output
 
 
 class Connection:
@@ -140,6 +80,11 @@ class Connection:
         self._stack = stack
         self._client: Client | None = None
         self._failure: Exception | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `client` only gives what is there."""
+        return self._client is not None
 
     def client(self) -> Client:
         """Everything that `segment` needs; a first failure stays, so that it does not cost every scan its time."""
@@ -165,44 +110,85 @@ def connect(connection: Connection, stack: contextlib.ExitStack) -> Client:
         from mixpriv.server.embedded import embedded_server
 
         address = stack.enter_context(embedded_server(bundle))
-    tls = TlsOptions(given.tls_ca, given.tls_cert, given.tls_key)
-    segmenter = GrpcSegmenter(
-        address,
-        SegmenterContract.of(bundle),
-        timeout_s=given.timeout or DEFAULT_TIMEOUT_S,
-        tls=None if tls == TlsOptions() else tls,
-        insecure=given.insecure,
-    )
-    stack.enter_context(segmenter)
+    how = connection_options(given, timeout_s=DEFAULT_TIMEOUT_S)
+    segmenter = stack.enter_context(ServerPool(parse_servers(address), SegmenterContract.of(bundle), **how))
     segmenter.check()
     generator = options.mode != "none" and not options.from_bank
     return open_client(bundle, key, segmenter, server=connection.server, generator=generator, device=connection.device)
 
 
-def _attempt(job: Job, connection: Connection, options: Options, *, force: bool, progress: Progress) -> dict[str, Any]:
-    """Do one job and tell how it went, as a JSON object."""
-    try:
-        check_outputs(job.outputs(), force=force)
-        check_outputs(job.wire_outputs(options.references), force=force, made=True)
-        return {"scan": str(job.scan), "exit_code": 0, **_do(job, connection, options, progress)}
-    except Exception as error:
-        code, message = explain(error)
-        return {"scan": str(job.scan), "exit_code": code, "error": message}
+@dataclass(frozen=True)
+class Ready:
+    """A scan that only waits for the server, and the time it took so far."""
+
+    prepared: Prepared
+    stages: Stages
 
 
-def _do(job: Job, connection: Connection, options: Options, progress: Progress) -> dict[str, Any]:
-    stages = Stages(progress)
-    with stages("load"):
-        scan = load_volume(job.scan)
-    progress("start")
-    client = connection.client()
-    result = segment(scan, client, options, stages)
+class Pipeline:
+    """Does job after job in order; while one is at the server, the next is prepared, and no more than that.
+
+    What is sent and written does not depend on it: all that leaves a trace happens job after job.
+    """
+
+    def __init__(self, connection: Connection, options: Options, *, force: bool, ahead: bool) -> None:
+        self._connection, self._options = connection, options
+        self._force, self._ahead = force, ahead
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
+        """Do all jobs and tell how each went, as a JSON object."""
+        upcoming: Future[Ready] | None = None
+        with ThreadPoolExecutor(1) as other:
+            for job, following in zip(jobs, [*jobs[1:], None], strict=True):
+                with _shown(job.scan.name) as progress:
+                    ready = self._outcome(upcoming, job, progress)
+                    # Not before our own is ready: the networks do one thing at a time.
+                    upcoming = None
+                    if self._ahead and following is not None and self._connection.is_open:
+                        upcoming = other.submit(self._prepare, following, Stages())
+                    result = ready if isinstance(ready, dict) else self._finish(job, ready, progress)
+                yield result
+
+    def _outcome(self, upcoming: Future[Ready] | None, job: Job, progress: Progress) -> Ready | dict[str, Any]:
+        """What the preparation came to: ready for the server, or how it failed."""
+        try:
+            return self._prepare(job, Stages(progress)) if upcoming is None else upcoming.result()
+        except Exception as error:
+            return _failure(job, error)
+
+    def _prepare(self, job: Job, stages: Stages) -> Ready:
+        """Load and conform; opens the connection if that was not done yet, for which it must be the main thread."""
+        check_outputs(job.outputs(), force=self._force)
+        check_outputs(job.wire_outputs(self._options.references), force=self._force, made=True)
+        with stages("load"):
+            scan = load_volume(job.scan)
+        stages.on_start("start")
+        return Ready(prepare(scan, self._connection.client(), self._options, stages), stages)
+
+    def _finish(self, job: Job, ready: Ready, progress: Progress) -> dict[str, Any]:
+        ready.stages.on_start = progress
+        try:
+            done = _finish(job, ready.prepared, self._connection.client(), self._options, ready.stages)
+        except Exception as error:
+            return _failure(job, error)
+        return {"scan": str(job.scan), "exit_code": 0, **done}
+
+
+def _failure(job: Job, error: Exception) -> dict[str, Any]:
+    code, message = explain(error)
+    return {"scan": str(job.scan), "exit_code": code, "error": message}
+
+
+def _finish(job: Job, prepared: Prepared, client: Client, options: Options, stages: Stages) -> dict[str, Any]:
+    """Send, unmix and write; what there is to tell of it."""
+    scan = prepared.scan
+    result = segment_prepared(prepared, client, options, stages)
     volumes = class_volumes(result.labels, scan.voxel_ml, client.bundle.classes)
     with stages("report"):
         _save_extras(job, result, volumes, client)
-    with stages("save"):
-        write_file(job.table, encode_table(volumes))
+    with stages("save"), _all_or_none(job.labels, job.table):
         write_nifti(job.labels, encode_labels(result.labels, scan))
+        write_file(job.table, encode_table(volumes))
     return {
         "output": str(job.labels),
         "table": str(job.table),
@@ -211,6 +197,17 @@ def _do(job: Job, connection: Connection, options: Options, progress: Progress) 
         "warnings": list(result.warnings),
         "seconds": {**_rounded(stages.seconds), "total": round(sum(stages.seconds.values()), 4)},
     }
+
+
+@contextlib.contextmanager
+def _all_or_none(*paths: Path) -> Iterator[None]:
+    """Files that belong together: when one cannot be written, the others go too."""
+    try:
+        yield
+    except BaseException:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _save_extras(job: Job, result: Segmentation, volumes: Sequence[ClassVolume], client: Client) -> None:

@@ -9,6 +9,8 @@ from scipy import fft
 from mixpriv import kernels
 from mixpriv.client.random import Stream
 
+Shape = tuple[int, int, int]
+
 
 def band_pass(field: NDArray[np.float32], sigmas: tuple[float, ...]) -> NDArray[np.float32]:
     """Zero-mean, unit-variance field: Gaussian low-pass at ``sigmas[0]`` voxels, less the one at ``sigmas[1]``."""
@@ -26,8 +28,13 @@ def band_pass(field: NDArray[np.float32], sigmas: tuple[float, ...]) -> NDArray[
     return np.asarray(out / max(float(out.std()), 1e-12), dtype=np.float32)
 
 
-def smooth_field(stream: Stream, shape: tuple[int, int, int], sigma: float) -> NDArray[np.float32]:
+def smooth_field(stream: Stream, shape: Shape, sigma: float) -> NDArray[np.float32]:
     """A unit-variance field of smoothness ``sigma`` voxels, made at a quarter of the resolution (it is smooth)."""
     coarse = tuple(n // 4 + 2 for n in shape)
     field = band_pass(stream.normal(coarse), (sigma / 4,))
-    return kernels.resample(field, np.column_stack([np.eye(3) * 0.25, np.full(3, 0.5)]), shape)
+    return resample_evenly(field, 0.25, 0.5, shape)
+
+
+def resample_evenly(field: NDArray[np.float32], step: float, first: float, shape: Shape) -> NDArray[np.float32]:
+    """Sample a field, linearly, at ``first + step * index`` along each axis; up to half a voxel beyond it goes on."""
+    return kernels.resample(field, np.hstack([step * np.eye(3), np.full((3, 1), first)]), shape)

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
-from mixpriv import kernels
-from mixpriv.client.fields import band_pass, smooth_field
+from mixpriv.client.fields import band_pass, resample_evenly, smooth_field
 from mixpriv.client.random import Stream
 from mixpriv.errors import InputError
 
@@ -82,8 +81,7 @@ class ReferenceModel:
     def in_grid(self, channel: NDArray[np.generic]) -> NDArray[np.float32]:
         """Sample a map on the atlas' grid in the bundle's grid (D, H, W), linear."""
         scale = 1.0 / self.step
-        matrix = np.column_stack([np.eye(3) * scale, np.full(3, 0.5 * scale - 0.5)])
-        return kernels.resample(np.ascontiguousarray(channel, dtype=np.float32), matrix, self.grid_shape)
+        return resample_evenly(channel.astype(np.float32), scale, 0.5 * scale - 0.5, self.grid_shape)
 
     @cached_property
     def _dense(self) -> _DenseAtlas:

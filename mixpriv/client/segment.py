@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,6 +70,19 @@ class Client:
     conformer: Conformer = field(repr=False)
     unmixer: Engine = field(repr=False)
     reference_model: ReferenceModel | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan as it is before anything is sent of it.
+
+    ``reference`` is the first one if it is drawn, None if there is none or the bank lends it.
+    """
+
+    scan: Volume
+    content: bytes = field(repr=False)
+    target: Conformed
+    reference: Reference | None = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -143,19 +159,39 @@ def segment(scan: Volume, client: Client, options: Options, stages: Stages | Non
         from the segmenter.
     """
     stages = stages or Stages()
+    return segment_prepared(prepare(scan, client, options, stages), client, options, stages)
+
+
+def prepare(scan: Volume, client: Client, options: Options, stages: Stages) -> Prepared:
+    """Do what needs no server: the target in the bundle's grid and, meanwhile, the first reference.
+
+    Changes nothing anywhere, and may run in another thread than `segment_prepared` on an earlier scan.
+    """
     with stages("digest"):
         content = content_digest(scan.voxels, scan.affine)
-    target = client.conformer(scan, stages)
+    if options.mode == "none" or options.from_bank:
+        return Prepared(scan, content, client.conformer(scan, stages), None)
+    # A drawing takes one core, and the search for a brain not all of the others.
+    with ThreadPoolExecutor(1) as other:
+        drawing = other.submit(_draw, content, 0, client, options)
+        target = client.conformer(scan, stages)
+        with stages("reference"):
+            return Prepared(scan, content, target, drawing.result())
+
+
+def segment_prepared(prepared: Prepared, client: Client, options: Options, stages: Stages) -> Segmentation:
+    """Note in the ledger what will be sent, send it, and make labels of the answer; see `segment`."""
+    target = prepared.target
     with stages("ledger"):
-        warnings = _enter(content, target, client, options)
+        warnings = _enter(prepared.content, target, client, options)
     if options.mode == "none":
         view, probabilities = _send_plain(target, client, stages)
         views = [view]
     else:
-        views, probabilities = _send_mixtures(content, target, client, options, stages)
+        views, probabilities = _send_mixtures(prepared, client, options, stages)
     with stages("restore"):
         # the client knows where the target ends: what the answer shows beyond is the reference's
-        labels = to_scan(probabilities, target.grid, scan, target.mask, target.device)
+        labels = to_scan(probabilities, target.grid, prepared.scan, target.mask, target.device)
     brain_ml = None if client.bundle.crop else target.mask_ml
     return Segmentation(labels, probabilities, target, brain_ml, tuple(views), warnings)
 
@@ -171,27 +207,29 @@ def _send_plain(target: Conformed, client: Client, stages: Stages) -> tuple[View
 
 
 def _send_mixtures(
-    content: bytes, target: Conformed, client: Client, options: Options, stages: Stages
+    prepared: Prepared, client: Client, options: Options, stages: Stages
 ) -> tuple[list[View], NDArray[np.float32]]:
     purpose = _purpose(client.bundle, options)
     views: list[View] = []
     total: NDArray[np.float32] | None = None
-    for index in range(options.references):
-        with stages("reference"):
-            reference = _reference(content, index, client, options)
-            drawn = draw_weight(client.key.derive(f"weight/{purpose}", content, index), client.bundle.weight_range)
-            weight = drawn if options.weight is None else options.weight
-        with stages("mix"):
-            mixture = mix(target, reference, weight)
-        with stages("server"):
-            answer = client.segmenter.segment(mixture[None, None])[0]
-        with stages("unmix"):
-            probabilities = unmix(answer, reference.labels, weight, client.unmixer, target.device)
-            if total is None:
-                total = probabilities
-            else:
-                kernels.accumulate(total, probabilities)
-        views.append(View(mixture, answer))
+    with closing(_references(prepared, client, options)) as references:
+        for index in range(options.references):
+            with stages("reference"):
+                reference = next(references)
+                seed = client.key.derive(f"weight/{purpose}", prepared.content, index)
+                drawn = draw_weight(seed, client.bundle.weight_range)
+                weight = drawn if options.weight is None else options.weight
+            with stages("mix"):
+                mixture = mix(prepared.target, reference, weight)
+            with stages("server"):
+                answer = client.segmenter.segment(mixture[None, None])[0]
+            with stages("unmix"):
+                probabilities = unmix(answer, reference.labels, weight, client.unmixer, prepared.target.device)
+                if total is None:
+                    total = probabilities
+                else:
+                    kernels.accumulate(total, probabilities)
+            views.append(View(mixture, answer))
     assert total is not None  # noqa: S101 - Options ask for at least one
     return views, total
 
@@ -204,15 +242,32 @@ def _purpose(bundle: Bundle, options: Options) -> str:
     return f"{options.mode}/{bundle.fingerprint}/{options.weight or 'drawn'}"
 
 
-def _reference(content: bytes, index: int, client: Client, options: Options) -> Reference:
-    purpose = _purpose(client.bundle, options)
-    if options.from_bank:
-        bank = Bank.of(client.bundle)
-        use = client.key.derive(f"bank/{purpose}", content)
-        return bank.load(client.ledger.spend(use, bank.names(), index + 1)[index])
+def _references(prepared: Prepared, client: Client, options: Options) -> Generator[Reference, None, None]:
+    """The scan's references in order; those of the generator are drawn while the server answers the one before."""
+    if prepared.reference is None:
+        for index in range(options.references):
+            yield _lend(prepared.content, index, client, options)
+        return
+    reference = prepared.reference
+    with ThreadPoolExecutor(1) as other:
+        for index in range(1, options.references):
+            drawing = other.submit(_draw, prepared.content, index, client, options)
+            yield reference
+            reference = drawing.result()
+    yield reference
+
+
+def _lend(content: bytes, index: int, client: Client, options: Options) -> Reference:
+    bank = Bank.of(client.bundle)
+    use = client.key.derive(f"bank/{_purpose(client.bundle, options)}", content)
+    return bank.load(client.ledger.spend(use, bank.names(), index + 1)[index])
+
+
+def _draw(content: bytes, index: int, client: Client, options: Options) -> Reference:
     if client.reference_model is None:
         raise InputError("reference generator: expected it to be loaded for references of mode mixup")
-    return draw_reference(client.reference_model, Stream(client.key.derive(f"reference/{purpose}", content, index)))
+    seed = client.key.derive(f"reference/{_purpose(client.bundle, options)}", content, index)
+    return draw_reference(client.reference_model, Stream(seed))
 
 
 def _enter(content: bytes, target: Conformed, client: Client, options: Options) -> tuple[str, ...]:

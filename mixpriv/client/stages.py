@@ -11,7 +11,10 @@ STAGES = (
     "reference", "mix", "server", "unmix",
     "restore", "report", "save",
 )  # fmt: skip
-"""In the order of the data flow; the second row is repeated for every reference."""
+"""In the order of the data flow; the second row is repeated for every reference.
+
+The first reference is drawn beside "extract" and "conform"; its stage is what had to be waited for beyond them.
+"""
 
 
 class Stages:
@@ -19,12 +22,12 @@ class Stages:
 
     def __init__(self, on_start: Callable[[str], None] = lambda stage: None) -> None:
         self.seconds: dict[str, float] = {}
-        self._on_start = on_start
+        self.on_start = on_start
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Measure what runs inside, also when it fails."""
-        self._on_start(stage)
+        self.on_start(stage)
         begin = time.perf_counter()
         try:
             yield

@@ -1,43 +1,36 @@
-"""Where a server is, and how the way there is protected."""
+"""Where servers are."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
-import ssl
+import socket
+import threading
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from mixpriv.errors import InputError
 
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 _UNIX = "unix:"
-MESSAGE_LIMIT = 2**31 - 1
-"""Bytes in one message, the most that gRPC allows; its default of 4 MiB is less than one volume."""
-
-
-@dataclass(frozen=True)
-class TlsOptions:
-    """PEM files for TLS.
-
-    Attributes
-    ----------
-    root_certificates : whom to trust; None for the well-known authorities
-    certificate_chain, private_key : who we are, both or neither (mutual TLS)
-    """
-
-    root_certificates: Path | None = None
-    certificate_chain: Path | None = None
-    private_key: Path | None = None
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+MAX_SERVERS = 64
 
 
 @dataclass(frozen=True)
 class Address:
-    """``HOST:PORT`` or ``unix:/path``, checked."""
+    """``HOST:PORT`` or ``unix:/path``, checked.
+
+    Attributes
+    ----------
+    text : what gRPC is told
+    host : without the port and brackets; None for a socket
+    name : the DNS name that this address was found under, whose certificate it must have; None if it was given itself
+    """
 
     text: str
     host: str | None
+    name: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -57,71 +50,67 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Whether what is sent there stays on this machine."""
-        if self.host is None or self.host == "localhost":
+        """Whether what is sent there stays on this machine; of a name it is the name that decides, not DNS."""
+        host = self.name or self.host
+        if host is None or host == "localhost":
             return True
         try:
-            return ipaddress.ip_address(self.host).is_loopback
+            return ipaddress.ip_address(host).is_loopback
         except ValueError:
             return False
 
+    def resolve(self, timeout_s: float) -> tuple[Address, ...]:
+        """List the servers behind a name that stands for several, in a fixed order; otherwise this address alone.
 
-def open_channel(address: Address, tls: TlsOptions | None, *, insecure: bool = False) -> Any:
-    """A gRPC channel; nothing is sent yet.
+        A name that is not found in time is left to gRPC, which says what is wrong with it.
+        """
+        if self.host is None or self.is_local or _is_ip(self.host) or any(map(os.environ.get, _PROXIES)):
+            return (self,)
+        port = int(self.text.rpartition(":")[2])
+        found = _look_up(self.host, port, timeout_s)
+        if len(found) < 2:
+            return (self,)
+        texts = [f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip in found]
+        return tuple(Address(text, ip, self.host) for text, ip in zip(texts, found, strict=True))
 
-    TLS is used wherever it is asked for by `tls`, and always when the address is not on this machine, unless
-    `insecure` says that plain text is wanted.
+
+def parse_servers(text: str) -> tuple[Address, ...]:
+    """Read ``ADDRESS[,ADDRESS...]``.
 
     Raises
     ------
     InputError
-        both `tls` and `insecure`, or a certificate file that is unreadable or does not belong to its key.
+        one of them is no address or given twice, or there are more than 64.
     """
-    import grpc
-
-    if tls is not None and insecure:
-        raise InputError("tls and insecure exclude each other")
-    secure = tls is not None or not (address.is_local or insecure)
-    options = [
-        ("grpc.max_send_message_length", MESSAGE_LIMIT),
-        ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-        # Finds a peer that vanished without a word. More pings without data would be answered by "too_many_pings".
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.http2.max_pings_without_data", 2),
-        # A request that gRPC repeats on a new connection would meet a server that was not checked.
-        ("grpc.enable_retries", 0),
-        # A proxy named in the environment must not see plain text.
-        ("grpc.enable_http_proxy", int(secure)),
-    ]
-    if not secure:
-        return grpc.insecure_channel(address.text, options=options)
-    return grpc.secure_channel(address.text, _credentials(grpc, tls or TlsOptions()), options=options)
+    addresses = tuple(Address.parse(part.strip()) for part in text.split(","))
+    if len(set(addresses)) < len(addresses) or len(addresses) > MAX_SERVERS:
+        raise InputError(f"server: expected up to {MAX_SERVERS} different addresses, got {len(addresses)}")
+    return addresses
 
 
-def _credentials(grpc: Any, tls: TlsOptions) -> Any:
-    """Check our own files first: what a server says about a bad certificate is only "Socket closed"."""
-    if (tls.certificate_chain is None) != (tls.private_key is None):
-        raise InputError("tls: certificate_chain and private_key belong together, got one of them")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if tls.root_certificates is not None:
-        _checked(tls.root_certificates, lambda path: context.load_verify_locations(path))
-    if tls.certificate_chain is not None:
-        key = tls.private_key
-        _checked(tls.certificate_chain, lambda path: context.load_cert_chain(path, key, password=_no_password))
-    return grpc.ssl_channel_credentials(
-        *(path and path.read_bytes() for path in (tls.root_certificates, tls.private_key, tls.certificate_chain))
-    )
-
-
-def _no_password() -> str:
-    raise InputError("tls: the private key is encrypted, expected one without a password")
-
-
-def _checked(path: Path, load: Any) -> None:
+def _is_ip(host: str) -> bool:
     try:
-        load(path)
-    except ssl.SSLError as error:
-        raise InputError(f"tls: {path}: not a usable PEM certificate ({error.reason or 'unreadable'})") from None
-    except OSError as error:
-        raise InputError(f"tls: {path} or its key: {error.strerror}") from None
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _look_up(host: str, port: int, timeout_s: float) -> list[str]:
+    """The addresses of a host, of one family: those of the other are most often the same machines again."""
+    answers: list[tuple[int, str]] = []
+
+    def ask() -> None:
+        try:
+            for family, _, _, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                answers.append((family, str(where[0])))
+        except OSError:
+            pass
+
+    # The system's resolver has no deadline of ours.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(timeout_s)
+    if asking.is_alive() or not answers:
+        return []
+    return sorted({ip for family, ip in answers if family == answers[0][0]})[:MAX_SERVERS]

@@ -1,19 +1,28 @@
 """From a failed call to what the user can do about it: by the failure's meaning, since Triton's status tells little.
 
-A wrong token, a full queue, a queue time-out and refused TLS all arrive as UNAVAILABLE.
+A wrong token, a full queue, a queue time-out and refused TLS all arrive as UNAVAILABLE. `ServerBusyError` and
+`ServerLostError` say that the same request may be sent again.
 """
 
 from __future__ import annotations
 
-from mixpriv.errors import IncompatibleServerError, MixprivError, ServerUnavailableError
+from mixpriv.errors import (
+    IncompatibleServerError,
+    MixprivError,
+    ServerBusyError,
+    ServerLostError,
+    ServerUnavailableError,
+)
 from mixpriv.wire.contract import printable
 
 _MEANINGS: tuple[tuple[str, type[MixprivError], str], ...] = (
-    ("maximum queue size", ServerUnavailableError, "is busy: its queue is full"),
-    ("request timeout expired", ServerUnavailableError, "is busy: the request waited too long in its queue"),
-    ("protocol is restricted", ServerUnavailableError, "refuses us: it expects another token"),
-    ("no available versions", ServerUnavailableError, "has the model but could not load it"),
-    ("stub process", ServerUnavailableError, "has lost its model process"),
+    ("maximum queue size", ServerBusyError, "is busy: its queue is full"),
+    ("request timeout expired", ServerBusyError, "is busy: the request waited too long in its queue"),
+    ("protocol is restricted", ServerUnavailableError, "refuses us: it expects a token, or another one"),
+    ("no available versions", ServerLostError, "has the model, but it is not loaded"),
+    ("stub process", ServerLostError, "has lost its model process"),
+    ("socket closed", ServerLostError, "closed the connection: it broke off, or expects TLS or another certificate"),
+    ("watchdog", ServerLostError, "stands still or vanished"),
     ("handshake", ServerUnavailableError, "refuses TLS or is not trusted"),
     ("verification", ServerUnavailableError, "refuses TLS or is not trusted"),
     ("unknown model", IncompatibleServerError, "does not serve this client's network"),
@@ -21,8 +30,8 @@ _MEANINGS: tuple[tuple[str, type[MixprivError], str], ...] = (
 """Words in the details, in lower case; the first that fits decides."""
 
 _STATUSES: dict[str, tuple[type[MixprivError], str]] = {
-    "DEADLINE_EXCEEDED": (ServerUnavailableError, "gave no answer in time"),
-    "UNAVAILABLE": (ServerUnavailableError, "cannot be reached or closed the connection"),
+    "DEADLINE_EXCEEDED": (ServerLostError, "gave no answer in time"),
+    "UNAVAILABLE": (ServerLostError, "cannot be reached or closed the connection"),
     "UNAUTHENTICATED": (ServerUnavailableError, "refuses us"),
     "PERMISSION_DENIED": (ServerUnavailableError, "refuses us"),
     "NOT_FOUND": (IncompatibleServerError, "does not serve this client's network"),

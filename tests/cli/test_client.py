@@ -267,7 +267,7 @@ class TestBugs:
         def broken(*arguments: object) -> None:
             raise RuntimeError("voxel 123.456")
 
-        monkeypatch.setattr("mixpriv.cli.segmenting.segment", broken)
+        monkeypatch.setattr("mixpriv.cli.segmenting.segment_prepared", broken)
 
     def test_show_no_values(self, run: Run, scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.break_it(monkeypatch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import math
@@ -11,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +18,9 @@ import pytest
 from mixpriv.bundle import Bundle
 from mixpriv.cli.client import main
 from mixpriv.engine.in_process import InProcessSegmenter
+from tests.cli.running import started
 from tests.phantom import write_reference_model
-from tests.server.processes import children, cpu_seconds, kill_all, model_process, session_members, soon
+from tests.server.processes import children, cpu_seconds, model_process, session_members, soon
 from tests.toybundle import write_toy_bundle
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
@@ -102,28 +101,6 @@ def slow(home: Path, slowness: int) -> Bundle:
     return bundle
 
 
-@contextlib.contextmanager
-def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """The client in a session of its own, that takes Ctrl-C even if who runs the tests ignores it."""
-    code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from mixpriv.cli.client import main; sys.exit(main(sys.argv[1:]))"
-    )
-    running = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield running
-    finally:
-        if running.poll() is None:
-            kill_all(running.pid)
-            running.communicate()
-
-
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_in_mid_request(sent: signal.Signals, code: int, scan: Path, home: Path, slow: Bundle) -> None:
     with started("segment", scan, "--bundle", slow.directory, "--save-wire", scan.parent / "wire") as running:
@@ -141,7 +118,7 @@ def test_a_server_killed_in_mid_request(scan: Path, home: Path, slow: Bundle) ->
     from mixpriv.server.triton import TritonServer
 
     with TritonServer(slow, host="127.0.0.1", port=0, stop_timeout_s=0) as server:
-        arguments = ("segment", scan, "--bundle", slow.directory, "--server", server.address, "--timeout", 60)
+        arguments = ("segment", scan, "--bundle", slow.directory, "--server", server.address, "--timeout", 20)
         with started(*arguments) as running:
             wait_until_in_flight(home, running, server.pid)
             os.killpg(server.pid, signal.SIGKILL)

@@ -14,12 +14,13 @@ from mixpriv.wire.contract import SegmenterContract
 
 
 class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Says that it serves `contract` and answers what `answer` makes; remembers the mixtures that came."""
+    """Says that it serves `contract` and answers what `answer` makes; remembers the mixtures and headers that came."""
 
     def __init__(self, contract: SegmenterContract, answer: Callable[[Any], Any]) -> None:
         self.contract = contract
         self.answer = answer
         self.requests: list[Any] = []
+        self.metadata: list[Any] = []
 
     def bind(self) -> grpc.Server:
         """A server that is neither listening nor started yet."""
@@ -28,6 +29,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         return running
 
     def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by KServe
+        self.metadata.append(context.invocation_metadata())
         config = model_config_pb2.ModelConfig(name=request.name)
         for name, value in self.contract.parameters.items():
             config.parameters[name].string_value = value
@@ -39,6 +41,7 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         return service_pb2.ModelConfigResponse(config=config)
 
     def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by KServe
+        self.metadata.append(context.invocation_metadata())
         self.requests.append(request)
         return self.answer(context)
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from mixpriv.errors import InputError, ServerUnavailableError
-from mixpriv.wire.address import TlsOptions
 from mixpriv.wire.contract import SegmenterContract
+from mixpriv.wire.tls import TlsOptions
 from mixpriv.wire.transport import GrpcSegmenter
 from tests.toybundle import write_toy_bundle
 from tests.wire.fakeserver import FakeServer, response

@@ -1,0 +1,55 @@
+"""Keeping a tritonserver at work: watched, started again when it is lost, given up when that does not help."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from mixpriv.errors import ServerUnavailableError
+from mixpriv.server.events import EventLog
+from mixpriv.server.health import watch
+from mixpriv.server.triton import TritonServer
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+STABLE_S = 600.0
+"""A server that worked for so long is forgiven its earlier ends."""
+
+
+def keep_running(make: Callable[[], TritonServer], log: EventLog, *, restarts: int) -> NoReturn:
+    """Run a server until it has ended more often than it may; from the main thread.
+
+    Parameters
+    ----------
+    make : a new server, not started; each listens at the same address
+    restarts : how often in a row it is started again
+
+    Raises
+    ------
+    ServerUnavailableError
+        it did not start the first time, or ended once too often.
+    """
+    ended, started = 0, False
+    while True:
+        begin = time.monotonic()
+        try:
+            with make() as server:
+                started = True
+                log.tell("ready", f"{server.title} ready on {server.address}", address=server.address, restarts=ended)
+                if not server.hidden:
+                    log.tell("exposed", "the token can be seen in this machine's list of processes", trouble=True)
+                reason = watch(server, log)
+                server.abandon()
+        except ServerUnavailableError as error:
+            if not started:
+                raise
+            reason = str(error)
+        ended = 1 if time.monotonic() - begin > STABLE_S else ended + 1
+        if ended > restarts:
+            raise ServerUnavailableError(f"{reason}; given up after {restarts} restarts" if restarts else reason)
+        pause = min(FIRST_PAUSE_S * 2 ** (ended - 1), LONGEST_PAUSE_S)
+        log.tell(
+            "restart", f"{reason}; starting it again in {pause:.1f} s", trouble=True, reason=reason, restarts=ended
+        )
+        time.sleep(pause)

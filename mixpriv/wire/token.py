@@ -1,0 +1,48 @@
+"""The second control beside TLS: a word that Triton asks for before it answers (its "restricted protocols")."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mixpriv.errors import InputError
+
+TOKEN_VARIABLE = "MIXPRIV_TOKEN"  # noqa: S105 - the variable's name
+TOKEN_KEY = "token"  # noqa: S105 - as in --grpc-restricted-protocol=inference,model-config:token=...
+_FORM = re.compile(r"[A-Za-z0-9._~+/-]{16,256}")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A shared secret; its text is not part of its repr."""
+
+    text: str = field(repr=False)
+
+    @classmethod
+    def load(cls, path: Path | None) -> Token | None:
+        """Read the token from a file, or from the environment's MIXPRIV_TOKEN; None if neither is there.
+
+        Raises
+        ------
+        InputError
+            the file is unreadable, or what it holds is no token; never shown.
+        """
+        where = TOKEN_VARIABLE if path is None else str(path)
+        try:
+            text = os.environ.get(TOKEN_VARIABLE, "") if path is None else path.read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise InputError(f"token: {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            text = "?"
+        if path is None and not text:
+            return None
+        if not _FORM.fullmatch(text):
+            raise InputError(f"token in {where}: expected 16 to 256 letters, digits or any of ._~+/-")
+        return cls(text)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The header that every call carries."""
+        return ((f"triton-grpc-protocol-{TOKEN_KEY}", self.text),)
