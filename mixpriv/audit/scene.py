@@ -59,6 +59,15 @@ class Scene:
         """The queries that costly attacks are tried on."""
         return self.people.queries[: self.effort.queries]
 
+    @cached_property
+    def _baselines(self) -> dict[str, tuple[float, float, float]]:
+        return {visit.name: self._likeness(self.template, visit) for visit in self.few}
+
+    def _likeness(self, image: Image, visit: Visit) -> tuple[float, float, float]:
+        """SSIM, MS-SSIM and PSNR of an image to a scan, in the scan's mask."""
+        truth, mask, spacing = visit.image, visit.target.mask > 0, self.world.spacing_mm
+        return ssim(image, truth, mask, spacing), ms_ssim(image, truth, mask, spacing), psnr(image, truth, mask)
+
     def practice(self, visits: Sequence[Visit], draws: int, *, answer: bool = False) -> list[Sent]:
         """Requests that the attacker makes of scans of his own, under keys of his own: he knows their secrets."""
         return [
@@ -81,13 +90,12 @@ class Scene:
 
     def recovered(self, attack: str, suffix: str, images: Sequence[Image], visits: Sequence[Visit]) -> list[Finding]:
         """How near recovered images come to the scans, over how near the template of other people comes."""
-        spacing, subjects = self.world.spacing_mm, [visit.subject for visit in visits]
+        subjects = [visit.subject for visit in visits]
         figures: dict[str, list[float]] = {"SSIM": [], "MS-SSIM": [], "PSNR": []}
         for image, visit in zip(images, visits, strict=True):
-            truth, mask, base = visit.image, visit.target.mask > 0, self.template
-            figures["SSIM"].append(ssim(image, truth, mask, spacing) - ssim(base, truth, mask, spacing))
-            figures["MS-SSIM"].append(ms_ssim(image, truth, mask, spacing) - ms_ssim(base, truth, mask, spacing))
-            figures["PSNR"].append(psnr(image, truth, mask) - psnr(base, truth, mask))
+            ours, theirs = self._likeness(image, visit), self._baselines[visit.name]
+            for own, one, other in zip(figures.values(), ours, theirs, strict=True):
+                own.append(one - other)
         return [
             finding(attack, self.mode.name, f"{name} over template{suffix}", values, subjects, 0.0, "template")
             for name, values in figures.items()

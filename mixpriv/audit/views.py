@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,7 @@ class Sent:
     secret: Secret = field(repr=False)
 
 
+T = TypeVar("T", np.float16, np.uint8)
 Server = Callable[[NDArray[np.float16], Visit, Secret], NDArray[np.uint8]]
 """Image sent to answer (C-1, D, H, W). A simulated server may use the truth to be better than any network."""
 
@@ -81,18 +83,17 @@ class Mode:
 
     def protect(self, visit: Visit, world: World, key: ClientKey, index: int = 0) -> tuple[NDArray[np.float16], Secret]:
         """What is sent of a visit, and the secrets of it; ``index`` counts the requests of one scan."""
-        if self.blind:
-            return _noise(visit, world, key, index), Secret()
         reference, weight = None, 1.0
         if self.mixes:
             purpose = f"audit/{self.name}"
             reference = draw_reference(world.model, Stream(key.derive(purpose, visit.content, index)))
             drawn = draw_weight(key.derive(f"{purpose}/weight", visit.content, index), world.weight_range)
             weight = drawn if self.weight is None else self.weight
-        return self.apply(visit, world, reference, weight, self.draw_warp(visit, world, key, index))
+        image, secret = self.apply(visit, reference, weight, self.draw_warp(visit, world, key, index))
+        return (noise(image, key) if self.blind else image), secret
 
     def apply(
-        self, visit: Visit, world: World, reference: Reference | None, weight: float, warp: Warp | None
+        self, visit: Visit, reference: Reference | None, weight: float, warp: Warp | None
     ) -> tuple[NDArray[np.float16], Secret]:
         """Mix, then bend, with given secrets."""
         image = mix(visit.target, reference, weight)
@@ -108,12 +109,16 @@ class Mode:
     def send(self, visit: Visit, world: World, key: ClientKey, index: int = 0, *, answer: bool = False) -> Sent:
         """Make a request; the server is asked only if the answer is wanted."""
         image, secret = self.protect(visit, world, key, index)
-        return Sent(visit, View(image, world.server(image, visit, secret) if answer else None), secret)
+        said = world.server(image, visit, secret) if answer else None
+        if said is not None and self.blind:
+            said = noise(said, key, 255 / 2 / len(said))
+        return Sent(visit, View(image, said), secret)
 
 
-def _noise(visit: Visit, world: World, key: ClientKey, index: int) -> NDArray[np.float16]:
-    stream = Stream(key.derive("audit/blind", visit.content, index))
-    return np.asarray(0.5 + 0.1 * stream.normal(world.shape), np.float16)
+def noise(image: NDArray[T], key: ClientKey, middle: float = 0.5) -> NDArray[T]:
+    """White noise of an image's shape and type; another image or key gives other noise."""
+    stream = Stream(key.derive("audit/blind", hashlib.sha256(image.tobytes()).digest()))
+    return np.asarray(middle * np.maximum(0, 1 + 0.2 * stream.normal(image.shape)), image.dtype)
 
 
 NONE, BLIND = Mode("none"), Mode("blind", blind=True)

@@ -15,7 +15,7 @@ from mixpriv.audit.findings import Outcome, finding
 from mixpriv.audit.images import Image
 from mixpriv.audit.linkage import Linker
 from mixpriv.audit.scene import Scene
-from mixpriv.audit.views import client_key
+from mixpriv.audit.views import client_key, noise
 from mixpriv.client.proxy import draw_weight
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import draw_reference
@@ -53,8 +53,8 @@ def _reusing(scene: Scene) -> list[Image]:
         key = client_key(0)
         drawn = draw_weight(key.derive("audit/reused/weight", visit.content), world.weight_range)
         weight = drawn if mode.weight is None else mode.weight
-        image, _ = mode.apply(visit, world, references[number % 2], weight, mode.draw_warp(visit, world, key))
-        images.append(image.astype(np.float32))
+        image, _ = mode.apply(visit, references[number % 2], weight, mode.draw_warp(visit, world, key))
+        images.append((noise(image, key) if mode.blind else image).astype(np.float32))
     return images
 
 

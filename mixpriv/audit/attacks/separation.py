@@ -127,7 +127,7 @@ def separate_alone(seen: Image, steps: int) -> tuple[Image, Image]:
     share = torch.zeros(1, requires_grad=True)
     optimiser = torch.optim.Adam([share, *(p for network in networks for p in network.parameters())], lr=5e-3)
     layers = [torch.zeros_like(mixture)] * 2
-    for _ in range(max(1, steps // 3)):
+    for _ in range(max(1, steps // 6)):
         layers = [network(one)[:, :1] for network, one in zip(networks, noise, strict=True)]
         weight = torch.sigmoid(share)
         error = (weight * layers[0] + (1 - weight) * layers[1] - mixture).abs().mean()
