@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mixpriv.audit.scene import Effort
     from mixpriv.audit.views import World
 
-_MODES = ["none", "mixup", "warp=4", "warp=8", "warp=8+mixup=0.3"]
+_MODES = ["none", "mixup", "warp=8+mixup=0.3"]
 _DESCRIPTION = (
     "Attack what is sent. 'mixpriv audit --phantoms' needs no data; '--data DIR' takes scans of real people; 'wire DIR "
     "--gallery DIR' takes what --save-wire wrote. Exit codes beside the usual: 6 a bar of the policy is not met, 7 a "

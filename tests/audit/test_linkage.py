@@ -28,8 +28,7 @@ class TestAttack:
 
     def test_a_warp_alone_hides_nobody(self, stage: Stage) -> None:
         found = a1(stage, "warp=8")
-        assert found["rank-1, best way"].value == 1.0
-        assert found["mAP, neighbours"].value > found["mAP, correlation"].value
+        assert found["mAP, neighbours"].value == 1.0
 
     def test_noise_is_linked_by_chance(self, stage: Stage) -> None:
         found = a1(stage, "blind")
@@ -47,6 +46,7 @@ class TestMatcher:
         fit = matcher.fit(fine_structure(moved, 4.0))
         assert fit.pooled.argmax() == fit.registered.argmax() == fit.block.argmax() == 1
         assert fit.registered[1] > 0.8
+        assert abs(float(np.vdot(fine_structure(moved, 4.0), fine_structure(scans[1], 4.0)))) < 0.2
         middle = fit.moves[1][:, 12:24, 12:24, 12:24].mean(axis=(1, 2, 3))
         assert middle == pytest.approx([-2, 1, 0], abs=0.2)
 

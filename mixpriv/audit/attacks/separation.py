@@ -6,6 +6,7 @@ The supervised one is the strongest: it learns from the distribution of referenc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,24 +32,31 @@ def _block(inputs: int, outputs: int) -> nn.Module:
 
 
 class Separator(nn.Module):
-    """A small U-Net: (N, channels, D, H, W) to two images in [0, 1] (N, 2, D, H, W); sizes multiples of 4."""
+    """A small U-Net: (N, 2, D, H, W) to two images (N, 2, D, H, W); sizes multiples of 4.
 
-    def __init__(self, channels: int = 2) -> None:
+    With ``starts_from_input`` both begin as the first channel, what was sent, and the network learns the difference.
+    """
+
+    def __init__(self, *, starts_from_input: bool) -> None:
         super().__init__()
+        self.starts_from_input, channels = starts_from_input, 2
         self.fine, self.middle = _block(channels, _WIDTH), _block(_WIDTH, 2 * _WIDTH)
         self.coarse, self.up = _block(2 * _WIDTH, 4 * _WIDTH), _block(6 * _WIDTH, 2 * _WIDTH)
-        self.last = nn.Sequential(_block(3 * _WIDTH, _WIDTH), nn.Conv3d(_WIDTH, 2, 1))
+        self.last: Any = nn.Sequential(_block(3 * _WIDTH, _WIDTH), nn.Conv3d(_WIDTH, 2, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         fine = self.fine(images)
         middle = self.middle(F.avg_pool3d(fine, 2))
         coarse = self.coarse(F.avg_pool3d(middle, 2))
         up = self.up(torch.cat([F.interpolate(coarse, scale_factor=2.0), middle], 1))
-        return torch.sigmoid(self.last(torch.cat([F.interpolate(up, scale_factor=2.0), fine], 1)))
+        out = self.last(torch.cat([F.interpolate(up, scale_factor=2.0), fine], 1))
+        return images[:, :1] + out if self.starts_from_input else torch.sigmoid(out)
 
 
 def attack(scene: Scene) -> Outcome:
-    """Both separations on the first queries."""
+    """Both separations on the first queries; nothing to do where the scan itself is sent."""
+    if not (scene.mode.mixes or scene.mode.warp_mm or scene.mode.blind):
+        return Outcome([])
     torch.manual_seed(scene.effort.seed)
     sent = scene.sent[: len(scene.few)]
     network = _train(scene)
@@ -90,11 +98,14 @@ def _train(scene: Scene) -> Separator:
     inputs = np.stack([np.stack([one.view.image.astype(np.float32), scene.template]) for one in practice])
     wanted = np.stack([_pair(one) for one in practice])
     rng = np.random.default_rng(scene.effort.seed)
-    network = Separator()
+    sizes = np.minimum(_CROP, np.array(inputs.shape[2:]) // 4 * 4)
+    network = Separator(starts_from_input=True)
+    nn.init.zeros_(network.last[-1].weight)
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3)
     for _ in range(scene.effort.steps):
         chosen = rng.choice(len(practice), _BATCH, replace=False)
-        crop = tuple(slice(n, n + _CROP) for n in rng.integers(0, np.array(inputs.shape[2:]) - _CROP + 1))
+        corner = rng.integers(0, np.array(inputs.shape[2:]) - sizes + 1)
+        crop = tuple(slice(n, n + size) for n, size in zip(corner, sizes, strict=True))
         image, truth = (torch.from_numpy(array[chosen][(..., *crop)]) for array in (inputs, wanted))
         optimiser.zero_grad()
         permutation_invariant_loss(network(image), truth).backward()
@@ -113,7 +124,7 @@ def _run(network: Separator, scene: Scene, sent: Sent) -> tuple[Image, Image]:
     image = np.stack([sent.view.image.astype(np.float32), scene.template])
     room = [(0, -n % 4) for n in image.shape[1:]]
     with torch.no_grad():
-        both = network(torch.from_numpy(np.pad(image, [(0, 0), *room]))[None])[0].numpy()
+        both = network(torch.from_numpy(np.pad(image, [(0, 0), *room]))[None])[0].clamp(0, 1).numpy()
     d, h, w = image.shape[1:]
     return both[0, :d, :h, :w], both[1, :d, :h, :w]
 
@@ -123,7 +134,7 @@ def separate_alone(seen: Image, steps: int) -> tuple[Image, Image]:
     room = [(0, -n % 4) for n in seen.shape]
     mixture = torch.from_numpy(np.pad(seen, room))[None, None]
     noise = torch.randn(2, 1, 2, *mixture.shape[2:]) * 0.1
-    networks = [Separator(), Separator()]
+    networks = [Separator(starts_from_input=False) for _ in range(2)]
     share = torch.zeros(1, requires_grad=True)
     optimiser = torch.optim.Adam([share, *(p for network in networks for p in network.parameters())], lr=5e-3)
     layers = [torch.zeros_like(mixture)] * 2

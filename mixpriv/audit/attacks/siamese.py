@@ -16,7 +16,7 @@ from mixpriv.audit.images import coarsen, fine_structure, locally_normalised
 from mixpriv.audit.linkage import centre, rank
 from mixpriv.audit.scene import Scene, guessed_precision
 
-_WIDTH, _FEATURES, _BATCH, _DRAWS = 12, 48, 8, 4
+_WIDTH, _FEATURES, _BATCH, _DRAWS = 12, 48, 8, 2
 _TEMPERATURE = 0.1
 
 
