@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_segment(commands)
     _add_references(commands)
+    _add_ledger(commands)
     _add_info(commands)
     _add_key(commands)
     return parser
@@ -157,6 +158,9 @@ def _add_segment(commands: Any) -> None:
         default="generator",
         help="drawn for this scan (default), or your own scans added by 'references add', each used once",
     )
+    privacy.add_argument(
+        "--allow-repeat", action="store_true", help="send a server another view of a scan that one has seen, or many"
+    )
     privacy.add_argument("--weight", type=float, help=argparse.SUPPRESS)  # the brain's share, for experiments
     _add_server(parser)
 
@@ -185,6 +189,13 @@ def _add_references(commands: Any) -> None:
     listing.set_defaults(run=_run_references_list)
     listing.add_argument("--json", action="store_true", help="as JSON")
     _add_bundle(listing)
+
+
+def _add_ledger(commands: Any) -> None:
+    parser = commands.add_parser("ledger", help="what was sent of which scan, and references used")
+    parser.set_defaults(run=_run_ledger)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--new", action="store_true", help="begin an empty one after the old one was lost")
 
 
 def _add_info(commands: Any) -> None:
@@ -258,6 +269,25 @@ def _run_references_list(arguments: argparse.Namespace) -> int:
     else:
         for item in items:
             print(item["name"], "used" if item["used"] else "unused")
+    return 0
+
+
+def _run_ledger(arguments: argparse.Namespace) -> int:
+    from mixpriv.client.ledger import Ledger, summary
+
+    ledger = Ledger()
+    if arguments.new:
+        ledger.begin()
+    facts = summary(ledger)
+    if arguments.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    for scan in facts["scans"]:
+        print(
+            f"key {scan['key']} scan {scan['scan']}: sent {scan['times']} times, last {scan['last']} to "
+            f"{scan['server']}, {scan['bundle']}, mode {scan['mode']}; different views {scan['views']}"
+        )
+    print(f"scans sent {len(facts['scans'])}, references of the bank used {facts['references_used']}")
     return 0
 
 

@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         references=arguments.references,
         from_bank=arguments.references_from == "bank",
         weight=arguments.weight,
+        allow_repeat=arguments.allow_repeat,
     )
     bundle = load_bundle(arguments.bundle)
     jobs = plan(arguments)

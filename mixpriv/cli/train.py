@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mixpriv.cli.audit import add_parser as add_audit
+from mixpriv.cli.audit import run as run_audit
 from mixpriv.errors import InputError, MixprivError
 
 if TYPE_CHECKING:
@@ -90,11 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     pool.add_argument("scores", type=Path, nargs="+", help="CSV files that evaluate wrote")
     pool.add_argument("--split", default="given", help="what the scans are called in the table")
     pool.add_argument("-o", "--output", type=Path, required=True, help="markdown file")
-    audit = commands.add_parser("audit", help="link mixtures to scans of known people, without training")
-    audit.add_argument("scans", type=Path, help="BIDS folder: sub-*/**/*_T1w.nii.gz, some people scanned twice")
-    audit.add_argument("--bundle", default="brain-t1", help="a shipped name or a folder")
-    audit.add_argument("--draws", type=int, default=5, help="client keys per visit (5)")
-    audit.add_argument("-o", "--output", type=Path, required=True, help="markdown file")
+    add_audit(commands)
     return parser
 
 
@@ -278,41 +276,13 @@ def _evaluate_command(args: argparse.Namespace) -> str:
     )
 
 
-def _audit(args: argparse.Namespace) -> None:
-    from mixpriv.audit.linkage import Attack, read_person, write_report
-    from mixpriv.bundle import load_bundle
-    from mixpriv.client.target import load_conformer
-    from mixpriv.provenance import commit
-
-    bundle = load_bundle(args.bundle)
-    scans = sorted(args.scans.glob("sub-*/**/*_T1w.nii.gz"))
-    conformer = load_conformer(bundle)
-    attack = Attack([read_person(path, conformer) for path in scans], bundle)
-    if not attack.twice():
-        raise InputError(f"{args.scans}: expected scans of at least one person scanned twice, got none")
-    settings: list[tuple[str, float | None, int]] = [
-        ("the scan itself (mode none)", 1.0, 1),
-        ("one mixture, a = 0.7", 0.7, 1),
-        ("one mixture, a = 0.5", 0.5, 1),
-        ("one mixture, a = 0.3", 0.3, 1),
-        ("one mixture, a drawn", None, 1),
-        ("mean of 5 mixtures, a drawn", None, 5),
-        ("mean of 20 mixtures, a drawn", None, 20),
-    ]
-    results = [attack.link(name, a, 1 if a == 1.0 else args.draws, views) for name, a, views in settings]
-    people = len({person.subject for person in attack.people})
-    where = f"Commit {commit()}, bundle {bundle.name} {bundle.version}, segmenter fingerprint {bundle.fingerprint[:12]}"
-    command = f"mixpriv audit SCANS --draws {args.draws} -o {args.output.name}"
-    write_report(results, people, len(attack.twice()), command, where, args.output)
-    print(args.output.read_text(encoding="utf-8"), end="")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
+        if args.command == "audit":
+            return run_audit(args)
         commands = {"train": _train, "pack": _pack, "export": _export, "evaluate": _evaluate, "pool": _pool}
-        commands |= {"audit": _audit}
         commands[args.command](args)
     except MixprivError as error:
         print(f"mixpriv: error: {error}", file=sys.stderr)

@@ -1,8 +1,9 @@
 """The local ledger: what was sent of which scan, and which references are spent.
 
 Append-only, in one SQLite file of the user's data folder. It holds keyed digests, never voxels, names, references or
-weights. A damaged ledger stops every command that needs it, because without it no reference can be shown to be
-unused; a lost one starts empty.
+weights. It refuses a second, different view of a scan that a server has seen. A damaged ledger stops every command that
+needs it, and so does a lost one (a mark beside the key tells that there was one), until the user begins a new one:
+without it no view can be shown to be the first, and no reference to be unused.
 """
 
 from __future__ import annotations
@@ -10,30 +11,44 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
-from mixpriv.client.files import data_folder, private_folder
+from mixpriv.client.files import config_folder, data_folder, private_folder
 from mixpriv.errors import InputError, OutputError
 
 EMBEDDED = "embedded"
 """Server name of an entry whose proxy never left this machine."""
 
-_SCHEMA = 1
+MOST_VIEWS = 4
+"""Requests of one scan to a server, unless the user says otherwise: five and more approach the scan (audit, A4)."""
+
+_SCHEMA = 2
 _CREATE = """
 CREATE TABLE sent (id INTEGER PRIMARY KEY, time TEXT NOT NULL, server TEXT NOT NULL, bundle TEXT NOT NULL,
-                   mode TEXT NOT NULL, views INTEGER NOT NULL, content BLOB NOT NULL, likeness BLOB NOT NULL);
+                   mode TEXT NOT NULL, views INTEGER NOT NULL, content BLOB NOT NULL, likeness BLOB NOT NULL,
+                   client BLOB NOT NULL DEFAULT x'', view BLOB NOT NULL DEFAULT x'');
 CREATE TABLE spent (reference TEXT PRIMARY KEY, time TEXT NOT NULL, content BLOB NOT NULL, slot INTEGER NOT NULL,
                     UNIQUE (content, slot));
 CREATE TRIGGER sent_stays BEFORE DELETE ON sent BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER spent_stays BEFORE DELETE ON spent BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 """
+_FROM_1 = """
+ALTER TABLE sent ADD COLUMN client BLOB NOT NULL DEFAULT x'';
+ALTER TABLE sent ADD COLUMN view BLOB NOT NULL DEFAULT x''
+"""
+_COLUMNS = "time, server, bundle, mode, views, content, likeness, client, view"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One scan sent: when (UTC, ISO 8601), to which server, how, and keyed digests of what."""
+    """One scan sent: when (UTC, ISO 8601), to which server, how, and keyed digests of what.
+
+    ``client`` tells keys apart, ``view`` what decides the bytes beside the scan: the same view again shows nothing new.
+    Both are empty in entries of mixpriv before the second schema.
+    """
 
     time: str
     server: str
@@ -42,6 +57,13 @@ class Entry:
     views: int
     content: bytes
     likeness: bytes
+    client: bytes = b""
+    view: bytes = b""
+
+    def shows(self, other: Entry) -> bool:
+        """Whether a server that has this one learns nothing from the other."""
+        same = self.view == other.view if self.view else (self.mode, self.bundle) == (other.mode, other.bundle)
+        return self.content == other.content and same and self.views >= other.views
 
 
 def ledger_path() -> Path:
@@ -63,21 +85,28 @@ class Ledger:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or ledger_path()
 
-    def record(self, entry: Entry) -> None:
-        """Note that a scan is about to be sent."""
+    def enter(self, entry: Entry, *, allow_repeat: bool = False) -> list[Entry]:
+        """Note that a scan is about to be sent, and return what was before: one transaction, so only one is first.
+
+        Raises
+        ------
+        InputError
+            a server would see another view of a scan that one has seen, or more than `MOST_VIEWS` at once, and
+            ``allow_repeat`` is not given. Nothing is noted then.
+        """
         with self._transaction() as db:
-            db.execute(
-                "INSERT INTO sent (time, server, bundle, mode, views, content, likeness) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (entry.time, entry.server, entry.bundle, entry.mode, entry.views, entry.content, entry.likeness),
-            )
+            earlier = _read(db)
+            if entry.server != EMBEDDED and not allow_repeat:
+                _refuse_repeat(entry, [one for one in earlier if one.server != EMBEDDED])
+            db.execute(f"INSERT INTO sent ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(entry))  # noqa: S608
+        return earlier
 
     def entries(self) -> list[Entry]:
         """All that was sent, oldest first."""
         if not self.path.exists():
             return []
         with self._transaction() as db:
-            rows = db.execute("SELECT time, server, bundle, mode, views, content, likeness FROM sent ORDER BY id")
-            return [Entry(*row) for row in rows]
+            return _read(db)
 
     def spend(self, content: bytes, references: Sequence[str], count: int) -> list[str]:
         """Choose ``count`` references for a scan and mark them as spent, or give back those it already spent.
@@ -110,9 +139,32 @@ class Ledger:
         with self._transaction() as db:
             return {r for (r,) in db.execute("SELECT reference FROM spent")}
 
+    def begin(self) -> None:
+        """Start a new, empty ledger where none is, also after one was lost: on the user's word alone.
+
+        Raises
+        ------
+        InputError
+            there is one.
+        """
+        if self.path.exists():
+            raise InputError(f"{self.path}: exists; move it away first, its counts are lost then")
+        self._mark.unlink(missing_ok=True)
+        with self._transaction():
+            pass
+
+    @property
+    def _mark(self) -> Path:
+        return config_folder() / f"{self.path.name}.begun"
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         private_folder(self.path.parent)
+        if self._mark.exists() and not self.path.exists():
+            raise InputError(
+                f"{self.path}: lost, though scans were sent before; restore it, or begin anew with "
+                "'mixpriv-client ledger --new'"
+            )
         try:
             with closing(sqlite3.connect(self.path, timeout=30.0, isolation_level=None)) as db:
                 db.execute("BEGIN IMMEDIATE")
@@ -123,14 +175,67 @@ class Ledger:
             raise OutputError(f"{self.path}: ledger cannot be used ({error})") from None
         except sqlite3.DatabaseError:
             raise InputError(
-                f"{self.path}: damaged, or not a mixpriv ledger; move it away to start a new one (its counts are lost)"
+                f"{self.path}: damaged, or not a mixpriv ledger; move it away and begin anew with 'mixpriv-client "
+                "ledger --new' (its counts are lost)"
             ) from None
 
     def _check_schema(self, db: sqlite3.Connection) -> None:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            for statement in _CREATE.split(";\n"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {_SCHEMA}")
+            self._run(db, _CREATE)
+            private_folder(self._mark.parent)
+            self._mark.touch(mode=0o600)
+        elif version == 1 and db.execute("SELECT 1 FROM sqlite_master WHERE name = 'sent'").fetchone():
+            self._run(db, _FROM_1)
         elif version != _SCHEMA:
             raise InputError(f"{self.path}: expected a mixpriv ledger of schema {_SCHEMA}, got another file")
+
+    def _run(self, db: sqlite3.Connection, script: str) -> None:
+        for statement in script.split(";\n"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {_SCHEMA}")
+
+
+def _read(db: sqlite3.Connection) -> list[Entry]:
+    return [Entry(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM sent ORDER BY id")]  # noqa: S608
+
+
+def _refuse_repeat(entry: Entry, earlier: Sequence[Entry]) -> None:
+    if any(one.shows(entry) for one in earlier):
+        return
+    if entry.views > MOST_VIEWS:
+        raise InputError(
+            f"references: expected at most {MOST_VIEWS} for a server, got {entry.views}: their mean approaches the "
+            "scan; give --allow-repeat to send them"
+        )
+    same = [one for one in earlier if one.content == entry.content]
+    if same:
+        raise InputError(
+            f"scan: a server saw it on {same[-1].time} (mode {same[-1].mode}, references {same[-1].views}); another "
+            "view would tell it more; give --allow-repeat to send it"
+        )
+
+
+def summary(ledger: Ledger) -> dict[str, Any]:
+    """What was sent of which scan under which key, by the first digits of keyed digests; for people and JSON."""
+    scans: dict[tuple[bytes, bytes], list[Entry]] = {}
+    for entry in ledger.entries():
+        scans.setdefault((entry.client, entry.content), []).append(entry)
+    return {
+        "scans": [
+            {
+                "key": key.hex()[:8] or "unknown",
+                "scan": content.hex()[:8],
+                "times": len(own),
+                "views": sum(
+                    max(e.views for e in own if e.view == view) for view in dict.fromkeys(e.view for e in own)
+                ),
+                "last": own[-1].time,
+                "server": own[-1].server,
+                "bundle": own[-1].bundle,
+                "mode": own[-1].mode,
+            }
+            for (key, content), own in scans.items()
+        ],
+        "references_used": len(ledger.spent()),
+    }

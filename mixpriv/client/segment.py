@@ -37,13 +37,15 @@ class Options:
     """How a scan is sent.
 
     ``weight`` fixes the target's share instead of drawing it; for experiments, and with references of their own, since
-    a second share of the same reference would let the server subtract it.
+    a second share of the same reference would let the server subtract it. ``allow_repeat`` sends what the ledger would
+    refuse.
     """
 
     mode: str = "mixup"
     references: int = 1
     from_bank: bool = False
     weight: float | None = None
+    allow_repeat: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -154,7 +156,7 @@ def segment(scan: Volume, client: Client, options: Options, stages: Stages | Non
     Raises
     ------
     InputError
-        the scan does not show what the bundle is for, or not enough references in the bank.
+        the scan does not show what the bundle is for, not enough references in the bank, or the ledger refuses.
     ServerUnavailableError, IncompatibleServerError
         from the segmenter.
     """
@@ -281,9 +283,10 @@ def _enter(content: bytes, target: Conformed, client: Client, options: Options) 
         views=options.references,
         content=client.key.derive("ledger", content),
         likeness=bits,
+        client=client.key.derive("ledger/client")[:8],
+        view=client.key.derive(f"ledger/{_purpose(client.bundle, options)}/{options.from_bank}"),
     )
-    copies = [e for e in client.ledger.entries() if _is_copy(e, entry)]
-    client.ledger.record(entry)
+    copies = [e for e in client.ledger.enter(entry, allow_repeat=options.allow_repeat) if _is_copy(e, entry)]
     if not copies:
         return ()
     return (

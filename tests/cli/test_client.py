@@ -236,6 +236,30 @@ class TestRefusals:
         assert "ledger.sqlite3: damaged, or not a mixpriv ledger" in err
 
 
+class TestLedger:
+    def test_another_view_for_a_server_is_refused_and_shown(
+        self, run: Run, scan: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        remote = [scan, "--server", "host:1", "--force"]
+        assert run(*remote)[0] == 0
+        assert run(*remote)[0] == 0  # the same bytes again
+        code, _, err = run(*remote, "--mode", "none")
+        assert code == 2
+        assert "another view would tell it more; give --allow-repeat" in err
+        assert run(*remote, "--mode", "none", "--allow-repeat")[0] == 0
+        assert main(["ledger"]) == 0
+        out = capsys.readouterr().out
+        assert "sent 3 times" in out
+        assert "different views 2" in out
+        assert main(["ledger", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["scans"][0]["times"] == 3
+
+    def test_begin_anew_only_where_none_is(self, run: Run, scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(scan)[0] == 0
+        assert main(["ledger", "--new"]) == 2
+        assert "exists; move it away first" in capsys.readouterr().err
+
+
 class TestSignals:
     @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
     def test_are_not_lost_in_an_import(

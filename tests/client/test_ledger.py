@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from mixpriv.client.key import ClientKey
-from mixpriv.client.ledger import Entry, Ledger, ledger_path, now
+from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, ledger_path, now, summary
 from mixpriv.client.likeness import BITS, SAME_SCAN, difference, likeness
 from mixpriv.errors import InputError, OutputError
 
@@ -19,11 +20,22 @@ def entry(content: bytes = b"c" * 32) -> Entry:
     return Entry(now(), "host:8001", "toy 0.1.0", "mixup", 1, content, b"l" * 64)
 
 
+FIRST_SCHEMA = """
+CREATE TABLE sent (id INTEGER PRIMARY KEY, time TEXT NOT NULL, server TEXT NOT NULL, bundle TEXT NOT NULL,
+                   mode TEXT NOT NULL, views INTEGER NOT NULL, content BLOB NOT NULL, likeness BLOB NOT NULL);
+CREATE TABLE spent (reference TEXT PRIMARY KEY, time TEXT NOT NULL, content BLOB NOT NULL, slot INTEGER NOT NULL,
+                    UNIQUE (content, slot));
+INSERT INTO sent VALUES (1, '2026-01-01', 'host:8001', 'toy 0.1.0', 'mixup', 1, CAST(printf('%.32c', 'c') AS BLOB),
+                         CAST(printf('%.64c', 'l') AS BLOB));
+PRAGMA user_version = 1
+"""
+
+
 class TestRecord:
     def test_what_was_sent_is_kept_in_order(self) -> None:
         entries = [entry(bytes([n]) * 32) for n in range(3)]
         for one in entries:
-            Ledger().record(one)
+            Ledger().enter(one)
         assert Ledger().entries() == entries
         assert ledger_path().parent.stat().st_mode & 0o777 == 0o700
 
@@ -33,10 +45,94 @@ class TestRecord:
         assert not ledger_path().exists()
 
     def test_entries_stay(self) -> None:
-        Ledger().record(entry())
+        Ledger().enter(entry())
         with sqlite3.connect(ledger_path()) as db, pytest.raises(sqlite3.IntegrityError, match="append-only"):
             db.execute("DELETE FROM sent")
         db.close()
+
+
+class TestRepeats:
+    """A server that saw a scan is not shown another view of it, unless the user wants so."""
+
+    ONE = replace(entry(), view=b"v", client=b"k")
+
+    @pytest.mark.parametrize(
+        ("second", "refused"),
+        [
+            ({}, False),
+            ({"server": "other:1"}, False),
+            ({"view": b"w"}, True),
+            ({"views": 2}, True),
+            ({"server": EMBEDDED, "view": b"w"}, False),
+            ({"content": b"d" * 32, "view": b"w"}, False),
+        ],
+    )
+    def test_another_view(self, second: dict[str, object], refused: bool) -> None:
+        Ledger().enter(self.ONE)
+        again = replace(self.ONE, **second)
+        if refused:
+            with pytest.raises(InputError, match="another view would tell it more; give --allow-repeat"):
+                Ledger().enter(again)
+            assert Ledger().entries() == [self.ONE]
+        assert Ledger().enter(again, allow_repeat=refused) == [self.ONE]
+
+    def test_what_stayed_here_does_not_count(self) -> None:
+        Ledger().enter(replace(self.ONE, server=EMBEDDED))
+        Ledger().enter(replace(self.ONE, view=b"w"))
+
+    def test_fewer_of_the_same_views_show_nothing_new(self) -> None:
+        Ledger().enter(replace(self.ONE, views=3))
+        Ledger().enter(replace(self.ONE, views=1))
+
+    def test_too_many_at_once(self) -> None:
+        many = replace(self.ONE, views=5)
+        with pytest.raises(InputError, match="references: expected at most 4 for a server, got 5"):
+            Ledger().enter(many)
+        Ledger().enter(replace(many, server=EMBEDDED))
+        Ledger().enter(many, allow_repeat=True)
+
+    def test_processes_at_once_cannot_both_be_first(self) -> None:
+        code = (
+            "import sys; from mixpriv.client.ledger import Entry, Ledger, now\n"
+            "Ledger().enter(Entry(now(), 'h:1', 'toy', 'mixup', 1, b'c', b'l', b'k', sys.argv[1].encode()))"
+        )
+        running = [subprocess.Popen([sys.executable, "-c", code, str(n)], stderr=subprocess.PIPE) for n in range(4)]
+        errors = [process.communicate()[1] for process in running]
+        assert sum(process.returncode == 0 for process in running) == 1
+        assert sum(b"another view would tell it more" in error for error in errors) == 3
+
+    def test_a_ledger_of_before(self) -> None:
+        """Entries of the first schema count: as the same view if mode and bundle are the same."""
+        ledger_path().parent.mkdir(parents=True)
+        with sqlite3.connect(ledger_path()) as db:
+            for statement in FIRST_SCHEMA.split(";\n"):
+                db.execute(statement)
+        db.close()
+        old = Entry("2026-01-01", "host:8001", "toy 0.1.0", "mixup", 1, b"c" * 32, b"l" * 64)
+        assert Ledger().enter(self.ONE) == [old]
+        with pytest.raises(InputError, match="another view"):
+            Ledger().enter(replace(self.ONE, view=b"w", mode="none"))
+
+    def test_summary(self) -> None:
+        for one in (self.ONE, self.ONE, replace(self.ONE, content=b"d" * 32)):
+            Ledger().enter(one)
+        facts = summary(Ledger())
+        assert [(scan["times"], scan["views"]) for scan in facts["scans"]] == [(2, 1), (1, 1)]
+        assert facts["scans"][0]["key"] == b"k".hex()
+
+
+class TestLoss:
+    def test_a_lost_ledger_is_not_taken_for_a_new_one(self) -> None:
+        Ledger().enter(entry())
+        ledger_path().unlink()
+        for call in (lambda: Ledger().enter(entry()), lambda: Ledger().spend(b"one", ["a"], 1)):
+            with pytest.raises(InputError, match=r"ledger\.sqlite3: lost, though scans were sent before"):
+                call()
+        assert not ledger_path().exists()
+        Ledger().begin()
+        Ledger().enter(entry())
+        with pytest.raises(InputError, match="exists; move it away first"):
+            Ledger().begin()
 
 
 class TestReferences:
@@ -73,7 +169,7 @@ class TestDamage:
     def test_a_damaged_ledger_is_named_and_left_alone(self, content: bytes) -> None:
         ledger_path().parent.mkdir(parents=True)
         ledger_path().write_bytes(content)
-        for call in (Ledger().entries, Ledger().spent, lambda: Ledger().record(entry())):
+        for call in (Ledger().entries, Ledger().spent, lambda: Ledger().enter(entry())):
             with pytest.raises(InputError, match=r"ledger\.sqlite3: damaged, or not a mixpriv ledger; move it away"):
                 call()
         assert ledger_path().read_bytes() == content
@@ -83,13 +179,13 @@ class TestDamage:
         with sqlite3.connect(ledger_path()) as db:
             db.execute("CREATE TABLE other (x)")
         db.close()
-        with pytest.raises(InputError, match="expected a mixpriv ledger of schema 1, got another file"):
+        with pytest.raises(InputError, match="expected a mixpriv ledger of schema 2, got another file"):
             Ledger().entries()
 
     def test_no_place_for_it(self, tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()
         with pytest.raises(OutputError, match="folder: ledger cannot be used"):
-            Ledger(tmp_path / "folder").record(entry())
+            Ledger(tmp_path / "folder").enter(entry())
 
 
 class TestLikeness:

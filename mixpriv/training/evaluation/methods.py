@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv import kernels
-from mixpriv.audit.linkage import fine_structure
+from mixpriv.audit.images import high_pass
 from mixpriv.bundle import Bundle
 from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.key import ClientKey, content_digest
@@ -251,7 +251,7 @@ class Evaluator:
 
 def _compact(image: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
     """Fine structure of an image (D, H, W), unit norm; in float16, since one is held for every case and method."""
-    return fine_structure(image).astype(np.float16)
+    return high_pass(image).astype(np.float16)
 
 
 def _labels(proxy: Proxy) -> NDArray[np.uint8]:

@@ -1,0 +1,100 @@
+"""What attacks measure on images: fine structure, and likeness to the truth over that of a template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Image = NDArray[np.float32]
+"""An image (D, H, W) of the bundle's grid, or of a coarser one."""
+
+BAND_MM = (1.0, 6.0)
+"""The folds of a brain are finer than the second and coarser than the first, as Gaussian widths."""
+
+_WINDOW_MM = 4.0
+_CONTRAST = (0.01, 0.03)
+
+
+def coarsen(image: NDArray[np.floating[Any]], factor: int) -> Image:
+    """Mean of blocks of ``factor`` voxels a side; sizes must be multiples of it."""
+    array = np.asarray(image, np.float32)
+    if factor == 1:
+        return array
+    d, h, w = (n // factor for n in array.shape)
+    blocks = array[: d * factor, : h * factor, : w * factor].reshape(d, factor, h, factor, w, factor)
+    return np.asarray(blocks.mean(axis=(1, 3, 5)), np.float32)
+
+
+def fine_structure(image: NDArray[np.floating[Any]], spacing_mm: float) -> Image:
+    """Band-pass of (D, H, W), zero mean and unit norm: the inner product of two is their correlation."""
+    array = np.asarray(image, np.float32)
+    low, high = (ndimage.gaussian_filter(array, mm / spacing_mm) for mm in BAND_MM)
+    return unit(low - high)
+
+
+def high_pass(image: NDArray[np.floating[Any]], voxels: float = 1.5) -> Image:
+    """High-pass of (D, H, W), zero mean and unit norm: the quickest look at how alike two images are."""
+    array = np.asarray(image, np.float32)
+    return unit(array - ndimage.gaussian_filter(array, voxels))
+
+
+def locally_normalised(image: NDArray[np.floating[Any]], spacing_mm: float) -> Image:
+    """Fine structure divided by its local strength: contrast and bias are gone; unit norm."""
+    detail = fine_structure(image, spacing_mm)
+    strength = np.sqrt(ndimage.gaussian_filter(detail**2, 2 * BAND_MM[1] / spacing_mm))
+    return unit(detail / np.maximum(strength, 0.2 * float(strength.max())))
+
+
+def unit(image: NDArray[np.floating[Any]]) -> Image:
+    """Zero mean and unit norm."""
+    centred = np.asarray(image, np.float32) - np.float32(image.mean())
+    return np.asarray(centred / max(float(np.linalg.norm(centred)), 1e-12), np.float32)
+
+
+def matched(image: Image, truth: Image, mask: NDArray[np.bool_]) -> Image:
+    """The image with the gain and offset that bring it nearest to the truth in the mask: contrast is not the point."""
+    x, y = image[mask].astype(np.float64), truth[mask].astype(np.float64)
+    gain = float(((x - x.mean()) * (y - y.mean())).sum() / max(((x - x.mean()) ** 2).sum(), 1e-12))
+    fitted = np.clip(gain * (image - x.mean()) + y.mean(), 0, 1)
+    return np.where(mask, fitted, 0).astype(np.float32)
+
+
+def ssim_map(image: Image, truth: Image, spacing_mm: float) -> tuple[Image, Image]:
+    """Structural similarity and its contrast-structure part, (D, H, W) each, of images in [0, 1] (Wang et al. 2004)."""
+    sigma = _WINDOW_MM / spacing_mm / 2
+
+    def mean(array: Image) -> Image:
+        return np.asarray(ndimage.gaussian_filter(array, sigma, truncate=2.5), np.float32)
+
+    c1, c2 = (np.float32(k * k) for k in _CONTRAST)
+    mx, my = mean(image), mean(truth)
+    vx, vy = mean(image * image) - mx * mx, mean(truth * truth) - my * my
+    structure = (2 * (mean(image * truth) - mx * my) + c2) / (vx + vy + c2)
+    return structure * (2 * mx * my + c1) / (mx * mx + my * my + c1), structure
+
+
+def ssim(image: Image, truth: Image, mask: NDArray[np.bool_], spacing_mm: float) -> float:
+    """Mean structural similarity inside a mask, the image's contrast matched to the truth first."""
+    return float(ssim_map(matched(image, truth, mask), truth, spacing_mm)[0][mask].mean())
+
+
+def ms_ssim(image: Image, truth: Image, mask: NDArray[np.bool_], spacing_mm: float, scales: int = 3) -> float:
+    """Multi-scale SSIM (Wang et al. 2003), equal weights: structure at every scale, brightness at the coarsest."""
+    image, value = matched(image, truth, mask), 1.0
+    for scale in range(scales):
+        full, structure = ssim_map(image, truth, spacing_mm)
+        part = float((full if scale == scales - 1 else structure)[mask].mean())
+        value *= max(part, 0.0) ** (1 / scales)
+        even = tuple(slice(0, n - n % 2) for n in image.shape)
+        image, truth = coarsen(image[even], 2), coarsen(truth[even], 2)
+        mask = coarsen(mask[even].astype(np.float32), 2) > 0.5
+    return value
+
+
+def psnr(image: Image, truth: Image, mask: NDArray[np.bool_]) -> float:
+    """Peak signal-to-noise ratio in a mask, dB, of images in [0, 1], contrast matched."""
+    error = float(((matched(image, truth, mask) - truth)[mask] ** 2).mean())
+    return float(-10 * np.log10(max(error, 1e-10)))

@@ -1,0 +1,135 @@
+"""What every attack works on: the requests of people in one mode, the gallery, and the attacker's own practice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixpriv.audit.findings import Finding, finding
+from mixpriv.audit.images import Image, ms_ssim, psnr, ssim
+from mixpriv.audit.linkage import WAYS, Linker, centre, rank
+from mixpriv.audit.people import People, Visit
+from mixpriv.audit.views import Mode, Sent, World, attacker_key, client_key
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard the attacks try: the small scale of a continuous integration, or more."""
+
+    keys: int = 1
+    queries: int = 8
+    bank: int = 12
+    requests: tuple[int, ...] = (2, 5)
+    steps: int = 120
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One mode under attack. ``linker`` is of the gallery's images, shared by the scenes of an audit."""
+
+    world: World
+    people: People
+    mode: Mode
+    linker: Linker = field(repr=False)
+    template: Image = field(repr=False)
+    effort: Effort
+
+    @cached_property
+    def sent(self) -> list[Sent]:
+        """One request of every query under every client key."""
+        return [
+            self.mode.send(visit, self.world, client_key(number))
+            for number in range(self.effort.keys)
+            for visit in self.people.queries
+        ]
+
+    @cached_property
+    def answered(self) -> list[Sent]:
+        """Requests with their answers, of the first queries."""
+        return [self.mode.send(visit, self.world, client_key(0), answer=True) for visit in self.few]
+
+    @property
+    def few(self) -> tuple[Visit, ...]:
+        """The queries that costly attacks are tried on."""
+        return self.people.queries[: self.effort.queries]
+
+    @cached_property
+    def _baselines(self) -> dict[str, tuple[float, float, float]]:
+        return {visit.name: self._likeness(self.template, visit) for visit in self.few}
+
+    def _likeness(self, image: Image, visit: Visit) -> tuple[float, float, float]:
+        """SSIM, MS-SSIM and PSNR of an image to a scan, in the scan's mask."""
+        truth, mask, spacing = visit.image, visit.target.mask > 0, self.world.spacing_mm
+        return ssim(image, truth, mask, spacing), ms_ssim(image, truth, mask, spacing), psnr(image, truth, mask)
+
+    def practice(self, visits: Sequence[Visit], draws: int, *, answer: bool = False) -> list[Sent]:
+        """Requests that the attacker makes of scans of his own, under keys of his own: he knows their secrets."""
+        return [
+            self.mode.send(visit, self.world, attacker_key(number), answer=answer)
+            for number in range(draws)
+            for visit in visits
+        ]
+
+    def linked(
+        self,
+        attack: str,
+        images: Sequence[NDArray[np.floating[Any]]],
+        subjects: Sequence[str],
+        suffix: str = "",
+        linker: Linker | None = None,
+    ) -> list[Finding]:
+        """A1 on any images (D, H, W), one for each of the subjects: by the best way; for A1 itself, by all."""
+        held = [visit.subject for visit in self.people.gallery]
+        return linked(attack, self.mode.name, linker or self.linker, held, images, subjects, suffix)
+
+    def recovered(self, attack: str, suffix: str, images: Sequence[Image], visits: Sequence[Visit]) -> list[Finding]:
+        """How near recovered images come to the scans, over how near the template of other people comes."""
+        subjects = [visit.subject for visit in visits]
+        figures: dict[str, list[float]] = {"SSIM": [], "MS-SSIM": [], "PSNR": []}
+        for image, visit in zip(images, visits, strict=True):
+            ours, theirs = self._likeness(image, visit), self._baselines[visit.name]
+            for own, one, other in zip(figures.values(), ours, theirs, strict=True):
+                own.append(one - other)
+        return [
+            finding(attack, self.mode.name, f"{name} over template{suffix}", values, subjects, 0.0, "template")
+            for name, values in figures.items()
+        ]
+
+
+def template_of(people: People) -> Image:
+    """The mean of the attacker's own people: what everybody's brain looks like."""
+    return np.asarray(np.mean([visit.image for visit in people.known], axis=0), np.float32)
+
+
+def linked(
+    attack: str,
+    mode: str,
+    linker: Linker,
+    held: Sequence[str],
+    images: Sequence[NDArray[np.floating[Any]]],
+    subjects: Sequence[str],
+    suffix: str = "",
+) -> list[Finding]:
+    """A1 on images of the subjects, against a gallery of scans held of these and others (names, in its order)."""
+    scores = linker.score_all(images)
+    chance = float(np.mean([held.count(subject) / len(held) for subject in subjects]))
+    found: dict[str, list[Finding]] = {}
+    for way in WAYS:
+        ranks = rank(centre(scores[way], subjects), subjects, held)
+        figures = (("rank-1", ranks.first, chance), ("mAP", ranks.precision, guessed_precision(held)),
+                   ("AUC", ranks.above, 0.5))  # fmt: skip
+        found[way] = [finding(attack, mode, f"{n}, {way}{suffix}", values, subjects, b) for n, values, b in figures]
+    best = max(found, key=lambda way: (found[way][0].value, found[way][1].value))
+    named = [replace(one, figure=one.figure.replace(f", {best}", ", best way", 1)) for one in found[best]]
+    return named + ([one for own in found.values() for one in own] if attack == "A1" else [])
+
+
+def guessed_precision(held: Sequence[str]) -> float:
+    """Mean average precision of guessing, about: the mean of 1/rank over the gallery's people."""
+    return float(np.mean(1 / np.arange(1, len(set(held)) + 1)))

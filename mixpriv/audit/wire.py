@@ -1,0 +1,87 @@
+"""Folders that ``mixpriv-client segment --save-wire`` wrote: reading them, and looking for what identifies a person."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from mixpriv.audit.views import View
+from mixpriv.errors import InputError
+
+_DOCUMENT = "request.json"
+_FILE = re.compile(r"(segmentation_)?mixture(_\d+)?\.nii\.gz")
+_FIELDS = {"server", "model_name", "model_version", "requests", "sent", "received"}
+_TENSOR = {"name", "datatype", "shape", "bytes", "sha256", "file"}
+_TEXT = ("descrip", "aux_file", "intent_name", "db_name", "data_type")
+
+
+def find_wires(folder: Path) -> list[Path]:
+    """The folder itself or its sub-folders that hold a request.
+
+    Raises
+    ------
+    InputError
+        there is none.
+    """
+    found = sorted(path.parent for path in folder.rglob(_DOCUMENT))
+    if not found:
+        raise InputError(f"{folder}: expected a folder of --save-wire with {_DOCUMENT}, got none")
+    return found
+
+
+def read_wire(folder: Path) -> list[View]:
+    """All requests of a folder.
+
+    Raises
+    ------
+    InputError
+        the document or a file that it names is missing or damaged.
+    """
+    try:
+        document = json.loads((folder / _DOCUMENT).read_text(encoding="utf-8"))
+        views = []
+        for request in document["requests"]:
+            names = [request[part]["file"] for part in ("sent", "received")]
+            if any(not _FILE.fullmatch(name) for name in names):
+                raise InputError(f"{folder / _DOCUMENT}: expected files named mixture*.nii.gz beside it")
+            mixture, answer = (np.asanyarray(nib.Nifti1Image.from_filename(folder / name).dataobj) for name in names)
+            views.append(View(mixture.astype(np.float16), np.moveaxis(np.asarray(answer, np.uint8), -1, 0)))
+    except (OSError, ValueError, KeyError, TypeError, nib.filebasedimages.ImageFileError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder}: not a folder of --save-wire ({type(error).__name__})") from None
+    return views
+
+
+def identifying_fields(folder: Path) -> list[str]:
+    """Names of what is beyond the contract: other fields and files, text in headers, another grid than the first's."""
+    document = json.loads((folder / _DOCUMENT).read_text(encoding="utf-8"))
+    found = [f"{_DOCUMENT}: {name}" for name in sorted(set(_keys(document)) - _FIELDS - _TENSOR)]
+    affines = []
+    for path in sorted(folder.iterdir()):
+        if path.name == _DOCUMENT:
+            continue
+        if not _FILE.fullmatch(path.name):
+            found.append(f"file {len(found) + 1} of another name")
+            continue
+        image = nib.Nifti1Image.from_filename(path)
+        found += [f"{path.name}: {name}" for name in _TEXT if bytes(image.header[name]).strip(b"\0 ")]
+        found += [f"{path.name}: extension" for _ in image.header.extensions]
+        affines.append(image.affine)
+    return found + ["grids differ" for affine in affines[1:] if not np.allclose(affine, affines[0])]
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _keys(inner)

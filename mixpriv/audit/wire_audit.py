@@ -1,0 +1,69 @@
+"""An audit of what really was sent: saved requests against a gallery of known people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mixpriv.audit.findings import Finding, finding
+from mixpriv.audit.images import Image
+from mixpriv.audit.linkage import Linker
+from mixpriv.audit.people import read_visits, rescan
+from mixpriv.audit.policy import check_controls
+from mixpriv.audit.run import Audit
+from mixpriv.audit.scene import linked
+from mixpriv.audit.views import BLIND, NONE, client_key
+from mixpriv.audit.wire import find_wires, identifying_fields, read_wire
+from mixpriv.bundle import Bundle
+from mixpriv.client.random import Stream
+from mixpriv.client.target import Conformer
+from mixpriv.errors import InputError
+
+_MODE = "as sent"
+
+
+def audit_wire(folder: Path, gallery: Path, conformer: Conformer, bundle: Bundle) -> tuple[Audit, list[str]]:
+    """Link every saved scan to the gallery; whose it is, is what its folder's name begins with, ``sub-NAME_``.
+
+    Raises
+    ------
+    InputError
+        no request, another grid than the bundle's, or no one in the gallery by the name of a folder.
+    """
+    wires = find_wires(folder)
+    visits = read_visits(gallery, conformer, bundle)
+    held = [visit.subject for visit in visits]
+    subjects = [wire.name.split("_")[0] for wire in wires]
+    strangers = sorted(set(subjects) - set(held))
+    if strangers:
+        raise InputError(f"{folder}: expected folders named as people of the gallery, sub-NAME_*, got {strangers[0]!r}")
+    linker = Linker.of([visit.image for visit in visits], bundle.spacing_mm)
+    findings = _controls(linker, [rescan(visit, 0).image for visit in visits], held)
+    check_controls(findings)
+    first, mean, counts, fields = [], [], [], []
+    for wire in wires:
+        views = [view.image.astype(np.float32) for view in read_wire(wire)]
+        if any(image.shape != bundle.grid_shape for image in views):
+            raise InputError(f"{wire}: expected images of {bundle.grid_shape}, got {views[0].shape}")
+        first.append(views[0])
+        mean.append(np.asarray(np.mean(views, axis=0), np.float32))
+        counts.append(float(len(views)))
+        fields.append(float(len(identifying_fields(wire))))
+    findings += linked("A1", _MODE, linker, held, first, subjects)
+    if max(counts) > 1:
+        findings += linked("A4", _MODE, linker, held, mean, subjects, ", mean of all requests")
+    findings.append(finding("A8", _MODE, "identifying fields", fields, subjects, 0.0))
+    about = [
+        f"{len(wires)} saved scans, {sum(counts):.0f} requests, bundle {bundle.name} {bundle.version}; a gallery of "
+        f"{len(visits)} scans of {len(set(held))} people. none: simulated rescans of the gallery, raw."
+    ]
+    return Audit(findings, {_MODE: {"what was sent": first[0]}}), about
+
+
+def _controls(linker: Linker, rescans: list[Image], held: list[str]) -> list[Finding]:
+    """Raw rescans of the gallery, and noise in their place."""
+    noise: list[Image] = [Stream(client_key(n).derive("noise")).normal(rescans[0].shape) for n in range(len(rescans))]
+    found = [linked("A1", mode.name, linker, held, images, held)
+             for mode, images in ((NONE, rescans), (BLIND, noise))]  # fmt: skip
+    return [one for findings in found for one in findings]
