@@ -40,7 +40,7 @@ def spoilt(value: Any, how: str) -> Any:
     if isinstance(value, tuple) and isinstance(value[0], np.ndarray):
         return (spoilt(value[0], how), value[1])
     if not isinstance(value, np.ndarray):
-        return {"dtype": "1", "shape": (value,), "strides": None, "empty": [], "huge": 2**80, "object": object()}[how]
+        return {"dtype": "1", "shape": (value,), "strides": {}, "empty": [], "huge": 2**80, "object": object()}[how]
     return {
         "dtype": value.astype(np.complex64),
         "shape": value[..., :1].copy()[..., 0],
