@@ -25,7 +25,7 @@ from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.engine.plan import PLAN, PlanRecord
 from mixpriv.engine.precision import mixed_precision
 from mixpriv.engine.tensorrt import TensorRtEngine
-from mixpriv.errors import DeviceError, InputError
+from mixpriv.errors import EngineError, InputError
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def export_plan(bundle: Bundle, folder: Path, settings: PlanSettings, timing_cac
     ------
     InputError
         TensorRT's parser refuses the graph, or the plan's answer is not the network's.
-    DeviceError
+    EngineError
         no GPU, or TensorRT cannot build the plan.
     OutputError
         the folder exists already, or cannot be written.
@@ -121,7 +121,7 @@ def _build(graph: bytes, bundle: Bundle, settings: PlanSettings, timing_cache: b
         config.set_timing_cache(config.create_timing_cache(b""), False)
     built = builder.build_serialized_network(network, config)
     if built is None:
-        raise DeviceError(f"TensorRT {trt.__version__} cannot build the plan: {_last(log.errors)}")
+        raise EngineError(f"TensorRT {trt.__version__} cannot build the plan: {_last(log.errors)}")
     return bytes(built), bytes(config.get_timing_cache().serialize())
 
 

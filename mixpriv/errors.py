@@ -37,7 +37,7 @@ class ServerLostError(ServerUnavailableError):
     """The server is not there, broke off or stands still: another, or the same after a restart, may answer."""
 
 
-class DeviceError(ServerUnavailableError):
+class EngineError(ServerUnavailableError):
     """The GPU, or TensorRT on it, is missing or fails."""
 
 

@@ -9,7 +9,7 @@ from cuda.bindings import runtime
 from numpy.typing import NDArray
 
 from mixpriv.engine.plan import Gpu
-from mixpriv.errors import DeviceError
+from mixpriv.errors import EngineError
 
 
 def call(answer: tuple[Any, ...]) -> Any:
@@ -17,12 +17,12 @@ def call(answer: tuple[Any, ...]) -> Any:
 
     Raises
     ------
-    DeviceError
+    EngineError
         the call failed.
     """
     error, *values = answer
     if error != runtime.cudaError_t.cudaSuccess:
-        raise DeviceError(f"the GPU cannot be used: {error.name}")
+        raise EngineError(f"the GPU cannot be used: {error.name}")
     return values[0] if values else None
 
 

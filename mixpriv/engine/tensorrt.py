@@ -13,7 +13,7 @@ from mixpriv.engine.arrays import Port, check_inputs
 from mixpriv.engine.bindings import trt
 from mixpriv.engine.cuda import Stream, current_gpu, use_gpu
 from mixpriv.engine.plan import PlanRecord
-from mixpriv.errors import DeviceError, InputError
+from mixpriv.errors import EngineError, InputError
 
 
 class TensorRtEngine:
@@ -29,7 +29,7 @@ class TensorRtEngine:
     ------
     InputError
         the plan's record is missing, or names another network, TensorRT or GPU.
-    DeviceError
+    EngineError
         TensorRT refuses the plan, or the GPU fails.
     """
 
@@ -45,7 +45,7 @@ class TensorRtEngine:
         self._engine = _deserialize(self._runtime, path)
         self._context = self._engine.create_execution_context(trt.ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE)
         if self._context is None:
-            raise DeviceError(f"{path}: no room on the GPU for its activations")
+            raise EngineError(f"{path}: no room on the GPU for its activations")
         self._stream = Stream()
         self._profile = -1
         self._inputs, self._outputs = _ports(self._engine)
@@ -58,18 +58,18 @@ class TensorRtEngine:
         for name, array in inputs.items():
             address = self._stream.buffer(name, array.nbytes)
             if not context.set_input_shape(name, array.shape) or not context.set_tensor_address(name, address):
-                raise DeviceError(f"{name}: TensorRT refuses the shape {array.shape}")
+                raise EngineError(f"{name}: TensorRT refuses the shape {array.shape}")
             self._stream.upload(array, address)
         missing = context.infer_shapes()
         if missing:
-            raise DeviceError(f"TensorRT wants shapes for {', '.join(missing)}")
+            raise EngineError(f"TensorRT wants shapes for {', '.join(missing)}")
         results = {name: (tuple(context.get_tensor_shape(name)), port.dtype) for name, port in self._outputs.items()}
         addresses = {}
         for name, (shape, dtype) in results.items():
             addresses[name] = self._stream.buffer(name, int(np.prod(shape)) * dtype.itemsize)
             context.set_tensor_address(name, addresses[name])
         if not context.execute_async_v3(self._stream.handle):
-            raise DeviceError("TensorRT failed to run the plan")
+            raise EngineError("TensorRT failed to run the plan")
         return {name: self._stream.download(addresses[name], *results[name]) for name in results}
 
     def _choose_profile(self, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -78,14 +78,14 @@ class TensorRtEngine:
         profile = _fitting_profile(self._engine, shapes)
         if profile != self._profile:
             if not context.set_optimization_profile_async(profile, self._stream.handle):
-                raise DeviceError(f"TensorRT refuses its optimisation profile {profile}")
+                raise EngineError(f"TensorRT refuses its optimisation profile {profile}")
             self._profile = profile
 
 
 def _deserialize(runtime: trt.Runtime, plan: Path) -> trt.ICudaEngine:
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
-        raise DeviceError(f"{plan}: TensorRT {trt.__version__} cannot load it; its own message is above")
+        raise EngineError(f"{plan}: TensorRT {trt.__version__} cannot load it; its own message is above")
     return engine
 
 

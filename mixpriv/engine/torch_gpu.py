@@ -19,7 +19,7 @@ from torch import Tensor
 from mixpriv.engine.arrays import ANY, Port, check_inputs
 from mixpriv.engine.precision import mixed_precision
 from mixpriv.engine.torch_graph import TorchGraph
-from mixpriv.errors import DeviceError, InputError
+from mixpriv.errors import EngineError, InputError
 
 _MOST_GRAPHS = 8
 """Each keeps all activations of its size on the GPU."""
@@ -38,7 +38,7 @@ class TorchEngine:
     ------
     InputError
         the file is missing, no network, or has an operator that none of our networks has.
-    DeviceError
+    EngineError
         the GPU fails.
     """
 
@@ -51,7 +51,7 @@ class TorchEngine:
             raise InputError(f"network {os.fspath(path)}: not a readable ONNX network") from None
         self._device = torch.device(device)
         if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise DeviceError("PyTorch finds no GPU, or is built for none")
+            raise EngineError("PyTorch finds no GPU, or is built for none")
         self._inputs = {value.name: _port(value) for value in model.graph.input}
         try:
             self._graph = TorchGraph(mixed_precision(model) if mixed else model, self._device)
@@ -113,5 +113,5 @@ def _port(value: onnx.ValueInfoProto) -> Port:
     )
 
 
-def _failure(error: RuntimeError) -> DeviceError:
-    return DeviceError(f"PyTorch: {str(error).splitlines()[0]}")
+def _failure(error: RuntimeError) -> EngineError:
+    return EngineError(f"PyTorch: {str(error).splitlines()[0]}")

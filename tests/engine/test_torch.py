@@ -17,7 +17,7 @@ from mixpriv import engine
 from mixpriv.bundle import Bundle, load_bundle, shipped_bundles
 from mixpriv.engine.choice import load_fastest
 from mixpriv.engine.torch_gpu import TorchEngine
-from mixpriv.errors import DeviceError, InputError
+from mixpriv.errors import EngineError, InputError
 from tests.toybundle import write_toy_bundle
 
 
@@ -72,7 +72,7 @@ def test_a_machine_without_a_gpu_uses_openvino(bundle: Bundle) -> None:
     assert name == "openvino"
     assert network(mixture=mixture(1, 1, 16, 16, 16))["segmentation_mixture"].shape == (1, 5, 16, 16, 16)
     assert [note.split(" is not used")[0] for note in notes] == ["tensorrt", "torch"]
-    with pytest.raises(DeviceError, match="PyTorch finds no GPU"):
+    with pytest.raises(EngineError, match="PyTorch finds no GPU"):
         TorchEngine(bundle.segmenter_path)
 
 

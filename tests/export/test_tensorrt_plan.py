@@ -16,7 +16,7 @@ from mixpriv.bundle import Bundle, load_bundle
 from mixpriv.cli.train import main
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.engine.plan import PlanRecord
-from mixpriv.errors import DeviceError, InputError, OutputError
+from mixpriv.errors import EngineError, InputError, OutputError
 
 Machine = Callable[..., tuple[Any, Any]]
 
@@ -73,7 +73,7 @@ class TestBuilding:
     def test_says_why_no_plan_comes_out(self, bundle: Bundle, empty: Path, machine: Machine) -> None:
         trt, _ = machine()
         trt.unbuildable = True
-        with pytest.raises(DeviceError, match=r"cannot build the plan: Error Code 4: Internal Error \(no opt"):
+        with pytest.raises(EngineError, match=r"cannot build the plan: Error Code 4: Internal Error \(no opt"):
             build(bundle, empty)
 
     def test_keeps_no_plan_that_answers_wrongly(self, bundle: Bundle, empty: Path, machine: Machine) -> None:
@@ -86,7 +86,7 @@ class TestBuilding:
     def test_needs_a_gpu(self, bundle: Bundle, empty: Path, machine: Machine) -> None:
         _, cuda = machine()
         cuda.fail("cudaErrorInsufficientDriver")
-        with pytest.raises(DeviceError, match="the GPU cannot be used: cudaErrorInsufficientDriver"):
+        with pytest.raises(EngineError, match="the GPU cannot be used: cudaErrorInsufficientDriver"):
             build(bundle, empty)
 
     def test_never_writes_over_another(self, bundle: Bundle, empty: Path, machine: Machine) -> None:
@@ -159,7 +159,7 @@ class TestLoading:
         trt, _ = machine()
         plan = build(bundle, empty)
         trt.no_memory = True
-        with pytest.raises(DeviceError, match="no room on the GPU for its activations"):
+        with pytest.raises(EngineError, match="no room on the GPU for its activations"):
             engine(plan, bundle)
 
 
