@@ -28,6 +28,13 @@ def coarsen(image: NDArray[np.floating[Any]], factor: int) -> Image:
     return np.asarray(blocks.mean(axis=(1, 3, 5)), np.float32)
 
 
+def displaced(channels: NDArray[np.float32], displacement: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Channels (N, D, H, W) at ``x + displacement`` (3, D, H, W) in voxels, linear, 0 beyond the grid."""
+    index = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in channels.shape[1:]), indexing="ij"))
+    moved = [ndimage.map_coordinates(channel, index + displacement, order=1) for channel in channels]
+    return np.asarray(moved, dtype=np.float32)
+
+
 def fine_structure(image: NDArray[np.floating[Any]], spacing_mm: float) -> Image:
     """Band-pass of (D, H, W), zero mean and unit norm: the inner product of two is their correlation."""
     array = np.asarray(image, np.float32)

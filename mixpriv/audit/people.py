@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mixpriv.audit.images import displaced
 from mixpriv.bundle import Bundle
 from mixpriv.client.conform import Conformed, conform_labels
 from mixpriv.client.fields import smooth_field
@@ -20,7 +21,6 @@ from mixpriv.client.random import Stream
 from mixpriv.client.stages import Stages
 from mixpriv.client.target import Conformer
 from mixpriv.client.volume import load_volume
-from mixpriv.client.warp import sample
 from mixpriv.errors import InputError
 
 MIRRORED = "-mirrored"
@@ -118,7 +118,7 @@ def rescan(visit: Visit, number: int) -> Visit:
     clean = ndimage.gaussian_filter((image - low) / (high - low), 0.5)
     moves = _pose(stream, shape, spacing)
     share = ndimage.gaussian_filter(mask.astype(np.float32), 0.7)
-    moved = sample(np.stack([clean, share]).astype(np.float32), moves)
+    moved = displaced(np.stack([clean, share]).astype(np.float32), moves)
     gamma, bias, noise = stream.uniform(size=3)
     seen = np.clip(moved[0], 0, 1.5) ** np.float32(0.85 + 0.3 * gamma)
     seen *= 1 + np.float32(0.04 + 0.08 * bias) * smooth_field(stream, shape, 30 / spacing)

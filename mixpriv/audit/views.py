@@ -10,12 +10,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mixpriv import kernels
 from mixpriv.audit.people import Visit
 from mixpriv.client.key import ClientKey
 from mixpriv.client.proxy import draw_weight, mix
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
-from mixpriv.client.warp import Warp, apply_warp, draw_warp, sample
+from mixpriv.client.warp import Warp, apply_warp, draw_warp
 from mixpriv.errors import InputError
 from mixpriv.wire.transport import Segmenter
 
@@ -175,7 +176,7 @@ def ideal_answer(classes: int) -> Server:
         if secret.reference is not None:
             shares += (1 - secret.weight) * one_hot(secret.reference.labels, classes)
         if secret.warp is not None:
-            shares = sample(shares, secret.warp.forward)
+            shares = kernels.warp(shares, *secret.warp.forward)
         return np.asarray(np.rint(shares * 255), np.uint8)
 
     return answer

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mixpriv import kernels
 from mixpriv.audit.findings import Finding, Outcome
 from mixpriv.audit.images import Image, ssim
 from mixpriv.audit.scene import Scene
 from mixpriv.audit.views import Sent
-from mixpriv.client.warp import sample
 
 _WIDTH, _CROP, _BATCH, _DRAWS = 12, 32, 2, 2
 _ALONE = 1
@@ -89,7 +89,7 @@ def _pair(sent: Sent) -> Image:
     """Target and reference as they were bent (2, D, H, W); without a reference the target twice."""
     target, reference = sent.visit.image, sent.secret.reference
     both = np.stack([target, target if reference is None else reference.image]).astype(np.float32)
-    return both if sent.secret.warp is None else sample(both, sent.secret.warp.forward)
+    return both if sent.secret.warp is None else kernels.warp(both, *sent.secret.warp.forward)
 
 
 def _train(scene: Scene) -> Separator:

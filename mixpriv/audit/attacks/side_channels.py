@@ -19,6 +19,7 @@ from mixpriv.audit.wire import identifying_fields
 from mixpriv.bundle import DEFAULT_BUNDLE, load_bundle
 from mixpriv.client import segment
 from mixpriv.client.report import save_wire
+from mixpriv.client.warp import displacement
 
 _RIDGE = 10.0
 _ANSWER_CLASSES = 5
@@ -88,7 +89,8 @@ def _displacement(scene: Scene) -> Finding:
     for one in sent:
         assert one.secret.warp is not None  # noqa: S101 - the mode has a warp
         guess = matcher.fit(fine_structure(coarsen(one.view.image, factor), spacing)).moves[0]
-        truth = np.stack([coarsen(axis, factor) for axis in one.secret.warp.forward]) / factor
+        bent = displacement(one.secret.warp.forward, scene.world.shape)
+        truth = np.stack([coarsen(axis, factor) for axis in bent]) / factor
         brain = coarsen(one.view.image, factor) > 0.05
         left = ((guess - truth)[:, brain] ** 2).sum()
         explained.append(float(1 - left / max(float((truth[:, brain] ** 2).sum()), 1e-9)))

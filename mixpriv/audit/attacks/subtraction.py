@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mixpriv.audit.images import BAND_MM, Image, coarsen, fine_structure
+from mixpriv.audit.images import BAND_MM, Image, coarsen, displaced, fine_structure
 from mixpriv.audit.linkage import WORKING_MM
 from mixpriv.audit.matching import Matcher
-from mixpriv.client.warp import sample
 
 _MOST = 0.95
 
@@ -23,7 +22,7 @@ def bent_onto(images: Sequence[Image], seen: Image, spacing_mm: float) -> list[I
     fit = Matcher.of(working).fit(fine_structure(coarsen(seen, factor), factor * spacing_mm))
     bent = []
     for image, moves in zip(images, fit.moves, strict=True):
-        bent.append(sample(image[None], _refined(moves, factor, image.shape))[0])
+        bent.append(displaced(image[None], _refined(moves, factor, image.shape))[0])
     return bent
 
 
