@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,9 +53,11 @@ def truth(bundle: Bundle, server: TritonServer, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture
-def own_key(truth: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+def own_key(truth: Path, home: Path) -> None:
     """The same key, a ledger of its own: the same scan is then the same bytes."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(truth / "config"))
+    key = home / "home" / "config" / "mixpriv" / "client.key"
+    key.parent.mkdir(parents=True, mode=0o700)
+    shutil.copy2(truth / "config" / "mixpriv" / "client.key", key)
 
 
 pytestmark = [pytestmark, pytest.mark.usefixtures("own_key")]
