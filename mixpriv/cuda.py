@@ -66,14 +66,15 @@ def is_device_array(array: object) -> bool:
     return hasattr(array, "__cuda_array_interface__")
 
 
+_NOT_COMPILED = "mixpriv was installed without its CUDA extension, see docs/kernels.md"
 _CUDA_KINDS = (2, 13)  # DLPack's: the device's own memory, managed memory
 
 
 def problem() -> str | None:
     """Say why no kernel can run on a CUDA device here, or None if one can."""
-    module = _load()
+    module, missing = _load_from(os.environ.get(EMULATION))
     if module is None:
-        return "mixpriv was installed without its CUDA extension, see docs/kernels.md"
+        return missing
     try:
         found = module.devices()
     except DeviceError as error:
@@ -96,7 +97,7 @@ def summary() -> str:
     """One line for people: compiled or not, and the devices found."""
     module = _load()
     if module is None:
-        return "not compiled"
+        return "not compiled" if problem() == _NOT_COMPILED else str(problem())
     if module.emulation:
         return "emulation on the CPU, for tests only"
     return "compiled, " + (problem() or ", ".join(devices()))
@@ -240,21 +241,25 @@ def _extension() -> Any:
 
 
 def _load() -> ModuleType | None:
-    return _load_from(os.environ.get(EMULATION))
+    return _load_from(os.environ.get(EMULATION))[0]
 
 
 @functools.cache
-def _load_from(emulation: str | None) -> ModuleType | None:
+def _load_from(emulation: str | None) -> tuple[ModuleType | None, str]:
+    """The extension, or None and why: one that does not fit this machine is as good as none."""
     if emulation:
         spec = importlib.util.spec_from_file_location("_cuda_emulation", emulation)
         if spec is None or spec.loader is None:
             raise InputError(f"{EMULATION}: expected the emulation's file, got {emulation!r}")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return module
+        return module, ""
     if importlib.util.find_spec("mixpriv._cuda") is None:
-        return None
-    return importlib.import_module("mixpriv._cuda")
+        return None, _NOT_COMPILED
+    try:
+        return importlib.import_module("mixpriv._cuda"), ""
+    except ImportError as error:
+        return None, f"its CUDA extension cannot be loaded ({str(error).splitlines()[0]})"
 
 
 def _handle(chosen: Any) -> int:

@@ -240,7 +240,8 @@ void define_device_array(py::module_& module) {
     py::class_<DeviceArray>(
         module, "DeviceArray",
         "An array in the memory of a CUDA device, C-contiguous. Other libraries take it without a copy, by "
-        "DLPack or __cuda_array_interface__.")
+        "DLPack or __cuda_array_interface__.",
+        py::module_local())  // tests load the emulation beside the extension
         .def_property_readonly("shape", [](const DeviceArray& self) { return py::tuple(py::cast(self.shape())); })
         .def_property_readonly("dtype", [](const DeviceArray& self) { return py::dtype(self.type().name); })
         .def_property_readonly("ndim", [](const DeviceArray& self) { return self.shape().size(); })

@@ -312,7 +312,8 @@ PYBIND11_MODULE(MIXPRIV_CUDA_MODULE, module) {
     module.def(
         "copy", [](const DeviceArray& array, const py::object& stream) { return array.copy(stream_from(stream)); },
         arg("array"), arg("stream"));
-    py::class_<Moment>(module, "Moment", "Now, on a stream: when all that was queued on it is done.")
+    py::class_<Moment>(module, "Moment", "Now, on a stream: when all that was queued on it is done.",
+                       py::module_local())
         .def(py::init<const py::object&>(), arg("stream"))
         .def("seconds_since", &Moment::seconds_since, arg("before"));
     module.def("synchronize", py_synchronize, arg("stream"));
