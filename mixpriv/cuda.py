@@ -66,7 +66,7 @@ def is_device_array(array: object) -> bool:
     return hasattr(array, "__cuda_array_interface__")
 
 
-_NOT_COMPILED = "mixpriv was installed without its CUDA extension, see docs/kernels.md"
+NOT_COMPILED = "mixpriv was installed without its CUDA extension, see docs/kernels.md"
 _CUDA_KINDS = (2, 13)  # DLPack's: the device's own memory, managed memory
 
 
@@ -97,7 +97,7 @@ def summary() -> str:
     """One line for people: compiled or not, and the devices found."""
     module = _load()
     if module is None:
-        return "not compiled" if problem() == _NOT_COMPILED else str(problem())
+        return "not compiled" if problem() == NOT_COMPILED else str(problem())
     if module.emulation:
         return "emulation on the CPU, for tests only"
     return "compiled, " + (problem() or ", ".join(devices()))
@@ -255,7 +255,7 @@ def _load_from(emulation: str | None) -> tuple[ModuleType | None, str]:
         spec.loader.exec_module(module)
         return module, ""
     if importlib.util.find_spec("mixpriv._cuda") is None:
-        return None, _NOT_COMPILED
+        return None, NOT_COMPILED
     try:
         return importlib.import_module("mixpriv._cuda"), ""
     except ImportError as error:

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from mixpriv import cuda
 from mixpriv.bundle import Bundle
 from mixpriv.cli import segmenting
 from mixpriv.cli.client import main
@@ -70,7 +71,7 @@ class TestSegment:
 
     def test_device(self, run: Run, scan: Path, emulation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as without:
-            without.setattr("mixpriv.cuda._load", lambda: None)
+            without.setattr("mixpriv.cuda._load_from", lambda _: (None, cuda.NOT_COMPILED))
             code, out, err = run(scan, "--device", "cuda")
             assert (code, out, len(err.splitlines())) == (2, "", 1)
             assert "error: device cuda: mixpriv was installed without its CUDA extension" in err
