@@ -29,7 +29,7 @@ def emulated(emulation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither an extension nor a device."""
-    monkeypatch.setattr(cuda, "_load", lambda: None)
+    monkeypatch.setattr(cuda, "_load_from", lambda _: (None, cuda.NOT_COMPILED))
 
 
 def open_on_device(bundle: Bundle) -> Client:
