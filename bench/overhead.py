@@ -82,7 +82,7 @@ def run(scan: Path, bundle: Bundle, address: str, costs: Costs, scans: int, *, w
             shutil.copy(scan, copy)
         command = [sys.executable, "-m", "mixpriv.cli.client", "segment", *map(str, copies), *costs.mode.options]
         command += ["--bundle", str(bundle.directory), "--server", address, "--timeout", "600"]
-        command += ["--one-by-one", "--json"]
+        command += ["--one-by-one", "--allow-repeat", "--json"]
         command += ["--save-wire", str(folder / "wire")] if wire else []
         home = {"XDG_CONFIG_HOME": str(folder / "config"), "XDG_DATA_HOME": str(folder / "data")}
         with (folder / "out").open("wb") as out:
