@@ -73,8 +73,11 @@ class Costs:
         }
 
 
-def run(scan: Path, bundle: Bundle, address: str, costs: Costs, scans: int, *, wire: bool) -> None:
-    """Segment copies of a scan in one run of the command and add to the costs; the first scan only warms up."""
+def run(scan: Path, bundle: Bundle, address: str, home: Path, costs: Costs, scans: int, *, wire: bool) -> None:
+    """Segment copies of a scan in one run of the command and add to the costs; the first scan only warms up.
+
+    ``home`` is the user's, the same in every run: with another key a scan gets other references, and another map.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copies = [folder / f"{k}.nii.gz" for k in range(scans + 1)]
@@ -84,9 +87,9 @@ def run(scan: Path, bundle: Bundle, address: str, costs: Costs, scans: int, *, w
         command += ["--bundle", str(bundle.directory), "--server", address, "--timeout", "600"]
         command += ["--one-by-one", "--allow-repeat", "--json"]
         command += ["--save-wire", str(folder / "wire")] if wire else []
-        home = {"XDG_CONFIG_HOME": str(folder / "config"), "XDG_DATA_HOME": str(folder / "data")}
+        kept = {"XDG_CONFIG_HOME": str(home / "config"), "XDG_DATA_HOME": str(home / "data")}
         with (folder / "out").open("wb") as out:
-            process = subprocess.Popen(command, stdout=out, env={**os.environ, **home})
+            process = subprocess.Popen(command, stdout=out, env={**os.environ, **kept})
             _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
@@ -193,7 +196,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         shape = "x".join(map(str, nib.Nifti1Image.from_filename(scan).shape))
         for number in range(args.rounds + 1):
             for one in costs:
-                run(scan, bundle, server.address, one, 0 if number == 0 else args.scans, wire=number == 0)
+                run(
+                    scan,
+                    bundle,
+                    server.address,
+                    Path(folder, "home"),
+                    one,
+                    0 if number == 0 else args.scans,
+                    wire=number == 0,
+                )
                 print(f"{one.mode}: round {number}", file=sys.stderr)
     if any(len(one.label_maps) != 1 for one in costs):
         raise SystemExit("bench: two runs on one scan gave different label maps")
