@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <vector>
 
 #include "mixpriv/error.h"
+#include "mixpriv/float_order.h"
 #include "mixpriv/kernels.h"
 #include "spread.h"
 
@@ -23,20 +23,6 @@ constexpr int ranks = 4;  // two percentiles, each between two order statistics
 constexpr uint8_t no_slot = 0xFF;
 
 using Histogram = std::vector<int64_t>;
-
-// Unsigned order of the result is the order of the floats.
-uint32_t key_of(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return bits ^ ((bits >> 31) != 0 ? 0xFFFFFFFFu : 0x80000000u);
-}
-
-float float_of(uint32_t key) {
-    const uint32_t bits = key ^ ((key >> 31) != 0 ? 0x80000000u : 0xFFFFFFFFu);
-    float x;
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
-}
 
 // Calls add(histogram, key) for every voxel inside the mask; one histogram per worker, summed at the end.
 template <class Add>

@@ -2,11 +2,11 @@
 // each looking into one bin of the round before.
 
 #include <cmath>
-#include <cstring>
 #include <vector>
 
 #include "cuda/launch.h"
 #include "mixpriv/error.h"
+#include "mixpriv/float_order.h"
 
 namespace mixpriv::cuda {
 namespace {
@@ -17,20 +17,6 @@ constexpr int shift_of[digits] = {21, 10, 0}, bits_of[digits] = {11, 11, 10};
 constexpr int bins = 1 << 11;
 constexpr int64_t histogram_blocks = 1024;
 constexpr int64_t voxels_per_thread = 16;  // at least: a block's histogram must be worth adding up
-
-// Unsigned order of the result is the order of the floats.
-__device__ uint32_t key_of(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return bits ^ ((bits >> 31) != 0 ? 0xFFFFFFFFu : 0x80000000u);
-}
-
-float float_of(uint32_t key) {
-    const uint32_t bits = key ^ ((key >> 31) != 0 ? 0x80000000u : 0xFFFFFFFFu);
-    float x;
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
-}
 
 // Which digit is counted, of the keys that begin with one of the prefixes.
 struct Round {

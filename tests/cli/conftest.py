@@ -7,9 +7,11 @@ import pytest
 
 from mixpriv.bundle import Bundle
 from mixpriv.cli import segmenting
+from mixpriv.cli.client import main
 from mixpriv.client.key import load_or_create_key
 from mixpriv.client.segment import Client, open_client
 from mixpriv.engine.in_process import InProcessSegmenter
+from tests.cli.running import Run
 from tests.phantom import write_reference_model, write_scan
 from tests.toybundle import write_toy_bundle
 
@@ -57,3 +59,15 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[Client]:
 
     monkeypatch.setattr(segmenting, "connect", connect)
     return opened
+
+
+@pytest.fixture
+def run(bundle: Bundle, in_process: list[Client], capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run ``segment`` on the toy bundle: exit code, standard output, standard error."""
+
+    def segment(*arguments: object) -> tuple[int, str, str]:
+        code = main(["segment", "--bundle", str(bundle.directory), *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return segment

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
+
+from mixpriv.engine.in_process import InProcessSegmenter
 from tests.server.processes import kill_all
+from tests.toybundle import write_toy_bundle
+
+Run = Callable[..., tuple[int, str, str]]
+"""Arguments of ``segment`` to exit code, standard output, standard error."""
+
+
+def slowness_of(seconds: float, most: int, folder: Path) -> int:
+    """How many idle convolutions take about so long on this machine, as busy as it is, but no more than ``most``."""
+    bundle = write_toy_bundle(folder, slowness=2)
+    segmenter, mixture = InProcessSegmenter(bundle.segmenter_path), np.zeros((1, 1, *bundle.grid_shape), np.float16)
+    segmenter.segment(mixture)
+    begin = time.monotonic()
+    segmenter.segment(mixture)
+    return min(most, math.ceil(seconds * 2 / (time.monotonic() - begin)))
 
 
 @contextlib.contextmanager

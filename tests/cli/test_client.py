@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -21,23 +20,11 @@ from mixpriv.cli.client import main
 from mixpriv.client.segment import Client
 from mixpriv.client.stages import STAGES
 from mixpriv.errors import ServerUnavailableError
+from tests.cli.running import Run
 from tests.phantom import brain_scan, write_scan
 from tests.toybundle import write_toy_crop_bundle
 
 HEAVY = ("numpy", "nibabel", "grpc", "openvino", "scipy", "rich")
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(bundle: Bundle, in_process: list[Client], capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run ``segment`` on the toy bundle: exit code, standard output, standard error."""
-
-    def segment(*arguments: object) -> tuple[int, str, str]:
-        code = main(["segment", "--bundle", str(bundle.directory), *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return segment
 
 
 def listing(folder: Path) -> set[str]:

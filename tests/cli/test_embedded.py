@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import os
 import signal
 import subprocess
@@ -12,13 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mixpriv.bundle import Bundle
 from mixpriv.cli.client import main
-from mixpriv.engine.in_process import InProcessSegmenter
-from tests.cli.running import started
+from tests.cli.running import slowness_of, started
 from tests.phantom import write_reference_model
 from tests.server.processes import children, cpu_seconds, model_process, session_members, soon
 from tests.toybundle import write_toy_bundle
@@ -84,13 +81,8 @@ def wait_until_in_flight(home: Path, running: subprocess.Popen[str], server: int
 
 @pytest.fixture(scope="session")
 def slowness(tmp_path_factory: pytest.TempPathFactory) -> int:
-    """How many idle convolutions take about 5 s on this machine, as busy as it is."""
-    bundle = write_toy_bundle(tmp_path_factory.mktemp("probe"), slowness=2)
-    segmenter, mixture = InProcessSegmenter(bundle.segmenter_path), np.zeros((1, 1, *bundle.grid_shape), np.float16)
-    segmenter.segment(mixture)
-    begin = time.monotonic()
-    segmenter.segment(mixture)
-    return min(150, math.ceil(5 * 2 / (time.monotonic() - begin)))
+    """How many idle convolutions take about 5 s here."""
+    return slowness_of(5, 150, tmp_path_factory.mktemp("probe"))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ import pytest
 from mixpriv.bundle import Bundle
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.server.triton import TritonServer
-from tests.cli.running import started
+from tests.cli.running import slowness_of, started
 from tests.phantom import write_reference_model, write_scan
 from tests.server.commands import address_when_ready, command
 from tests.server.processes import children, cpu_seconds, model_process, session_members, soon
@@ -83,12 +82,7 @@ def ledger(home: Path) -> Path:
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle whose segmenter takes about 2 s on this machine, as busy as it is."""
-    probe = write_toy_bundle(tmp_path_factory.mktemp("probe"), slowness=2)
-    segmenter, mixture = InProcessSegmenter(probe.segmenter_path), np.zeros((1, 1, *probe.grid_shape), np.float16)
-    segmenter.segment(mixture)
-    begin = time.monotonic()
-    segmenter.segment(mixture)
-    slowness = min(60, math.ceil(2 * 2 / (time.monotonic() - begin)))
+    slowness = slowness_of(2, 60, tmp_path_factory.mktemp("probe"))
     bundle = write_toy_bundle(tmp_path_factory.mktemp("slow"), slowness=slowness)
     write_reference_model(bundle)
     return bundle

@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,9 @@ import pytest
 from mixpriv.bundle import Bundle
 from mixpriv.cli import segmenting
 from mixpriv.cli.client import main
-from mixpriv.client.segment import Client
 from mixpriv.engine.in_process import InProcessSegmenter
+from tests.cli.running import Run
 from tests.phantom import write_scan
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(bundle: Bundle, in_process: list[Client], capsys: pytest.CaptureFixture[str]) -> Run:
-    def segment(*arguments: object) -> tuple[int, str, str]:
-        code = main(["segment", "--bundle", str(bundle.directory), *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return segment
 
 
 @pytest.fixture
