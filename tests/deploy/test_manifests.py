@@ -101,6 +101,15 @@ class TestPods:
         assert container[probe]["timeoutSeconds"] <= container[probe]["periodSeconds"] * 2
 
 
+def test_the_probes_are_commands_of_this_version(capsys: pytest.CaptureFixture[str]) -> None:
+    (container,) = pod_of_deployment()["containers"]
+    (node,) = load("compose.yaml")["services"].values()
+    for command in (container["livenessProbe"]["exec"]["command"], node["healthcheck"]["test"][1:]):
+        # Understood, as far as the certificates, which are not here.
+        assert server.main(command[1:]) == 2
+        assert capsys.readouterr().err.startswith("mixpriv-server: tls: /etc/mixpriv/tls/ca.crt")
+
+
 class TestKserve:
     """The part of the InferenceService's schema that is Kubernetes' own; KServe's is read by hand."""
 
