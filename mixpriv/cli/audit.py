@@ -94,6 +94,7 @@ def _effort(args: argparse.Namespace) -> Effort:
 
 def _phantoms(args: argparse.Namespace) -> tuple[World, People, list[str]]:
     from mixpriv.audit.phantoms import phantom_people, phantom_world
+    from mixpriv.provenance import commit, hardware
 
     world = phantom_world()
     attackers = args.subjects // 2 if args.attackers is None else args.attackers
@@ -101,7 +102,7 @@ def _phantoms(args: argparse.Namespace) -> tuple[World, People, list[str]]:
         raise InputError(f"--attackers: expected 1 to {args.subjects - 1}, got {attackers}")
     about = [
         f"Synthetic people, made by code and scanned twice; {world.spacing_mm:g} mm grid; the server's network makes "
-        "no mistakes. References come from the generator that made the people."
+        f"no mistakes. References come from the generator that made the people. Commit {commit()}; {hardware()}."
     ]
     return world, phantom_people(world, args.subjects, attackers), about
 
@@ -113,7 +114,7 @@ def _real(args: argparse.Namespace) -> tuple[World, People, list[str]]:
     from mixpriv.client.reference import ReferenceModel
     from mixpriv.client.target import load_conformer
     from mixpriv.engine.in_process import InProcessSegmenter
-    from mixpriv.provenance import commit
+    from mixpriv.provenance import commit, hardware
 
     bundle = load_bundle(args.bundle)
     model = ReferenceModel.load(bundle.reference_path)
@@ -121,7 +122,7 @@ def _real(args: argparse.Namespace) -> tuple[World, People, list[str]]:
                   served(InProcessSegmenter(bundle.segmenter_path)))  # fmt: skip
     people = simulate(read_visits(args.data, load_conformer(bundle), bundle), args.attackers or 4, args.rescans)
     about = [
-        f"Commit {commit()}, bundle {bundle.name} {bundle.version}. Second visits are real for "
+        f"Commit {commit()}; {hardware()}. Bundle {bundle.name} {bundle.version}. Second visits are real for "
         f"{', '.join(people.repeated) or 'nobody'}; those of the others are simulated from the first (pose, partial "
         "volume, small distortion, bias, contrast, noise, another edge of the mask), and every person's mirror image "
         "is another person in the gallery, because there are so few."
@@ -134,12 +135,15 @@ def _wire(args: argparse.Namespace) -> tuple[Audit, Made]:
     from mixpriv.audit.wire_audit import audit_wire
     from mixpriv.bundle import load_bundle
     from mixpriv.client.target import load_conformer
+    from mixpriv.provenance import commit, hardware
 
     if len(args.wire) != 2 or args.wire[0] != "wire" or args.gallery is None:
         raise InputError("audit wire: expected 'wire DIR --gallery DIR'")
     bundle = load_bundle(args.bundle)
     audit, about = audit_wire(Path(args.wire[1]), args.gallery, load_conformer(bundle), bundle)
-    return audit, Made("Audit of what was sent", about, "mixpriv audit wire DIR --gallery DIR")
+    return audit, Made(
+        "Audit of what was sent", [*about, f"Commit {commit()}; {hardware()}."], "mixpriv audit wire DIR --gallery DIR"
+    )
 
 
 def _command(args: argparse.Namespace) -> str:
