@@ -102,14 +102,14 @@ def conform(scan: Volume, brain: Brain, bundle: Bundle, device: Device = CPU) ->
     grid = brain_grid(brain.mask, brain.grid, bundle)
     there = to_grid_on(device, scan, grid)
     mask = (between_grids(brain.probability, brain.grid, grid) >= 0.5).astype(np.uint8)
-    placed = there, device.to_device(mask)
-    low, high = kernels.robust_range(*placed)
+    mask_there = device.to_device(mask)
+    low, high = kernels.robust_range(there, mask_there)
     image = device.to_host(there)
     if not low < high:
         raise InputError(f"{scan.name}: no brain found: expected tissue contrast inside the brain, got none")
     if _structure(image, mask, (low, high)) < MIN_STRUCTURE:
         raise InputError(f"{scan.name}: no brain found: expected tissues that differ, got noise alone inside the brain")
-    return Conformed(image, mask, (low, high), grid, device, placed)
+    return Conformed(image, mask, (low, high), grid, device).with_placed(there, mask_there)
 
 
 def _refuse_hounsfield(scan: Volume) -> None:

@@ -51,7 +51,7 @@ class Conformed:
     intensity_range : robust minimum and maximum inside the mask
     grid : where it lies
     device : where it is mixed
-    placed : image and mask as they lie on the device, None if they are not there yet
+    placed : image and mask as they lie on the device, None if they are not there yet; a changed copy has none
     """
 
     image: NDArray[np.float32] = field(repr=False)
@@ -59,7 +59,13 @@ class Conformed:
     intensity_range: tuple[float, float] = field(repr=False)
     grid: Grid
     device: Device = field(default=CPU, repr=False)
-    placed: tuple[Any, Any] | None = field(default=None, repr=False)
+    placed: tuple[Any, Any] | None = field(default=None, init=False, repr=False)
+
+    def with_placed(self, image: Any, mask: Any) -> Conformed:
+        """The same, knowing the arrays that already lie on the device."""
+        known = replace(self)
+        object.__setattr__(known, "placed", (image, mask))
+        return known
 
     @property
     def mask_ml(self) -> float:

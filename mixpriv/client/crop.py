@@ -33,13 +33,13 @@ def conform_crop(scan: Volume, bundle: Bundle, device: Device = CPU) -> Conforme
     place = _middle(own, bundle)
     there = to_grid_on(device, own, place)
     mask = (to_grid(replace(own, voxels=np.ones_like(own.voxels)), place) > 0.5).astype(np.uint8)
-    placed = there, device.to_device(mask)
-    low, high = kernels.robust_range(*placed)
+    mask_there = device.to_device(mask)
+    low, high = kernels.robust_range(there, mask_there)
     if not low < high:
         raise InputError(f"{scan.name}: expected a crop with contrast, got one without")
     to_world = upright.affine / np.append(upright.spacing_mm, 1.0)
     grid = Grid(bundle.grid_shape, to_world @ place.affine)
-    return Conformed(device.to_host(there), mask, (low, high), grid, device, placed)
+    return Conformed(device.to_host(there), mask, (low, high), grid, device).with_placed(there, mask_there)
 
 
 def turned(scan: Volume) -> Volume:
