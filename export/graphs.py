@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +31,14 @@ class SegmenterGraph(nn.Module):
 
 
 class UnmixerGraph(nn.Module):
-    """unmixer_input f32 (N,2C+1,D,H,W) -> probabilities f32 (N,C,D,H,W)."""
+    """unmixer_input f32 (N,2C+1,D,H,W), target f32 (N,1,D,H,W) if it sees it -> probabilities f32 (N,C,D,H,W)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, unmixer_input: Tensor) -> Tensor:
-        return torch.softmax(self.network(unmixer_input), 1)
+    def forward(self, unmixer_input: Tensor, target: Tensor | None = None) -> Tensor:
+        return torch.softmax(self.network(unmixer_input, target), 1)
 
 
 class ExtractorGraph(nn.Module):
@@ -51,20 +52,22 @@ class ExtractorGraph(nn.Module):
         return torch.sigmoid(self.network(image))
 
 
-def to_onnx(graph: nn.Module, example: Tensor, input_name: str, output_name: str) -> onnx.ModelProto:
+def to_onnx(
+    graph: nn.Module, example: tuple[Tensor, ...], input_names: Sequence[str], output_name: str
+) -> onnx.ModelProto:
     """One self-contained ONNX graph with dynamic batch and spatial size and FP16-stored weights."""
     axes = {0: "batch"} | {i + 2: axis for i, axis in enumerate(_AXES)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.onnx")
         torch.onnx.export(
             graph.eval(),
-            (example,),
+            example,
             path,
             dynamo=False,
             opset_version=18,
-            input_names=[input_name],
+            input_names=list(input_names),
             output_names=[output_name],
-            dynamic_axes={input_name: axes, output_name: axes},
+            dynamic_axes=dict.fromkeys([*input_names, output_name], axes),
         )
         model = onnx.load(path)
     store_weights_as_fp16(model)

@@ -23,11 +23,7 @@ from mixpriv.training.joint import JointConfig, JointModel
 from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds
 
 MULTIPLE = 16
-_TENSORS = {
-    "segmenter": ("mixture", "segmentation_mixture"),
-    "unmixer": ("unmixer_input", "probabilities"),
-    "extractor": ("image", "brain_probability"),
-}
+_OUTPUTS = {"segmenter": "segmentation_mixture", "unmixer": "probabilities", "extractor": "brain_probability"}
 
 
 def round_weights(network: nn.Module) -> nn.Module:
@@ -47,12 +43,16 @@ def pack(config: TrainingConfig, joint: Path, extractor: Path | None, folder: Pa
     Raises
     ------
     InputError
-        no weights there, weights of another shape than the config's, an extractor too many or missing, or another
-        runtime's answers are not torch's.
+        no weights there, weights of another shape than the config's, an extractor too many or missing, an unmixer that
+        sees more than a client may use, or another runtime's answers are not torch's.
     """
     if (config.extractor is None) != (extractor is None):
         raise InputError(f"config {config.name}: expected {'no ' if extractor else 'an '}extractor run")
     folder.mkdir(parents=True, exist_ok=True)
+    if config.segmenter.unmixer_sees not in ("labels", "target"):
+        raise InputError(
+            f"config {config.name}: unmixer_sees: expected labels or target in a bundle, others do not ship"
+        )
     initial = load_initial(joint, "segmenter")
     model = JointModel.of(config.segmenter)
     initial.load_into(model)
@@ -78,11 +78,11 @@ def pack(config: TrainingConfig, joint: Path, extractor: Path | None, folder: Pa
 
 def _write_graphs(spec: JointConfig, graphs: Mapping[str, nn.Module], folder: Path) -> dict[str, int]:
     """Write each network's ONNX file; returns the multiply-adds of S and D for so many voxels."""
-    image, known = examples(spec.crop, len(spec.classes))
-    inputs = {"segmenter": image.half(), "unmixer": known, "extractor": image}
+    inputs = examples(spec, spec.crop)
     for name, graph in graphs.items():
-        onnx.save(to_onnx(graph, inputs[name], *_TENSORS[name]), folder / f"{name}.onnx")
-    cost = {name: multiply_adds(graphs[name], inputs[name]) for name in ("segmenter", "unmixer")}
+        example = inputs[name]
+        onnx.save(to_onnx(graph, tuple(example.values()), list(example), _OUTPUTS[name]), folder / f"{name}.onnx")
+    cost = {name: multiply_adds(graphs[name], *inputs[name].values()) for name in ("segmenter", "unmixer")}
     return cost | {"voxels": int(np.prod(spec.crop))}
 
 
@@ -98,6 +98,7 @@ def _record(config: TrainingConfig, folder: Path, version: str) -> dict[str, obj
         "grid_shape": list(spec.grid_shape),
         "spacing_mm": spec.spacing_mm,
         "multiple": MULTIPLE,
+        "unmixer_sees": spec.unmixer_sees,
         **said,
         "config": config.raw,
     }

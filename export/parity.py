@@ -48,21 +48,21 @@ def measure_parity(spec: JointConfig, graphs: Mapping[str, nn.Module], folder: P
         fewer than 99.9 % of the values agree within one level of 255.
     """
     # Torch has no fast convolution in float64, and this is not about size.
-    image, known = examples(_smaller(spec.crop), len(spec.classes))
-    cases = {"segmenter": (image.half(), 1.0), "unmixer": (known, 1 / 255), "extractor": (image, 1 / 255)}
+    inputs = examples(spec, _smaller(spec.crop))
     return {
-        name: {runtime: asdict(value) for runtime, value in _compare(graph, *cases[name], folder, name).items()}
+        name: {runtime: asdict(value) for runtime, value in _compare(graph, inputs[name], folder, name).items()}
         for name, graph in graphs.items()
     }
 
 
-def _compare(graph: nn.Module, example: Tensor, level: float, folder: Path, name: str) -> dict[str, Comparison]:
-    path = folder / f"{name}.onnx"
-    double = example if example.dtype == torch.float16 else example.double()
+def _compare(graph: nn.Module, example: Mapping[str, Tensor], folder: Path, name: str) -> dict[str, Comparison]:
+    path, level = folder / f"{name}.onnx", 1.0 if name == "segmenter" else 1 / 255
+    double = [x if x.dtype == torch.float16 else x.double() for x in example.values()]
     with torch.no_grad():
-        expected = graph.double()(double).numpy()
-    (answer,) = load(path, precision="f32")(**{_input_name(path): example.numpy()}).values()
-    answers = {"openvino_f32": answer, "onnxruntime_f32": in_onnxruntime(onnx.load(path))(example.numpy())}
+        expected = graph.double()(*double).numpy()
+    arrays = {name: x.numpy() for name, x in example.items()}
+    (answer,) = load(path, precision="f32")(**arrays).values()
+    answers = {"openvino_f32": answer, "onnxruntime_f32": in_onnxruntime(onnx.load(path))(*arrays.values())}
     return {
         runtime: require(Comparison.of(values, expected, level), LEAST_WITHIN_ONE_LEVEL, f"{path.name}, {runtime}")
         for runtime, values in answers.items()
@@ -122,8 +122,9 @@ def torch_segmenter(config: JointConfig, run: Path) -> Callable[[NDArray[np.floa
     return answer
 
 
-def examples(shape: tuple[int, int, int], classes: int) -> tuple[Tensor, Tensor]:
-    """A smooth random image (1,1,D,H,W) and unmixer input (1,2C+1,D,H,W) with the statistics of real ones."""
+def examples(spec: JointConfig, shape: tuple[int, int, int]) -> dict[str, dict[str, Tensor]]:
+    """Inputs by name of every network, smooth and random, with the statistics of real ones."""
+    classes = len(spec.classes)
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 2 * classes + 1, *(n // 8 for n in shape), generator=generator)
     fine = nn.functional.interpolate(coarse, shape, mode="trilinear")
@@ -131,16 +132,18 @@ def examples(shape: tuple[int, int, int], classes: int) -> tuple[Tensor, Tensor]
     reference = nn.functional.one_hot(fine[:, classes : 2 * classes].argmax(1), classes).permute(0, 4, 1, 2, 3).float()
     weight = 0.5
     mixed = weight * (8 * fine[:, :classes]).softmax(1) + (1 - weight) * reference
-    return image, unmixer_input(mixed, reference, torch.full_like(image, weight))
+    known = unmixer_input(mixed, reference, torch.full_like(image, weight))
+    seen = {"target": image} if spec.unmixer_sees == "target" else {}
+    return {
+        "segmenter": {"mixture": image.half()},
+        "unmixer": {"unmixer_input": known, **seen},
+        "extractor": {"image": image},
+    }
 
 
 def _smaller(shape: tuple[int, int, int]) -> tuple[int, int, int]:
     d, h, w = (max(32, n // 32 * 16) for n in shape)
     return d, h, w
-
-
-def _input_name(path: Path) -> str:
-    return str(onnx.load(path).graph.input[0].name)
 
 
 def update_record(folder: Path) -> Parity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,16 +15,19 @@ Segment = Callable[[NDArray[np.float16]], NDArray[np.uint8]]
 """Mixture (N, M, D, H, W) to answer (N, C-1, D, H, W)."""
 
 
-def in_onnxruntime(model: onnx.ModelProto) -> Segment:
-    """A graph in ONNX Runtime on the CPU; FP16 convolutions are computed in float32 there and rounded after."""
+def in_onnxruntime(model: onnx.ModelProto) -> Callable[..., NDArray[Any]]:
+    """A graph in ONNX Runtime on the CPU, from its inputs in order to its output.
+
+    FP16 convolutions are computed in float32 there and rounded after.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_threads()
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    names = [port.name for port in session.get_inputs()]
 
-    def segment(mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
-        return np.asarray(session.run(None, {name: mixture})[0])
+    def run(*inputs: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(session.run(None, dict(zip(names, inputs, strict=True)))[0])
 
-    return segment
+    return run

@@ -43,6 +43,17 @@ class Crop:
 
 
 @dataclass(frozen=True)
+class Shielded:
+    """How mode ``shielded`` sends: the target's share is drawn from ``weight_range``, the mixture bent by ``warp_mm``.
+
+    ``warp_mm``: mean length of the displacement, mm.
+    """
+
+    weight_range: tuple[float, float]
+    warp_mm: float
+
+
+@dataclass(frozen=True)
 class Bundle:
     """What ``bundle.json`` says, checked. Shapes and spacings are in R, A, S order.
 
@@ -55,6 +66,8 @@ class Bundle:
     grid_shape, spacing_mm : the conformed grid (D, H, W), voxels and mm.
     multiple : every spatial size sent must be a multiple of this.
     weight_range : (lo, hi), the target's share in the mixture is drawn from it.
+    shielded : what its networks were trained for in mode ``shielded``, None if they were not.
+    unmixer_sees_target : the unmixer is also shown the scan that it unmixes, which never leaves the client.
     fingerprint : 64 hex digits over the segmenter file; names the network that the unmixer was trained with.
     """
 
@@ -67,6 +80,8 @@ class Bundle:
     spacing_mm: float
     multiple: int
     weight_range: tuple[float, float]
+    shielded: Shielded | None
+    unmixer_sees_target: bool
     alignment: Alignment | None
     extractor_spacing_mm: float | None
     crop: Crop | None
@@ -81,7 +96,10 @@ class Bundle:
 
     @property
     def unmixer_path(self) -> Path:
-        """ONNX of D: ``unmixer_input`` f32 (N,2C+1,D,H,W) -> ``probabilities`` f32 (N,C,D,H,W)."""
+        """ONNX of D: ``unmixer_input`` f32 (N,2C+1,D,H,W) -> ``probabilities`` f32 (N,C,D,H,W).
+
+        One that sees the target also takes ``target`` f32 (N,1,D,H,W).
+        """
         return self.directory / "unmixer.onnx"
 
     @property
@@ -149,7 +167,7 @@ def _parse(fields: Any, folder: Path) -> Bundle:
             raise InputError(f"{folder / 'bundle.json'}: schema {fields['schema']!r}, expected {SCHEMA}")
         known = {
             "schema", "name", "version", "fingerprint", "classes", "modalities", "grid_shape", "spacing_mm", "multiple",
-            "weight_range", "alignment", "extractor_spacing_mm", "crop", "licence",
+            "weight_range", "shielded", "unmixer_sees", "alignment", "extractor_spacing_mm", "crop", "licence",
         }  # fmt: skip
         d, h, w = (int(n) for n in fields["grid_shape"])
         lo, hi = (float(a) for a in fields["weight_range"])
@@ -172,6 +190,8 @@ def _parse(fields: Any, folder: Path) -> Bundle:
             spacing_mm=float(fields["spacing_mm"]),
             multiple=int(fields["multiple"]),
             weight_range=(lo, hi),
+            shielded=_shielded(fields["shielded"]) if "shielded" in fields else None,
+            unmixer_sees_target=_sees_target(fields.get("unmixer_sees", "labels")),
             alignment=alignment,
             extractor_spacing_mm=float(fields["extractor_spacing_mm"]) if alignment else None,
             crop=crop,
@@ -183,6 +203,17 @@ def _parse(fields: Any, folder: Path) -> Bundle:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{folder / 'bundle.json'}: field missing or of the wrong kind: {error}") from None
+
+
+def _shielded(fields: Any) -> Shielded:
+    low, high = (float(a) for a in fields["weight_range"])
+    return Shielded((low, high), float(fields["warp_mm"]))
+
+
+def _sees_target(what: Any) -> bool:
+    if what not in ("labels", "target"):
+        raise ValueError(f"unmixer_sees {what!r}")
+    return bool(what == "target")
 
 
 def _crop(fields: Any) -> Crop:

@@ -43,6 +43,7 @@ def write_toy_bundle(folder: Path, *, name: str = "toy-t1", sharpness: float = S
         "spacing_mm": 3.0,
         "multiple": 16,
         "weight_range": [0.3, 0.7],
+        "shielded": {"weight_range": [0.2, 0.4], "warp_mm": 4.0},
         "alignment": {"std_mm": [31.0, 39.0, 30.0], "centre_voxel": [31.5, 39.5, 31.5]},
         "extractor_spacing_mm": 3.0,
         "licence": "Apache-2.0",
@@ -55,7 +56,7 @@ def write_toy_crop_bundle(folder: Path, *, slowness: int = 0) -> Bundle:
     """Write a bundle for crops: the toy networks on a grid of 32x48x32 mm, no extractor, references of two classes."""
     write_toy_bundle(folder, name="toy-crop", slowness=slowness)
     fields = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    for name in ("alignment", "extractor_spacing_mm"):
+    for name in ("alignment", "extractor_spacing_mm", "shielded"):
         del fields[name]
     fields |= {
         "grid_shape": [32, 48, 32],

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from mixpriv import kernels
 from mixpriv.audit.people import Visit
+from mixpriv.bundle import Shielded
 from mixpriv.client.key import ClientKey
 from mixpriv.client.proxy import draw_weight, mix
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
-from mixpriv.client.warp import Warp, apply_warp, draw_warp
+from mixpriv.client.warp import Warp, draw_warp
 from mixpriv.errors import InputError
 from mixpriv.wire.transport import Segmenter
 
@@ -72,8 +73,8 @@ class World:
 class Mode:
     """A way to protect a scan: mixed with a reference, bent by a warp, both, or neither.
 
-    ``weight``: the target's share, None for the range of the world's clients. ``blind``: noise in place of the scan,
-    on which every attack must fail.
+    ``weight``: the target's share, None if it is drawn from ``weight_range``, or from that of the world's clients.
+    ``blind``: noise in place of the scan, on which every attack must fail.
     """
 
     name: str
@@ -81,6 +82,15 @@ class Mode:
     weight: float | None = None
     warp_mm: float = 0.0
     blind: bool = False
+    weight_range: tuple[float, float] | None = None
+
+    def draw_weight(self, seed: bytes, world: World) -> float:
+        """The target's share in one mixture, from a 32-byte seed."""
+        return self.weight or draw_weight(seed, self.weight_range or world.weight_range)
+
+    def mean_weight(self, world: World) -> float:
+        """The target's share on average: all that an attacker knows of it."""
+        return self.weight or sum(self.weight_range or world.weight_range) / 2 if self.mixes else 1.0
 
     def protect(self, visit: Visit, world: World, key: ClientKey, index: int = 0) -> tuple[NDArray[np.float16], Secret]:
         """What is sent of a visit, and the secrets of it; ``index`` counts the requests of one scan."""
@@ -88,8 +98,7 @@ class Mode:
         if self.mixes:
             purpose = f"audit/{self.name}"
             reference = draw_reference(world.model, Stream(key.derive(purpose, visit.content, index)))
-            drawn = draw_weight(key.derive(f"{purpose}/weight", visit.content, index), world.weight_range)
-            weight = drawn if self.weight is None else self.weight
+            weight = self.draw_weight(key.derive(f"{purpose}/weight", visit.content, index), world)
         image, secret = self.apply(visit, reference, weight, self.draw_warp(visit, world, key, index))
         return (noise(image, key) if self.blind else image), secret
 
@@ -97,8 +106,7 @@ class Mode:
         self, visit: Visit, reference: Reference | None, weight: float, warp: Warp | None
     ) -> tuple[NDArray[np.float16], Secret]:
         """Mix, then bend, with given secrets."""
-        image = mix(visit.target, reference, weight)
-        return image if warp is None else apply_warp(image, warp), Secret(weight, reference, warp)
+        return mix(visit.target, reference, weight, warp), Secret(weight, reference, warp)
 
     def draw_warp(self, visit: Visit, world: World, key: ClientKey, index: int = 0) -> Warp | None:
         """The warp of a request, none in a mode without."""
@@ -125,8 +133,10 @@ def noise(image: NDArray[T], key: ClientKey, middle: float = 0.5) -> NDArray[T]:
 NONE, BLIND = Mode("none"), Mode("blind", blind=True)
 
 
-def parse_mode(text: str) -> Mode:
-    """Read a mode's name: ``none``, ``blind``, or ``mixup``, ``mixup=WEIGHT``, ``warp=MM``, joined by ``+``.
+def parse_mode(text: str, shielded: Shielded | None = None) -> Mode:
+    """Read a mode's name: ``none``, ``blind``, ``shielded``, ``mixup``, ``mixup=WEIGHT``, ``warp=MM``, sums by ``+``.
+
+    ``shielded``: what a bundle says of the mode of that name.
 
     Raises
     ------
@@ -140,6 +150,8 @@ def parse_mode(text: str) -> Mode:
     """
     if text in ("none", "blind"):
         return NONE if text == "none" else BLIND
+    if text == "shielded" and shielded is not None:
+        return Mode(text, mixes=True, warp_mm=shielded.warp_mm, weight_range=shielded.weight_range)
     mixes, weight, warp_mm = False, None, 0.0
     for part in text.split("+"):
         name, _, number = part.partition("=")
@@ -152,7 +164,9 @@ def parse_mode(text: str) -> Mode:
         elif name == "warp" and value is not None and 0 < value <= 8:
             warp_mm = value
         else:
-            raise InputError(f"mode: expected none, blind, mixup, mixup=WEIGHT, warp=MM or a sum, got {text!r}")
+            raise InputError(
+                f"mode: expected none, blind, shielded, mixup, mixup=WEIGHT, warp=MM or a sum, got {text!r}"
+            )
     return Mode(text, mixes, weight, warp_mm)
 
 

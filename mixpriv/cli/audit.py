@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mixpriv.audit.scene import Effort
     from mixpriv.audit.views import World
 
-_MODES = ["none", "mixup", "warp=8+mixup=0.3"]
 _DESCRIPTION = (
     "Attack what is sent. 'mixpriv audit --phantoms' needs no data; '--data DIR' takes scans of real people; 'wire DIR "
     "--gallery DIR' takes what --save-wire wrote. Exit codes beside the usual: 6 a bar of the policy is not met, 7 a "
@@ -36,8 +35,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="BIDS folder: sub-*/**/*_T1w.nii.gz, _dseg beside it")
     parser.add_argument("--gallery", type=Path, metavar="DIR", help="BIDS folder of the people a wire is linked to")
     parser.add_argument("--bundle", default="brain-t1", help="a shipped name or a folder")
-    parser.add_argument("--modes", nargs="+", default=_MODES, metavar="MODE",
-                        help="none, mixup, mixup=WEIGHT, warp=MM, sums of them (warp=8+mixup=0.3), blind")  # fmt: skip
+    parser.add_argument("--modes", nargs="+", metavar="MODE",
+                        help="some of none, mixup, shielded (these), mixup=WEIGHT, warp=MM, "
+                             "warp=MM+mixup=WEIGHT, blind")  # fmt: skip
     parser.add_argument("--attacks", nargs="+", metavar="A", help="A1 to A8 (all; A2 and A6 need PyTorch)")
     parser.add_argument("--keys", type=int, metavar="N", help="client keys for each scan (1)")
     parser.add_argument("--subjects", type=int, default=32, metavar="N", help="phantoms: how many people (32)")
@@ -72,8 +72,11 @@ def _people(args: argparse.Namespace) -> tuple[Audit, Made]:
     from mixpriv.audit import run as auditing
     from mixpriv.audit.report import Made
     from mixpriv.audit.views import parse_mode
+    from mixpriv.bundle import load_bundle
 
-    modes = [parse_mode(text) for text in args.modes]
+    shielded = load_bundle(args.bundle).shielded
+    args.modes = args.modes or ["none", "mixup", *(["shielded"] if shielded else [])]
+    modes = [parse_mode(text, shielded) for text in args.modes]
     world, people, about = _phantoms(args) if args.phantoms else _real(args)
     audit = auditing.run(world, people, modes, args.attacks or list(auditing.ATTACKS), _effort(args), _tell)
     about += [

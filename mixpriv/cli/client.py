@@ -143,7 +143,7 @@ def _add_segment(commands: Any) -> None:
         "--mode",
         choices=("shielded", "mixup", "none"),
         default="mixup",
-        help="mixup: a mixture (default); none: the brain itself; shielded: not available yet",
+        help="mixup: a mixture (default); shielded: less of the scan, and bent; none: the brain itself",
     )
     privacy.add_argument(
         "--references",

@@ -67,6 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--weights", type=float, nargs="+", default=[0.9, 0.7, 0.5, 0.3, 0.1], metavar="A", help="fixed weights tried"
     )
+    evaluate.add_argument(
+        "--shielded-weights",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="A",
+        help="the same in mode shielded, if it has it",
+    )
     evaluate.add_argument("--fused", type=int, nargs="+", default=[3, 5, 10], metavar="K", help="references averaged")
     evaluate.add_argument("--control", type=Path, metavar="RUN", help="run folder of a network of D's size")
     evaluate.add_argument(
@@ -159,7 +167,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from mixpriv.training.config import load_config
     from mixpriv.training.evaluation import cases, methods, report
 
-    if not all(0 < weight < 1 for weight in args.weights) or min(args.fused, default=1) < 1:
+    if not all(0 < weight < 1 for weight in [*args.weights, *args.shielded_weights]) or min(args.fused, default=1) < 1:
         raise InputError("--weights, --fused: expected weights between 0 and 1, and numbers from 1")
     config = load_config(args.config, args.fold or 0)
     bundle, region = load_bundle(args.bundle or config.name), config.segmenter.region
@@ -186,7 +194,10 @@ def _evaluate(args: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         segmenter = _segmenter(bundle, in_process=args.in_process, stack=stack)
         own = methods.Methods(bundle, args.seed)
-        tried = [*own.all(args.weights, args.fused, control), *_rivals(own, config, args.proxies)]
+        tried = [
+            *own.all(args.weights, args.fused, control, args.shielded_weights),
+            *_rivals(own, config, args.proxies),
+        ]
         tried += _ablations(own, config, args, chosen)
         evaluator = methods.Evaluator(bundle, segmenter, tried)
         for case in chosen:
@@ -271,6 +282,7 @@ def _evaluate_command(args: argparse.Namespace) -> str:
             *(["--ablations"] if args.ablations else []),
             *(["--in-process"] if args.in_process else []),
             f"--weights {' '.join(map(str, args.weights))}",
+            *([f"--shielded-weights {' '.join(map(str, args.shielded_weights))}"] if args.shielded_weights else []),
             f"--fused {' '.join(map(str, args.fused))} --seed {args.seed} -o {args.output.name}",
         ]
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mixpriv import kernels
+from mixpriv import engine, kernels
+from mixpriv.bundle import Bundle
 from mixpriv.client.conform import Conformed
 from mixpriv.client.device import CPU, Device
 from mixpriv.client.reference import Reference
+from mixpriv.client.warp import Warp, undo_warp
 from mixpriv.engine import Engine
 
 
@@ -18,44 +22,70 @@ def draw_weight(seed: bytes, weight_range: tuple[float, float]) -> float:
     return low + (high - low) * (int.from_bytes(seed[:7], "little") / 2**56)
 
 
-def mix(target: Conformed, reference: Reference | None, weight: float) -> NDArray[np.float16]:
+def mix(target: Conformed, reference: Reference | None, weight: float, warp: Warp | None = None) -> NDArray[np.float16]:
     """Mix to (D, H, W) float16, 0..1: ``weight`` of the brain, normalised, and the rest of the reference.
 
     Each is zero outside its own mask, so the mixture is zero outside the union of both. Without a reference the weight
-    must be 1: the brain alone.
+    must be 1: the brain alone. A warp bends both alike.
     """
     there = target.device.to_device
     image, mask = target.placed or (there(target.image), there(target.mask))
     other, other_mask = (None, None) if reference is None else (there(reference.image), there(reference.mask))
-    mixture = kernels.mix(image, mask, target.intensity_range, other, other_mask, weight)
+    bend = None if warp is None else (there(warp.forward[0]), warp.forward[1])
+    mixture = kernels.mix(
+        image, mask, target.intensity_range, other, other_mask, weight,
+        target_warp=bend, reference_warp=None if reference is None else bend,
+    )  # fmt: skip
     return target.device.to_host(mixture)
 
 
-def unmix(
-    answer: NDArray[np.uint8],
-    reference_labels: NDArray[np.uint8],
-    weight: float,
-    unmixer: Engine,
-    device: Device = CPU,
-) -> NDArray[np.float32]:
-    """Get the target's class probabilities from the answer to a mixture, by the network that was trained for it.
+@dataclass(frozen=True)
+class Unmixer:
+    """The client's small network D, which was trained together with the server's.
 
-    The network starts from the linear unmixing and corrects it by what it sees in it and in the reference's labels.
-
-    Parameters
-    ----------
-    answer : (C-1, D, H, W) uint8, probabilities x 255 without the background
-    reference_labels : (D, H, W) uint8
-    weight : the target's share in the mixture
-    unmixer : ``unmixer_input`` (1, 2C+1, D, H, W) -> ``probabilities`` (1, C, D, H, W)
-    device : where the answer is unpacked
-
-    Returns
-    -------
-    probabilities : (C, D, H, W) float32
+    It starts from the linear unmixing and corrects it by what it sees in it, in the reference's labels and, if
+    ``sees_target``, in the scan itself.
     """
-    known = device.to_host(kernels.unpack(device.to_device(answer), device.to_device(reference_labels), weight))
-    return np.ascontiguousarray(unmixer(unmixer_input=known[None])["probabilities"][0], dtype=np.float32)
+
+    network: Engine = field(repr=False)
+    sees_target: bool = False
+
+    @staticmethod
+    def of(bundle: Bundle, threads: int | None = None) -> Unmixer:
+        """Load a bundle's; InputError if the file is missing or damaged."""
+        return Unmixer(engine.load(bundle.unmixer_path, threads=threads), bundle.unmixer_sees_target)
+
+    def __call__(
+        self,
+        answer: NDArray[np.uint8],
+        reference_labels: NDArray[np.uint8],
+        weight: float,
+        target: NDArray[np.float16],
+        device: Device = CPU,
+    ) -> NDArray[np.float32]:
+        """Get the target's class probabilities from the answer to a mixture.
+
+        Parameters
+        ----------
+        answer : (C-1, D, H, W) uint8, probabilities x 255 without the background
+        reference_labels : (D, H, W) uint8
+        weight : the target's share in the mixture
+        target : (D, H, W) float16, the scan as mode ``none`` would send it
+        device : where the answer is unpacked
+
+        Returns
+        -------
+        probabilities : (C, D, H, W) float32
+        """
+        known = device.to_host(kernels.unpack(device.to_device(answer), device.to_device(reference_labels), weight))
+        images = {"target": target.astype(np.float32)[None, None]} if self.sees_target else {}
+        return np.ascontiguousarray(self.network(unmixer_input=known[None], **images)["probabilities"][0], np.float32)
+
+
+def straighten(answer: NDArray[np.uint8], warp: Warp) -> NDArray[np.uint8]:
+    """The answer (C-1, D, H, W) to a mixture that was bent, bent back."""
+    straight = undo_warp(unpack_probabilities(answer), warp)
+    return np.asarray(np.rint(straight[1:] * np.float32(255)), np.uint8)
 
 
 def linear_unmix(answer: NDArray[np.uint8], reference_labels: NDArray[np.uint8], weight: float) -> NDArray[np.float32]:

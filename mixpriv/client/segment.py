@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixpriv import engine, kernels
+from mixpriv import kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.bank import Bank
 from mixpriv.client.conform import Conformed, to_scan
@@ -18,13 +18,13 @@ from mixpriv.client.device import CPU, Device
 from mixpriv.client.key import ClientKey, content_digest
 from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, now
 from mixpriv.client.likeness import SAME_SCAN, difference, likeness
-from mixpriv.client.proxy import draw_weight, mix, unmix, unpack_probabilities
+from mixpriv.client.proxy import Unmixer, draw_weight, mix, straighten, unpack_probabilities
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
 from mixpriv.client.stages import Stages
 from mixpriv.client.target import Conformer, load_conformer
 from mixpriv.client.volume import Volume
-from mixpriv.engine import Engine
+from mixpriv.client.warp import Warp, draw_warp
 from mixpriv.errors import InputError
 from mixpriv.wire.transport import Segmenter
 
@@ -50,10 +50,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise InputError(f"mode: expected one of {', '.join(MODES)}, got {self.mode!r}")
-        if self.mode == "shielded":
-            raise InputError("mode shielded is not available yet: expected mixup or none")
         if not 1 <= self.references <= MAX_REFERENCES:
             raise InputError(f"references: expected 1 to {MAX_REFERENCES}, got {self.references}")
+        if self.mode == "shielded" and self.references > 1:
+            raise InputError("mode shielded sends one request for a scan: expected no number of references")
         if self.mode == "none" and (self.references > 1 or self.from_bank or self.weight is not None):
             raise InputError("mode none sends the brain itself: expected no references and no weight")
         if self.weight is not None and not 0.0 < self.weight < 1.0:
@@ -70,7 +70,7 @@ class Client:
     segmenter: Segmenter
     server: str
     conformer: Conformer = field(repr=False)
-    unmixer: Engine = field(repr=False)
+    unmixer: Unmixer = field(repr=False)
     reference_model: ReferenceModel | None = field(repr=False)
 
 
@@ -78,13 +78,15 @@ class Client:
 class Prepared:
     """A scan as it is before anything is sent of it.
 
-    ``reference`` is the first one if it is drawn, None if there is none or the bank lends it.
+    ``reference`` is the first one if it is drawn, None if there is none or the bank lends it; ``warp`` is there in mode
+    shielded.
     """
 
     scan: Volume
     content: bytes = field(repr=False)
     target: Conformed
     reference: Reference | None = field(repr=False)
+    warp: Warp | None = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def open_client(
         segmenter=segmenter,
         server=server,
         conformer=load_conformer(bundle, device),
-        unmixer=engine.load(bundle.unmixer_path, threads=threads),
+        unmixer=Unmixer.of(bundle, threads),
         reference_model=ReferenceModel.load(bundle.reference_path) if generator else None,
     )
 
@@ -156,7 +158,8 @@ def segment(scan: Volume, client: Client, options: Options, stages: Stages | Non
     Raises
     ------
     InputError
-        the scan does not show what the bundle is for, not enough references in the bank, or the ledger refuses.
+        the scan does not show what the bundle is for, the bundle does not know the mode, not enough references in the
+        bank, or the ledger refuses.
     ServerUnavailableError, IncompatibleServerError
         from the segmenter.
     """
@@ -169,28 +172,33 @@ def prepare(scan: Volume, client: Client, options: Options, stages: Stages) -> P
 
     Changes nothing anywhere, and may run in another thread than `segment_prepared` on an earlier scan.
     """
+    if options.mode == "shielded" and client.bundle.shielded is None:
+        raise InputError(f"bundle {client.bundle.name} has no mode shielded: expected mixup or none")
     with stages("digest"):
         content = content_digest(scan.voxels, scan.affine)
-    if options.mode == "none" or options.from_bank:
-        return Prepared(scan, content, client.conformer(scan, stages), None)
-    # A drawing takes one core, and the search for a brain not all of the others.
+    if options.mode == "none":
+        return Prepared(scan, content, client.conformer(scan, stages), None, None)
+    # Drawing takes one core, and the search for a brain not all of the others.
     with ThreadPoolExecutor(1) as other:
-        drawing = other.submit(_draw, content, 0, client, options)
+        reference = None if options.from_bank else other.submit(_draw, content, 0, client, options)
+        warp = other.submit(_draw_warp, content, client, options)
         target = client.conformer(scan, stages)
         with stages("reference"):
-            return Prepared(scan, content, target, drawing.result())
+            return Prepared(scan, content, target, reference.result() if reference else None, warp.result())
 
 
 def segment_prepared(prepared: Prepared, client: Client, options: Options, stages: Stages) -> Segmentation:
     """Note in the ledger what will be sent, send it, and make labels of the answer; see `segment`."""
     target = prepared.target
+    with stages("mix"):
+        plain = mix(target, None, 1.0)
     with stages("ledger"):
-        warnings = _enter(prepared.content, target, client, options)
+        warnings = _enter(prepared.content, plain, client, options)
     if options.mode == "none":
-        view, probabilities = _send_plain(target, client, stages)
+        view, probabilities = _send_plain(plain, target.device, client, stages)
         views = [view]
     else:
-        views, probabilities = _send_mixtures(prepared, client, options, stages)
+        views, probabilities = _send_mixtures(prepared, plain, client, options, stages)
     with stages("restore"):
         # the client knows where the target ends: what the answer shows beyond is the reference's
         labels = to_scan(probabilities, target.grid, prepared.scan, target.mask, target.device)
@@ -198,20 +206,20 @@ def segment_prepared(prepared: Prepared, client: Client, options: Options, stage
     return Segmentation(labels, probabilities, target, brain_ml, tuple(views), warnings)
 
 
-def _send_plain(target: Conformed, client: Client, stages: Stages) -> tuple[View, NDArray[np.float32]]:
-    with stages("mix"):
-        mixture = mix(target, None, 1.0)
+def _send_plain(
+    plain: NDArray[np.float16], device: Device, client: Client, stages: Stages
+) -> tuple[View, NDArray[np.float32]]:
     with stages("server"):
-        answer = client.segmenter.segment(mixture[None, None])[0]
+        answer = client.segmenter.segment(plain[None, None])[0]
     with stages("unmix"):
-        probabilities = unpack_probabilities(answer, target.device)
-    return View(mixture, answer), probabilities
+        probabilities = unpack_probabilities(answer, device)
+    return View(plain, answer), probabilities
 
 
 def _send_mixtures(
-    prepared: Prepared, client: Client, options: Options, stages: Stages
+    prepared: Prepared, plain: NDArray[np.float16], client: Client, options: Options, stages: Stages
 ) -> tuple[list[View], NDArray[np.float32]]:
-    purpose = _purpose(client.bundle, options)
+    purpose, warp = _purpose(client.bundle, options), prepared.warp
     views: list[View] = []
     total: NDArray[np.float32] | None = None
     with closing(_references(prepared, client, options)) as references:
@@ -219,14 +227,15 @@ def _send_mixtures(
             with stages("reference"):
                 reference = next(references)
                 seed = client.key.derive(f"weight/{purpose}", prepared.content, index)
-                drawn = draw_weight(seed, client.bundle.weight_range)
+                drawn = draw_weight(seed, _weight_range(client.bundle, options))
                 weight = drawn if options.weight is None else options.weight
             with stages("mix"):
-                mixture = mix(prepared.target, reference, weight)
-            with stages("server"):
+                mixture = mix(prepared.target, reference, weight, warp)
+            with stages("server"), _found_meanwhile(warp):
                 answer = client.segmenter.segment(mixture[None, None])[0]
             with stages("unmix"):
-                probabilities = unmix(answer, reference.labels, weight, client.unmixer, prepared.target.device)
+                straight = answer if warp is None else straighten(answer, warp)
+                probabilities = client.unmixer(straight, reference.labels, weight, plain, prepared.target.device)
                 if total is None:
                     total = probabilities
                 else:
@@ -234,6 +243,24 @@ def _send_mixtures(
             views.append(View(mixture, answer))
     assert total is not None  # noqa: S101 - Options ask for at least one
     return views, total
+
+
+@contextmanager
+def _found_meanwhile(warp: Warp | None) -> Generator[None, None, None]:
+    """Find the way back while the server answers."""
+    if warp is None:
+        yield
+        return
+    with ThreadPoolExecutor(1) as other:
+        found = other.submit(lambda: warp.inverse)
+        yield
+        found.result()
+
+
+def _weight_range(bundle: Bundle, options: Options) -> tuple[float, float]:
+    if options.mode == "shielded" and bundle.shielded is not None:
+        return bundle.shielded.weight_range
+    return bundle.weight_range
 
 
 def _purpose(bundle: Bundle, options: Options) -> str:
@@ -272,9 +299,17 @@ def _draw(content: bytes, index: int, client: Client, options: Options) -> Refer
     return draw_reference(client.reference_model, Stream(seed))
 
 
-def _enter(content: bytes, target: Conformed, client: Client, options: Options) -> tuple[str, ...]:
+def _draw_warp(content: bytes, client: Client, options: Options) -> Warp | None:
+    bundle = client.bundle
+    if options.mode != "shielded" or bundle.shielded is None:
+        return None
+    seed = client.key.derive(f"warp/{_purpose(bundle, options)}", content)
+    return draw_warp(Stream(seed), bundle.grid_shape, bundle.shielded.warp_mm, bundle.spacing_mm)
+
+
+def _enter(content: bytes, plain: NDArray[np.float16], client: Client, options: Options) -> tuple[str, ...]:
     """Note in the ledger what is about to be sent; warn if another file of this scan went to a server before."""
-    bits = likeness(mix(target, None, 1.0), client.bundle.spacing_mm, client.key)
+    bits = likeness(plain, client.bundle.spacing_mm, client.key)
     entry = Entry(
         time=now(),
         server=client.server,

@@ -1,4 +1,4 @@
-"""A keyed smooth warp and the way back: the proxy of Kim et al. 2020 (arXiv 2011.12835), to compare with.
+"""A keyed smooth warp and the way back: the proxy of Kim et al. 2020 (arXiv 2011.12835), and a part of `shielded`.
 
 The server sees the anatomy bent; the client, who knows the warp, bends the answer back. A warp is a coarse grid of
 control points of a cubic B-spline, as `mixpriv.kernels.warp` takes it; so is its inverse, which is smooth too.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +32,18 @@ _INVERSE_STEPS = 20
 
 @dataclass(frozen=True)
 class Warp:
-    """What is sent at x is the image at ``x + forward(x)``; ``inverse`` undoes it. Both (control, knots), voxels."""
+    """What is sent at x is the image at ``x + forward(x)``; ``inverse`` undoes it. Both (control, knots), voxels.
+
+    The inverse is found when it is first asked for: that takes longer than to draw the warp.
+    """
 
     forward: ControlGrid = field(repr=False)
-    inverse: ControlGrid = field(repr=False)
+    shape: tuple[int, int, int]
+
+    @cached_property
+    def inverse(self) -> ControlGrid:
+        """The warp back, on the same grid of ``shape``."""
+        return invert(self.forward, self.shape)
 
 
 def draw_warp(stream: Stream, shape: tuple[int, int, int], mean_mm: float, spacing_mm: float) -> Warp:
@@ -58,8 +67,7 @@ def draw_warp(stream: Stream, shape: tuple[int, int, int], mean_mm: float, spaci
     sigma = math.sqrt(SIGMA_MM**2 - _KNOTS_MM**2 / 3) / _KNOTS_MM
     control = np.stack([band_pass(stream.normal(points), (sigma,)) for _ in range(3)])
     control *= np.float32(mean_mm / spacing_mm / _mean_length(control, knots, shape))
-    forward = (control, knots)
-    return Warp(forward, invert(forward, shape))
+    return Warp((control, knots), shape)
 
 
 def invert(forward: ControlGrid, shape: tuple[int, int, int]) -> ControlGrid:
@@ -114,11 +122,6 @@ def _mean_length(control: NDArray[np.float32], knots: float, shape: tuple[int, i
         for plane in range(shape[0])
     ]
     return float(np.mean(lengths))
-
-
-def apply_warp(image: NDArray[np.float16], warp: Warp) -> NDArray[np.float16]:
-    """What is sent in place of an image (D, H, W)."""
-    return np.asarray(kernels.warp(image[None].astype(np.float32), *warp.forward)[0], dtype=np.float16)
 
 
 def undo_warp(probabilities: NDArray[np.float32], warp: Warp) -> NDArray[np.float32]:

@@ -15,9 +15,11 @@ from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mixpriv import kernels
 from mixpriv.bundle import Alignment
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import ReferenceModel, draw_labels, paint
+from mixpriv.client.warp import MAX_MEAN_MM, Warp, displacement, draw_warp
 from mixpriv.errors import InputError
 from mixpriv.training.crops import Region
 from mixpriv.training.loop import Initial, Schedule, autocast, fit
@@ -27,7 +29,7 @@ from mixpriv.training.scans import Folds
 from mixpriv.training.synth import Augmentation
 from mixpriv.training.targets import Targets, open_targets
 
-SEEN = {"labels": 0, "reference": 1, "reference and mixture": 2}
+SEEN = {"labels": 0, "target": 1, "reference": 1, "reference and mixture": 2}
 """What D sees beside the answer, the reference's labels and the weight: number of images."""
 
 
@@ -36,7 +38,8 @@ class JointConfig:
     """What ``[segmenter]`` in a training config says; lengths in voxels of the bundle's grid.
 
     Heads have an ``alignment``, real ones ``folds``, crops a ``region``. A step's ``batch`` is all mixtures or all
-    plain. With a ``proxy`` of `PROXIES` nothing is mixed: S learns to segment what that method sends at a strength.
+    plain. Of the mixtures a share is as in mode ``shielded``: with weights of their own, and bent by a warp before S
+    sees them. With a ``proxy`` of `PROXIES` nothing is mixed: S learns to segment what that method sends at a strength.
 
     For ablations: ``joint=False`` keeps the gradient of L_unmix from S, ``frozen`` trains a new D alone beside a given
     S, and D sees one of `SEEN`.
@@ -66,6 +69,9 @@ class JointConfig:
     joint: bool = True
     frozen: bool = False
     unmixer_sees: str = "labels"
+    shielded_share: float = 0.0
+    shielded_range: tuple[float, float] = (0.1, 0.4)
+    shielded_warp_mm: float = MAX_MEAN_MM
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -117,19 +123,34 @@ class ReferencePool:
 class Example:
     """A step's examples: images (N,1,D,H,W), targets one-hot (N,C,D,H,W), references one-hot or None, weights (N,).
 
-    ``reference_image`` (N,1,D,H,W) is there whenever the reference is.
+    ``target_image`` and ``reference_image`` (N,1,D,H,W) are there whenever the reference is. ``back``: where bent
+    images are to be sampled to be straight again (N,D,H,W,3), None if they are straight.
     """
 
     image: Tensor
     target: Tensor
     reference: Tensor | None
     weight: Tensor
+    target_image: Tensor | None = None
     reference_image: Tensor | None = None
+    back: Tensor | None = None
 
-    def seen(self, what: str) -> list[Tensor]:
-        """The images that D sees, of `SEEN`."""
-        assert self.reference_image is not None  # noqa: S101 - asked of mixtures only
-        return [self.reference_image, self.image][: SEEN[what]]
+    def seen(self, what: str) -> Tensor | None:
+        """The images that D sees, of `SEEN`: (N,images,D,H,W), None if there is none."""
+        images = {
+            "labels": [],
+            "target": [self.target_image],
+            "reference": [self.reference_image],
+            "reference and mixture": [self.reference_image, self.image],
+        }[what]
+        return torch.cat([image for image in images if image is not None], 1) if images else None
+
+    def straight(self, probabilities: Tensor) -> Tensor:
+        """Class probabilities (N,C,D,H,W) of what S saw, bent back; beyond the grid all is background."""
+        if self.back is None:
+            return probabilities
+        bent = F.grid_sample(probabilities, self.back, align_corners=True)
+        return torch.cat([bent[:, :1] + 1 - bent.sum(1, keepdim=True), bent[:, 1:]], 1)
 
 
 class Examples:
@@ -137,13 +158,22 @@ class Examples:
 
     def __init__(self, config: JointConfig, targets: Targets, pool: ReferencePool) -> None:
         self.config, self.targets, self.pool = config, targets, pool
+        self._warps: dict[int, Warp] = {}
+
+    def _warp(self, index: int) -> Warp:
+        """One of as many warps as there are references."""
+        if index not in self._warps:
+            stream, config = seed_stream(self.config.seed + 1, index), self.config
+            self._warps[index] = draw_warp(stream, config.crop, config.shielded_warp_mm, config.spacing_mm)
+        return self._warps[index]
 
     def at(self, step: int) -> Example:
         """The examples of a step: plain (weight 1) for the first steps and a share of the others, else mixtures."""
         config, rng = self.config, np.random.default_rng([self.config.seed, step])
         plain = (step < config.plain_steps or rng.random() < config.plain_share) and not config.frozen
+        shielded = not plain and rng.random() < config.shielded_share
         images, targets, references, weights = [], [], [], []
-        others = []
+        scans, others, backs = [], [], []
         for _ in range(config.batch):
             start = [int(rng.integers(n - c + 1)) for n, c in zip(config.grid_shape, config.crop, strict=True)]
             window = tuple(slice(s, s + c) for s, c in zip(start, config.crop, strict=True))
@@ -152,11 +182,15 @@ class Examples:
                 image, labels = PROXIES[config.proxy](image, labels, config.strength, config.spacing_mm, rng)
             weight = 1.0
             if not plain:
-                weight = float(rng.uniform(*config.weight_range))
+                weight = float(rng.uniform(*(config.shielded_range if shielded else config.weight_range)))
                 other, other_labels = self.pool.draw(window, rng)
-                image = (weight * image + (1 - weight) * other).half().float()
                 references.append(other_labels)
+                scans.append(image)
                 others.append(other)
+                image = (weight * image + (1 - weight) * other).half().float()
+                if shielded:
+                    image, back = bend(image, self._warp(int(rng.integers(max(1, config.references)))))
+                    backs.append(back)
             images.append(image)
             targets.append(labels)
             weights.append(weight)
@@ -166,8 +200,20 @@ class Examples:
             one_hot(targets, count),
             one_hot(references, count) if references else None,
             torch.tensor(weights),
+            torch.stack(scans)[:, None] if scans else None,
             torch.stack(others)[:, None] if others else None,
+            torch.stack(backs) if backs else None,
         )
+
+
+def bend(image: Tensor, warp: Warp) -> tuple[Tensor, Tensor]:
+    """Bend an image (D, H, W); with where to sample what comes of it to undo that, (D, H, W, 3)."""
+    shape = (image.shape[0], image.shape[1], image.shape[2])
+    bent = torch.from_numpy(kernels.warp(image.numpy()[None], *warp.forward)[0]).half().float()
+    axes = [np.linspace(-1, 1, n, dtype=np.float32) for n in shape]
+    moves = displacement(warp.inverse, shape)
+    place = [m * np.float32(2 / (n - 1)) + a for m, n, a in zip(moves, shape, np.ix_(*axes), strict=True)]
+    return bent, torch.from_numpy(np.stack(place[::-1], -1))
 
 
 class JointModel(nn.Module):
@@ -192,14 +238,16 @@ def losses(model: JointModel, loss: SegmentationLoss, example: Example, config: 
     logits = logits.float()
     if example.reference is None:
         return {"plain": loss(logits, example.target)}
-    probabilities = logits.softmax(1) if config.joint else logits.softmax(1).detach()
+    probabilities = example.straight(logits.softmax(1))
     share = weight.expand_as(example.image)
     with autocast():
-        known = unmixer_input(probabilities, example.reference, share, *example.seen(config.unmixer_sees))
-        unmixed = config.unmix_lambda * loss(model.unmixer(known).float(), example.target)
+        known = unmixer_input(probabilities if config.joint else probabilities.detach(), example.reference, share)
+        corrected = model.unmixer(known, example.seen(config.unmixer_sees))
+        unmixed = config.unmix_lambda * loss(corrected.float(), example.target)
     if config.frozen:
         return {"unmixed": unmixed}
-    return {"mixed": loss(logits, weight * example.target + (1 - weight) * example.reference), "unmixed": unmixed}
+    said = logits if example.back is None else probabilities.clamp_min(1e-6).log()
+    return {"mixed": loss(said, weight * example.target + (1 - weight) * example.reference), "unmixed": unmixed}
 
 
 def train_joint(config: JointConfig, data: Path, folder: Path, initial: Initial | None = None) -> Path:

@@ -39,21 +39,24 @@ class SpaceToDepthUNet(nn.Module):
         return pixelshuffle(self.unet(pixelunshuffle(image, 3, 2)), 3, 2)
 
 
-def unmixer_input(mixed: Tensor, reference: Tensor, weight: Tensor, *images: Tensor) -> Tensor:
+def unmixer_input(mixed: Tensor, reference: Tensor, weight: Tensor) -> Tensor:
     """What the client's kernel ``unpack`` writes: (N, 2C+1, D, H, W).
 
     Linear unmixing ``(p_mix - (1-a) y_r) / a``, clipped to [-1, 2] (C), one-hot reference labels (C), weight (1).
-    Images (N, 1, D, H, W) are appended for ablations alone: the unmixer that ships sees none.
     """
     linear = ((mixed - (1 - weight) * reference) / weight).clamp(-1, 2)
-    return torch.cat([linear, reference, weight, *images], 1)
+    return torch.cat([linear, reference, weight], 1)
 
 
 class Unmixer(nn.Module):
-    """D: linear unmixing plus a learned correction from labels and weight alone; it sees no image but in ablations.
+    """D: linear unmixing plus a learned correction.
 
-    Input (N, 2C+1+images, D, H, W) of :func:`unmixer_input`. Output logits (N, C, D, H, W).
+    Input (N, 2C+1, D, H, W) of :func:`unmixer_input`, and images (N, images, D, H, W) if it sees some. Output logits
+    (N, C, D, H, W).
     """
+
+    additions = ("look.", "deep.")
+    """Prefixes of parameters that earlier weights may lack: at first they change nothing."""
 
     def __init__(self, classes: int, width: int, images: int = 0) -> None:
         super().__init__()
@@ -65,25 +68,42 @@ class Unmixer(nn.Module):
             return nn.Sequential(convolution, nn.LeakyReLU(0.01))
 
         # a 2x2x2 convolution at stride 2 is space-to-depth and a 1x1x1 convolution in one, without moving the voxels
-        self.stem = block(2 * classes + 1 + images, width, 2, 2)
+        self.stem = nn.Sequential(nn.Conv3d(2 * classes + 1, width, 2, 2), nn.LeakyReLU(0.01))
+        self.look = zeroed(nn.Conv3d(images, width, 2, 2, bias=False)) if images else None
         self.fine = block(width, width)
         self.down = nn.Sequential(
             block(width, 2 * width, 3, 2), block(2 * width, 2 * width), block(2 * width, 2 * width)
+        )
+        self.deep = nn.Sequential(
+            block(2 * width, 4 * width, 3, 2),
+            block(4 * width, 4 * width),
+            zeroed(nn.ConvTranspose3d(4 * width, 2 * width, 2, 2)),
         )
         self.up = nn.ConvTranspose3d(2 * width, width, 2, 2)
         self.merge = block(2 * width, width, 1)
         self.last = block(width, width)
         self.head = nn.ConvTranspose3d(width, classes, 2, 2)
 
-    def forward(self, known: Tensor) -> Tensor:
-        x = self.fine(self.stem(known))
-        x = self.merge(torch.cat([x, self.up(self.down(x))], 1))
+    def forward(self, known: Tensor, images: Tensor | None = None) -> Tensor:
+        x = self.stem[0](known)
+        if self.look is not None:
+            x = x + self.look(images)
+        x = self.fine(self.stem[1](x))
+        low = self.down(x)
+        x = self.merge(torch.cat([x, self.up(low + self.deep(low))], 1))
         logits: Tensor = self.sharpness * known[:, : self.classes] + self.head(self.last(x))
         return logits
 
 
-def multiply_adds(network: nn.Module, example: Tensor) -> int:
-    """Multiply-adds of all convolutions for one input, counted by running it."""
+def zeroed(layer: nn.Module) -> nn.Module:
+    """The layer, all its parameters 0: what it adds to is at first as without it."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def multiply_adds(network: nn.Module, *example: Tensor) -> int:
+    """Multiply-adds of all convolutions for one example, counted by running it."""
     total = 0
 
     def count(module: nn.Module, _inputs: object, output: Tensor) -> None:
@@ -99,7 +119,7 @@ def multiply_adds(network: nn.Module, example: Tensor) -> int:
     ]
     try:
         with torch.no_grad():
-            network(example)
+            network(*example)
     finally:
         for hook in hooks:
             hook.remove()

@@ -13,6 +13,7 @@ from mixpriv.audit.policy import Bar, InvalidAuditError, check_controls, judge, 
 from mixpriv.audit.report import Made, markdown, page
 from mixpriv.audit.run import run
 from mixpriv.audit.views import Mode, parse_mode
+from mixpriv.bundle import Shielded
 from mixpriv.cli.train import main
 from mixpriv.errors import InputError
 from tests.audit.conftest import EFFORT, Stage
@@ -93,10 +94,13 @@ class TestModes:
     def test_names(self) -> None:
         assert parse_mode("warp=8+mixup=0.3") == Mode("warp=8+mixup=0.3", True, 0.3, 8.0)
         assert parse_mode("mixup").weight is None
+        assert parse_mode("shielded", Shielded((0.1, 0.2), 8.0)) == Mode(
+            "shielded", True, warp_mm=8.0, weight_range=(0.1, 0.2)
+        )
 
-    @pytest.mark.parametrize("text", ["", "mixup=2", "warp", "warp=9", "warp=x", "other", "none+mixup"])
+    @pytest.mark.parametrize("text", ["", "mixup=2", "warp", "warp=9", "warp=x", "other", "none+mixup", "shielded"])
     def test_others(self, text: str) -> None:
-        with pytest.raises(InputError, match="mode: expected none, blind, mixup"):
+        with pytest.raises(InputError, match="mode: expected none, blind, shielded, mixup"):
             parse_mode(text)
 
 

@@ -141,7 +141,11 @@ class TestRefusals:
         ("arguments", "code", "message"),
         [
             (["missing.nii.gz"], 2, "missing.nii.gz: no such file"),
-            (["head.nii.gz", "--mode", "shielded"], 2, "mode shielded is not available yet: expected mixup or none"),
+            (
+                ["head.nii.gz", "--mode", "shielded", "--references", "2"],
+                2,
+                "mode shielded sends one request for a scan",
+            ),
             (["head.nii.gz", "--threads", "0"], 2, "MIXPRIV_THREADS: expected a whole number from 1, got '0'"),
             (["head.nii.gz", "--references", "0"], 2, "references: expected 1 to 20, got 0"),
             (["head.nii.gz", "--mode", "none", "--references", "3"], 2, "mode none sends the brain itself"),

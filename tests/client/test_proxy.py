@@ -5,10 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixpriv import kernels
 from mixpriv.client.conform import Conformed, Grid
-from mixpriv.client.proxy import draw_weight, linear_unmix, mix, unmix, unpack_probabilities
+from mixpriv.client.proxy import Unmixer, draw_weight, linear_unmix, mix, straighten, unpack_probabilities
+from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference
 from mixpriv.client.segment import Client
+from mixpriv.client.warp import draw_warp
 
 SHAPE = (16, 16, 32)
 CLASSES = 6
@@ -56,6 +59,15 @@ class TestMix:
         expected = weight * own + (1 - weight) * reference.image * reference.mask
         np.testing.assert_allclose(mix(target, reference, weight), expected, atol=1e-3)
 
+    def test_a_warp_bends_target_and_reference_alike(self) -> None:
+        target, reference = target_and_reference()
+        warp = draw_warp(Stream(bytes(32)), SHAPE, 2.0, 1.5)
+        straight = mix(target, reference, 0.4).astype(np.float32)
+        expected = kernels.warp(straight[None], *warp.forward)[0]
+        bent = mix(target, reference, 0.4, warp)
+        np.testing.assert_allclose(bent, expected, atol=2e-3)
+        assert np.abs(bent - straight).max() > 0.1
+
     @given(st.integers(0, 1000))
     def test_zero_outside_the_union(self, seed: int) -> None:
         target, reference = target_and_reference(seed)
@@ -77,8 +89,33 @@ class TestUnmix:
     def test_the_network_is_given_the_linear_unmixing(self, client: Client) -> None:
         random = np.random.default_rng(0)
         labels, known = (random.integers(0, CLASSES, SHAPE).astype(np.uint8) for _ in range(2))
-        probabilities = unmix(answer_to(0.6, labels, known), known, 0.6, client.unmixer)
+        probabilities = client.unmixer(answer_to(0.6, labels, known), known, 0.6, np.zeros(SHAPE, np.float16))
         np.testing.assert_array_equal(probabilities.argmax(axis=0), labels)
+
+    def test_one_that_sees_the_target_is_shown_it(self) -> None:
+        seen: dict[str, np.ndarray] = {}
+
+        def network(**inputs: np.ndarray) -> dict[str, np.ndarray]:
+            seen.update(inputs)
+            return {"probabilities": inputs["unmixer_input"][:, :CLASSES]}
+
+        labels = np.ones(SHAPE, np.uint8)
+        target = np.random.default_rng(0).random(SHAPE).astype(np.float16)
+        for sees, names in ((False, {"unmixer_input"}), (True, {"unmixer_input", "target"})):
+            seen.clear()
+            Unmixer(network, sees)(answer_to(0.5, labels, labels), labels, 0.5, target)
+            assert set(seen) == names
+        np.testing.assert_array_equal(seen["target"], target.astype(np.float32)[None, None])
+
+    def test_a_bent_answer_is_straightened(self) -> None:
+        shape = (32, 40, 32)
+        labels = np.zeros(shape, np.uint8)
+        labels[8:20, 10:30, 8:24] = 1
+        warp = draw_warp(Stream(bytes(32)), shape, 3.0, 1.5)
+        bent = kernels.warp(np.stack([labels == 0, labels == 1]).astype(np.float32), *warp.forward)
+        straight = straighten(np.rint(255 * bent[1:]).astype(np.uint8), warp)
+        assert straight.dtype == np.uint8
+        assert ((straight[0] > 127) == (labels == 1)).mean() > 0.99
 
     def test_a_plain_answer_is_its_probabilities(self) -> None:
         labels = np.random.default_rng(0).integers(0, CLASSES, SHAPE)

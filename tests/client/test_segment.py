@@ -15,6 +15,7 @@ from mixpriv.client.reference import Reference
 from mixpriv.client.segment import Client, Options, segment
 from mixpriv.client.stages import Stages
 from mixpriv.client.volume import Volume
+from mixpriv.client.warp import Warp
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError, ServerUnavailableError
 from tests.phantom import brain_scan
@@ -53,9 +54,12 @@ def mixed(monkeypatch: pytest.MonkeyPatch) -> list[Mixed]:
     """The references and weights that were mixed, which nothing else ever shows."""
     seen: list[Mixed] = []
 
-    def spy(target: Conformed, reference: Reference | None, weight: float) -> NDArray[np.float16]:
-        seen.append((reference, weight))
-        return mix(target, reference, weight)
+    def spy(
+        target: Conformed, reference: Reference | None, weight: float, warp: Warp | None = None
+    ) -> NDArray[np.float16]:
+        if reference is not None:
+            seen.append((reference, weight))
+        return mix(target, reference, weight, warp)
 
     monkeypatch.setattr("mixpriv.client.segment.mix", spy)
     monkeypatch.setattr("mixpriv.client.segment._enter", lambda *arguments: ())
@@ -64,7 +68,13 @@ def mixed(monkeypatch: pytest.MonkeyPatch) -> list[Mixed]:
 
 class TestModes:
     @pytest.mark.parametrize(
-        ("options", "bar"), [(PLAIN, 0.9), (Options(weight=0.7), 0.7), (Options(references=3, weight=0.7), 0.7)]
+        ("options", "bar"),
+        [
+            (PLAIN, 0.9),
+            (Options(weight=0.7), 0.7),
+            (Options(references=3, weight=0.7), 0.7),
+            (Options("shielded", weight=0.7), 0.65),
+        ],
     )
     def test_the_tissues_are_found(self, options: Options, bar: float, client: Client) -> None:
         scan, truth = brain_scan()
@@ -92,9 +102,9 @@ class TestModes:
         told: list[str] = []
         stages = Stages(told.append)
         segment(brain_scan()[0], client, Options(), stages)
-        before, after = ["digest", "extract", "conform", "reference", "ledger"], ["mix", "server", "unmix", "restore"]
+        before, after = ["digest", "extract", "conform", "reference", "mix", "ledger"], ["server", "unmix", "restore"]
         assert list(stages.seconds) == [*before, *after]
-        assert told == [*before, "reference", *after]
+        assert told == [*before, "reference", "mix", *after]
 
     def test_the_scan_is_untouched(self, client: Client) -> None:
         scan, _ = brain_scan()
@@ -105,7 +115,7 @@ class TestModes:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"mode": "shielded"}, "mode shielded is not available yet: expected mixup or none"),
+            ({"mode": "shielded", "references": 2}, "mode shielded sends one request for a scan: expected no number"),
             ({"mode": "plain"}, "mode: expected one of none, mixup, shielded, got 'plain'"),
             ({"references": 0}, "references: expected 1 to 20, got 0"),
             ({"references": 21}, "references: expected 1 to 20, got 21"),
@@ -123,12 +133,24 @@ class TestModes:
 class TestWhatIsSent:
     """What the server is shown, and that it learns nothing from seeing a scan twice."""
 
-    @pytest.mark.parametrize("options", [PLAIN, Options(references=2)])
+    @pytest.mark.parametrize("options", [PLAIN, Options(references=2), Options("shielded")])
     def test_two_runs_are_the_same_bytes(self, options: Options, client: Client) -> None:
         scan, _ = brain_scan()
         first, second = (segment(scan, client, options) for _ in range(2))
         assert [v.mixture.tobytes() for v in first.views] == [v.mixture.tobytes() for v in second.views]
         np.testing.assert_array_equal(first.labels, second.labels)
+
+    def test_shielded_is_bent_and_shares_no_reference_with_mixup(self, client: Client) -> None:
+        scan, _ = brain_scan()
+        shielded, mixup = (segment(scan, client, Options(mode, weight=0.3)).views[0] for mode in ("shielded", "mixup"))
+        outside = segment(scan, client, PLAIN).views[0].mixture == 0
+        assert not np.array_equal(shielded.mixture, mixup.mixture)
+        assert (shielded.mixture[outside] > 0).sum() > (mixup.mixture[outside] > 0).sum()
+
+    def test_a_bundle_without_the_mode_says_so(self, client: Client, bundle: Bundle) -> None:
+        without = replace(client, bundle=replace(bundle, shielded=None))
+        with pytest.raises(InputError, match="bundle toy-t1 has no mode shielded: expected mixup or none"):
+            segment(brain_scan()[0], without, Options("shielded"))
 
     def test_more_references_begin_with_the_same(self, client: Client) -> None:
         scan, _ = brain_scan()
@@ -168,7 +190,7 @@ class TestWhatIsSent:
         recording = Recording(bundle)
         target = segment(replace(scan, voxels=voxels), replace(client, segmenter=recording), options).target
         assert target.image[target.mask == 0].max() > 800
-        for mixture, (reference, _) in zip(recording.seen, mixed, strict=True):
+        for mixture, (reference, _) in zip(recording.seen, mixed or [(None, 1.0)], strict=True):
             union = target.mask if reference is None else target.mask | reference.mask
             assert mixture.dtype == np.float16
             assert mixture.shape == (1, 1, *bundle.grid_shape)

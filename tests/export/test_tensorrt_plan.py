@@ -36,7 +36,7 @@ def test_a_plan_answers_as_the_network(bundle: Bundle, empty: Path, machine: Mac
     machine(version)
     plan = build(bundle, empty, batch=2)
     volumes = np.concatenate([example_mixture(bundle, n) for n in range(2)])
-    expected = InProcessSegmenter(bundle.segmenter_path).segment(volumes)
+    expected = InProcessSegmenter(bundle.segmenter_path, precision="f32").segment(volumes)
     run = engine(plan, bundle)
     for part in (slice(0, 2), slice(1, 2)):  # of either profile
         answer = run(mixture=volumes[part])["segmentation_mixture"]

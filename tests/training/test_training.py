@@ -118,6 +118,21 @@ class TestNetworks:
         answer = unmixer(known).argmax(1)
         assert torch.equal(answer, truth.argmax(1))
 
+    def test_what_an_unmixer_sees_changes_nothing_at_first(self) -> None:
+        torch.manual_seed(0)
+        blind = Unmixer(C, 8)
+        seeing = Unmixer(C, 8, images=1)
+        Initial({k: v for k, v in blind.state_dict().items() if not k.startswith("deep.")}, 7).load_into(seeing)
+        known, image = torch.rand(1, 2 * C + 1, 16, 16, 16), torch.rand(1, 1, 16, 16, 16)
+        assert torch.equal(seeing(known, image), blind(known))
+        nn.init.ones_(seeing.look.weight)
+        assert not torch.equal(seeing(known, image), blind(known))
+
+    def test_only_additions_may_be_missing(self) -> None:
+        weights = {k: v for k, v in Unmixer(C, 8).state_dict().items() if not k.startswith("up.")}
+        with pytest.raises(InputError, match=r"initial weights: expected up\.weight of shape"):
+            Initial(weights, 7).load_into(Unmixer(C, 8))
+
     def test_multiply_adds_of_one_convolution(self) -> None:
         assert multiply_adds(nn.Conv3d(2, 3, 3, padding=1), torch.zeros(1, 2, 4, 4, 4)) == 27 * 2 * 3 * 64
         assert multiply_adds(nn.ConvTranspose3d(2, 3, 2, 2), torch.zeros(1, 2, 4, 4, 4)) == 2 * 3 * 512
@@ -125,8 +140,9 @@ class TestNetworks:
     def test_shipped_unmixer_costs_at_most_a_tenth_of_the_segmenter(self) -> None:
         spec = load_config("brain-t1").segmenter
         model = JointModel.of(spec)
-        segmenter = multiply_adds(model.segmenter, torch.zeros(1, 1, 32, 32, 32))
-        assert multiply_adds(model.unmixer, torch.zeros(1, 2 * C + 1, 32, 32, 32)) <= 0.1 * segmenter
+        image = torch.zeros(1, 1, 32, 32, 32)
+        unmixer = multiply_adds(model.unmixer, torch.zeros(1, 2 * C + 1, 32, 32, 32), image)
+        assert unmixer <= 0.1 * multiply_adds(model.segmenter, image)
 
     def test_unmixing_trains_the_segmenter(self, source: Examples) -> None:
         model = JointModel.of(CONFIG)
@@ -135,6 +151,41 @@ class TestNetworks:
         gradients = [p.grad for p in model.segmenter.parameters()]
         assert all(g is not None for g in gradients)
         assert any(float(g.abs().max()) > 0 for g in gradients if g is not None)
+
+
+class TestShielded:
+    CONFIG = replace(
+        CONFIG,
+        plain_steps=0,
+        plain_share=0.0,
+        shielded_share=1.0,
+        shielded_range=(0.2, 0.3),
+        shielded_warp_mm=3.0,
+        unmixer_sees="target",
+    )
+
+    def test_what_was_bent_is_straight_again(self, source: Examples) -> None:
+        example = Examples(self.CONFIG, source.targets, source.pool).at(3)
+        assert 0.2 <= float(example.weight) <= 0.3
+        assert example.target_image is not None
+        assert example.reference_image is not None
+        assert example.back is not None
+        weight = example.weight.view(-1, 1, 1, 1, 1)
+        mixture = weight * example.target_image + (1 - weight) * example.reference_image
+        back = example.straight(torch.cat([1 - example.image, example.image], 1))
+        assert torch.allclose(back.sum(1), torch.ones_like(back[:, 0]), atol=1e-5)
+        inner = (..., *(slice(8, -8),) * 3)  # what came from beyond the crop is lost
+        apart = [float((image - mixture)[inner].abs().mean()) for image in (back[:, 1:], example.image)]
+        assert apart[0] < 0.3 * apart[1]
+
+    def test_it_trains_both_and_d_looks_at_the_target(self, source: Examples) -> None:
+        model = JointModel.of(self.CONFIG)
+        example = Examples(self.CONFIG, source.targets, source.pool).at(3)
+        sum(losses(model, SegmentationLoss(), example, self.CONFIG).values(), torch.zeros(())).backward()
+        assert model.unmixer.look is not None
+        for parameter in (model.unmixer.look.weight, next(model.segmenter.parameters())):
+            assert parameter.grad is not None
+            assert float(parameter.grad.abs().max()) > 0
 
 
 class TestOptimisers:

@@ -31,8 +31,10 @@ def attack(scene: Scene) -> Outcome:
     known = [_dice(prior, sent) for sent in scene.answered]
     guesses: dict[str, Callable[[View], Probabilities]] = {
         "the answer as it is": _answer,
-        "linear, average reference": lambda view: _linear(view, prior, _weight(scene)),
-        "linear, another reference": lambda view: _linear(view, _other_reference(scene), _weight(scene)),
+        "linear, average reference": lambda view: _linear(view, prior, scene.mode.mean_weight(scene.world)),
+        "linear, another reference": lambda view: _linear(
+            view, _other_reference(scene), scene.mode.mean_weight(scene.world)
+        ),
         "learned": _learn(scene, prior),
     }
     found: list[Finding] = []
@@ -55,10 +57,6 @@ def average_anatomy(model: ReferenceModel) -> Probabilities:
     atlas = model.atlas.astype(np.float32) / 255
     values = range(int(model.tissue_of.max()) + 1)
     return np.stack([model.in_grid(atlas[model.tissue_of == value].sum(axis=0)) for value in values])
-
-
-def _weight(scene: Scene) -> float:
-    return scene.mode.weight or sum(scene.world.weight_range) / 2 if scene.mode.mixes else 1.0
 
 
 def _answer(view: View) -> Probabilities:

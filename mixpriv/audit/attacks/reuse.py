@@ -16,7 +16,6 @@ from mixpriv.audit.images import Image
 from mixpriv.audit.linkage import Linker
 from mixpriv.audit.scene import Scene
 from mixpriv.audit.views import client_key, noise
-from mixpriv.client.proxy import draw_weight
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import draw_reference
 
@@ -51,8 +50,7 @@ def _reusing(scene: Scene) -> list[Image]:
     images = []
     for number, visit in enumerate(scene.few):
         key = client_key(0)
-        drawn = draw_weight(key.derive("audit/reused/weight", visit.content), world.weight_range)
-        weight = drawn if mode.weight is None else mode.weight
+        weight = mode.draw_weight(key.derive("audit/reused/weight", visit.content), world)
         image, _ = mode.apply(visit, references[number % 2], weight, mode.draw_warp(visit, world, key))
         images.append((noise(image, key) if mode.blind else image).astype(np.float32))
     return images
@@ -65,7 +63,6 @@ def _without_group(scene: Scene, images: Sequence[Image], group: NDArray[np.bool
     if scene.mode.warp_mm:
         others = bent_onto(others, seen, spacing)
     shared = np.mean(others, axis=0)
-    low, high = scene.world.weight_range
-    weight = scene.mode.weight or (low + high) / 2
+    weight = scene.mode.mean_weight(scene.world)
     reference = np.clip((shared - weight * scene.template) / (1 - weight), 0, 1).astype(np.float32)
     return without(seen, reference, spacing)

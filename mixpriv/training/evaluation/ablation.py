@@ -21,7 +21,7 @@ from mixpriv.client.target import Conformer
 from mixpriv.client.volume import load_volume
 from mixpriv.training.evaluation.cases import Case
 from mixpriv.training.evaluation.methods import DRAWN, NONE, Method, Methods, Probabilities, Proxy
-from mixpriv.training.joint import SEEN, JointConfig, JointModel, one_hot
+from mixpriv.training.joint import Example, JointConfig, JointModel, one_hot
 from mixpriv.training.loop import Initial
 from mixpriv.training.networks import unmixer_input
 
@@ -64,10 +64,14 @@ class TorchNetworks:
         share = torch.from_numpy(answer.astype(np.float32) / 255)[None]
         mixed = torch.cat([(1 - share.sum(1, keepdim=True)).clamp(min=0), share], 1)
         known = one_hot([torch.from_numpy(proxy.reference.labels)], mixed.shape[1])
-        images = [torch.from_numpy(np.asarray(i, np.float32))[None, None] for i in (proxy.reference.image, proxy.image)]
-        weight = torch.full_like(images[0], proxy.weight)
-        seen = unmixer_input(mixed, known, weight, *images[: SEEN[self.config.unmixer_sees]])
-        return np.asarray(self.model.unmixer(seen).softmax(1)[0].numpy())
+        plain, other, image = (
+            torch.from_numpy(np.asarray(i, np.float32))[None, None]
+            for i in (proxy.plain, proxy.reference.image, proxy.image)
+        )
+        example = Example(image, known, known, torch.tensor([proxy.weight]), plain, other)
+        seen = example.seen(self.config.unmixer_sees)
+        corrected = self.model.unmixer(unmixer_input(mixed, known, torch.full_like(image, proxy.weight)), seen)
+        return np.asarray(corrected.softmax(1)[0].numpy())
 
     def methods(self, own: Methods, name: str) -> Iterator[Method]:
         """Its table rows: without mixing, and mixed with a drawn weight."""
@@ -94,7 +98,7 @@ class OtherReferences:
     def _protect(self, choose: Choice, content: bytes, target: Conformed, index: int) -> Proxy:
         weight = self.own.mixture(None, content, target, index).weight
         reference = choose(content, target, index)
-        return Proxy(mix(target, reference, weight), reference, weight)
+        return Proxy(mix(target, reference, weight), mix(target, None, 1.0), reference, weight)
 
     def _real(self, content: bytes, _target: Conformed, index: int) -> Reference:
         number = int.from_bytes(self.own.key.derive("evaluation/real", content, index)[:8], "little")

@@ -15,17 +15,16 @@ from numpy.typing import NDArray
 
 from mixpriv import kernels
 from mixpriv.audit.images import high_pass
-from mixpriv.bundle import Bundle
+from mixpriv.bundle import Bundle, Shielded
 from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.key import ClientKey, content_digest
-from mixpriv.client.proxy import draw_weight, linear_unmix, mix, unmix, unpack_probabilities
+from mixpriv.client.proxy import Unmixer, draw_weight, linear_unmix, mix, straighten, unpack_probabilities
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
 from mixpriv.client.stages import Stages
 from mixpriv.client.target import load_conformer
 from mixpriv.client.volume import load_volume
-from mixpriv.client.warp import Warp, apply_warp, draw_warp, undo_warp
-from mixpriv.engine import load
+from mixpriv.client.warp import Warp, draw_warp, undo_warp
 from mixpriv.training.evaluation.cases import Case
 from mixpriv.training.evaluation.metrics import Score, dice, hd95_mm, volume_similarity
 from mixpriv.training.proxies import add_noise
@@ -36,9 +35,11 @@ Network = Callable[[NDArray[np.float16]], NDArray[np.uint8]]
 """A network that is not the bundle's S: image (D, H, W) to answer (C-1, D, H, W)."""
 
 
-NONE, DRAWN = "none", "mixup, a drawn"
+NONE, DRAWN, SHIELDED = "none", "mixup, a drawn", "shielded, a drawn"
 BLANKED, ALONE = "D, answer blanked", "network of D's size on the scan"
 """What a client could do without the server."""
+
+SHIELDED_BLANKED = f"{BLANKED}, shielded"
 
 
 Answers = dict[tuple[Network | None, bytes], tuple[NDArray[np.uint8], float]]
@@ -47,9 +48,10 @@ Answers = dict[tuple[Network | None, bytes], tuple[NDArray[np.uint8], float]]
 
 @dataclass(frozen=True)
 class Proxy:
-    """What is sent in place of a scan, beside what only the client knows of it."""
+    """What is sent in place of a scan, beside what only the client knows of it: ``plain`` is the scan itself."""
 
     image: NDArray[np.float16] = field(repr=False)
+    plain: NDArray[np.float16] = field(repr=False)
     reference: Reference | None = field(default=None, repr=False)
     weight: float = 1.0
     warp: Warp | None = field(default=None, repr=False)
@@ -89,13 +91,22 @@ class Methods:
     """The methods of one bundle. The key is made from a seed, so that a table can be made again."""
 
     def __init__(self, bundle: Bundle, seed: int) -> None:
-        self.bundle, self.unmixer = bundle, load(bundle.unmixer_path)
+        self.bundle, self.unmixer = bundle, Unmixer.of(bundle)
         self.key = ClientKey(hashlib.sha256(f"evaluation {seed}".encode()).digest())
         self.model = ReferenceModel.load(bundle.reference_path)
         self.average = average_anatomy(self.model)
 
-    def all(self, weights: Sequence[float], fused: Sequence[int], control: Network | None) -> Iterator[Method]:
-        """Every method in the table's order, with fixed weights of the target and numbers of references to average."""
+    def all(
+        self,
+        weights: Sequence[float],
+        fused: Sequence[int],
+        control: Network | None,
+        shielded: Sequence[float] = (),
+    ) -> Iterator[Method]:
+        """Every method in the table's order, with fixed weights of the target and numbers of references to average.
+
+        ``shielded``: fixed weights in that mode, beside the ends of the bundle's range.
+        """
         yield Method(NONE, self.plain, self.read)
         for weight in weights:
             yield Method(f"mixup, a = {weight}", partial(self.mixture, weight), self.unmix)
@@ -108,6 +119,14 @@ class Methods:
         yield Method(BLANKED, partial(self.mixture, None), self.blanked, sends=False)
         if control is not None:
             yield Method(ALONE, self.plain, self.read, segment=control, sends=False)
+        if self.bundle.shielded is not None:
+            for weight in sorted({*shielded, *self.bundle.shielded.weight_range}, reverse=True):
+                yield Method(
+                    f"shielded, a = {weight}", partial(self.shielded, self.bundle.shielded, weight), self.unmix
+                )
+            drawn = partial(self.shielded, self.bundle.shielded, None)
+            yield Method(SHIELDED, drawn, self.unmix)
+            yield Method(SHIELDED_BLANKED, drawn, self.blanked, sends=False)
 
     def rival(self, proxy: str, strength: float, network: Network) -> Method:
         """Another method with a network of its own; `PROXIES` says what its strength is."""
@@ -119,7 +138,8 @@ class Methods:
 
     def plain(self, _content: bytes, target: Conformed, _index: int) -> Proxy:
         """The scan itself."""
-        return Proxy(mix(target, None, 1.0))
+        image = mix(target, None, 1.0)
+        return Proxy(image, image)
 
     def mixture(self, weight: float | None, content: bytes, target: Conformed, index: int) -> Proxy:
         """The scan mixed with a reference of its own at a weight, drawn if None."""
@@ -127,26 +147,40 @@ class Methods:
         reference = draw_reference(self.model, Stream(self.key.derive(purpose, content, index)))
         drawn = draw_weight(self.key.derive(f"{purpose}/weight", content, index), self.bundle.weight_range)
         share = drawn if weight is None else weight
-        return Proxy(mix(target, reference, share), reference, share)
+        return Proxy(mix(target, reference, share), mix(target, None, 1.0), reference, share)
+
+    def shielded(self, how: Shielded, weight: float | None, content: bytes, target: Conformed, index: int) -> Proxy:
+        """The scan mixed and bent as in that mode, at a weight that is drawn if None."""
+        purpose = f"evaluation/shielded/{weight}"
+        reference = draw_reference(self.model, Stream(self.key.derive(purpose, content, index)))
+        drawn = draw_weight(self.key.derive(f"{purpose}/weight", content, index), how.weight_range)
+        share = drawn if weight is None else weight
+        warp = self._warp(f"{purpose}/warp", how.warp_mm, content, index)
+        return Proxy(mix(target, reference, share, warp), mix(target, None, 1.0), reference, share, warp)
+
+    def _warp(self, purpose: str, mean_mm: float, content: bytes, index: int) -> Warp:
+        stream = Stream(self.key.derive(purpose, content, index))
+        return draw_warp(stream, self.bundle.grid_shape, mean_mm, self.bundle.spacing_mm)
 
     def warped(self, strength: float, content: bytes, target: Conformed, index: int) -> Proxy:
         """The scan bent by a warp of its own (Kim et al. 2020)."""
-        stream = Stream(self.key.derive(f"evaluation/warp/{strength}", content, index))
-        warp = draw_warp(stream, self.bundle.grid_shape, strength, self.bundle.spacing_mm)
-        return Proxy(apply_warp(mix(target, None, 1.0), warp), warp=warp)
+        warp = self._warp(f"evaluation/warp/{strength}", strength, content, index)
+        return Proxy(mix(target, None, 1.0, warp), mix(target, None, 1.0), warp=warp)
 
     def noisy(self, strength: float, content: bytes, target: Conformed, index: int) -> Proxy:
         """The scan in noise."""
         stream = Stream(self.key.derive(f"evaluation/noise/{strength}", content, index))
-        return Proxy(add_noise(mix(target, None, 1.0), strength, stream))
+        image = mix(target, None, 1.0)
+        return Proxy(add_noise(image, strength, stream), image)
 
     def read(self, _proxy: Proxy, answer: NDArray[np.uint8]) -> Probabilities:
         """Take the answer as it is."""
         return unpack_probabilities(answer)
 
     def unmix(self, proxy: Proxy, answer: NDArray[np.uint8]) -> Probabilities:
-        """Unmix by the bundle's D."""
-        return unmix(answer, _labels(proxy), proxy.weight, self.unmixer)
+        """Unmix by the bundle's D, straightened before if what was sent was bent."""
+        straight = answer if proxy.warp is None else straighten(answer, proxy.warp)
+        return self.unmixer(straight, _labels(proxy), proxy.weight, proxy.plain)
 
     def unwarp(self, proxy: Proxy, answer: NDArray[np.uint8]) -> Probabilities:
         """Bend the answer back."""
@@ -161,7 +195,7 @@ class Methods:
         """D without the server: its answer replaced by the average anatomy's share beside the reference's."""
         known = np.eye(len(self.average), dtype=np.float32)[_labels(proxy)].transpose(3, 0, 1, 2)
         answer = proxy.weight * self.average + (1 - proxy.weight) * known
-        return unmix(to_answer(answer), _labels(proxy), proxy.weight, self.unmixer)
+        return self.unmixer(to_answer(answer), _labels(proxy), proxy.weight, proxy.plain)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mixpriv.bundle import Bundle
 from mixpriv.errors import InputError
 from mixpriv.provenance import hardware
-from mixpriv.training.evaluation.methods import ALONE, BLANKED, DRAWN, NONE, Cost, Likeness
+from mixpriv.training.evaluation.methods import ALONE, BLANKED, DRAWN, NONE, SHIELDED, SHIELDED_BLANKED, Cost, Likeness
 from mixpriv.training.evaluation.metrics import Score
 from mixpriv.training.evaluation.statistics import bootstrap, difference, per_subject
 
@@ -88,8 +88,9 @@ def against_the_client_alone(scores: Sequence[Score], counted: Sequence[int]) ->
     """One line per control: what the server adds to it, paired, in numbers and in words."""
     methods = dict.fromkeys(score.method for score in scores)
     lines = []
-    for method in (m for m in methods if m.startswith(DRAWN)):
-        for control in (c for c in (BLANKED, ALONE) if c in methods):
+    for method in (m for m in methods if m.startswith((DRAWN, SHIELDED))):
+        blanked = SHIELDED_BLANKED if method == SHIELDED else BLANKED
+        for control in (c for c in (blanked, ALONE) if c in methods):
             gain = difference(scores, method, control, counted)
             _, low, high = bootstrap(gain)
             words = (
@@ -207,7 +208,7 @@ def write_pooled(
 
 
 def _seconds(costs: Mapping[str, Cost]) -> str:
-    told = [m for m in (NONE, DRAWN) if m in costs]
+    told = [m for m in (NONE, DRAWN, SHIELDED) if m in costs]
     parts = [f"*{m}* {costs[m].segment_s:.2f} s in S, {costs[m].reveal_s:.2f} s to reveal" for m in told]
     return f"Seconds a scan here: {'; '.join(parts)}." if parts else ""
 
@@ -215,8 +216,8 @@ def _seconds(costs: Mapping[str, Cost]) -> str:
 def plot(scores: Sequence[Score], counted: Sequence[int], likeness: Mapping[str, Likeness], path: Path) -> bool:
     """Draw mean Dice against the target's weight and against likeness; False if fewer than three weights were tried."""
     methods = dict.fromkeys(score.method for score in scores)
-    weights = sorted(name.removeprefix(_FIXED) for name in methods if name.startswith(_FIXED))
-    if len(weights) < 3:
+    families = {"mixup": "unmixed by D", "linear unmixing": "unmixed linearly", "shielded": "shielded"}
+    if sum(name.startswith(_FIXED) for name in methods) < 3:
         return False
     import matplotlib as mpl
 
@@ -225,8 +226,12 @@ def plot(scores: Sequence[Score], counted: Sequence[int], likeness: Mapping[str,
 
     means = {method: list(per_subject(scores, method, counted).values()) for method in methods}
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for prefix, name in (("mixup", "unmixed by D"), ("linear unmixing", "unmixed linearly")):
-        values = [bootstrap(np.array(means[f"{prefix}, a = {w}"])) for w in weights]
+    for prefix, name in families.items():
+        start = f"{prefix}, a = "
+        weights = sorted(method.removeprefix(start) for method in methods if method.startswith(start))
+        if not weights:
+            continue
+        values = [bootstrap(np.array(means[start + w])) for w in weights]
         mean, low, high = np.array(values).T
         left.errorbar([float(w) for w in weights], mean, [mean - low, high - mean], marker="o", capsize=3, label=name)
     left.axhline(float(np.mean(means[NONE])), linestyle="--", color="grey", label="not mixed")
