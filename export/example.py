@@ -22,6 +22,7 @@ def example_mixture(bundle: Bundle, number: int = 0, weight: float = 0.5) -> NDA
     """
     model = ReferenceModel.load(bundle.reference_path)
     seeds = (hashlib.sha256(f"example {number} {which}".encode()).digest() for which in ("target", "reference"))
-    target, reference = (draw_reference(model, Stream(seed)).image for seed in seeds)
-    mixed = (weight * target + (1 - weight) * reference).astype(np.float16)
-    return np.ascontiguousarray(np.broadcast_to(mixed, (1, len(bundle.modalities), *mixed.shape)))
+    target, reference = (
+        np.stack([one.image for one in draw_reference(model, Stream(seed)).modalities]) for seed in seeds
+    )
+    return (weight * target + (1 - weight) * reference).astype(np.float16)[None]

@@ -35,7 +35,7 @@ def round_weights(network: nn.Module) -> nn.Module:
 
 
 def pack(config: TrainingConfig, joint: Path, extractor: Path | None, folder: Path, version: str) -> Path:
-    """Write a bundle from the averaged weights of a joint run and, for heads, of an extractor run.
+    """Write a bundle from the averaged weights of a joint run and, for whole heads, of an extractor run.
 
     ``joint`` and ``extractor`` are run folders as ``mixpriv train`` writes them, or bundles whose networks are taken
     over. Returns the bundle's folder.
@@ -94,7 +94,7 @@ def _record(config: TrainingConfig, folder: Path, version: str) -> dict[str, obj
         "version": version,
         "fingerprint": fingerprint_of(folder / "segmenter.onnx"),
         "classes": list(spec.classes),
-        "modalities": ["T1w"],
+        "modalities": list(spec.modalities),
         "grid_shape": list(spec.grid_shape),
         "spacing_mm": spec.spacing_mm,
         "multiple": MULTIPLE,
@@ -106,8 +106,7 @@ def _record(config: TrainingConfig, folder: Path, version: str) -> dict[str, obj
         region = spec.region
         return record | {"crop": {"region": region.name, "min_mm": list(region.min_mm), "max_mm": list(region.max_mm)}}
     assert spec.alignment is not None  # noqa: S101 - so a config is read
-    assert config.extractor is not None  # noqa: S101
     return record | {
         "alignment": asdict(spec.alignment),
-        "extractor_spacing_mm": config.extractor.spacing_mm,
+        "extractor_spacing_mm": None if config.extractor is None else config.extractor.spacing_mm,
     }

@@ -124,20 +124,20 @@ def torch_segmenter(config: JointConfig, run: Path) -> Callable[[NDArray[np.floa
 
 def examples(spec: JointConfig, shape: tuple[int, int, int]) -> dict[str, dict[str, Tensor]]:
     """Inputs by name of every network, smooth and random, with the statistics of real ones."""
-    classes = len(spec.classes)
+    classes, modalities = len(spec.classes), len(spec.modalities)
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(1, 2 * classes + 1, *(n // 8 for n in shape), generator=generator)
+    coarse = torch.rand(1, max(2 * classes + 1, modalities), *(n // 8 for n in shape), generator=generator)
     fine = nn.functional.interpolate(coarse, shape, mode="trilinear")
-    image = fine[:, :1].half().float()
+    image = fine[:, :modalities].half().float()
     reference = nn.functional.one_hot(fine[:, classes : 2 * classes].argmax(1), classes).permute(0, 4, 1, 2, 3).float()
     weight = 0.5
     mixed = weight * (8 * fine[:, :classes]).softmax(1) + (1 - weight) * reference
-    known = unmixer_input(mixed, reference, torch.full_like(image, weight))
+    known = unmixer_input(mixed, reference, torch.full_like(image[:, :1], weight))
     seen = {"target": image} if spec.unmixer_sees == "target" else {}
     return {
         "segmenter": {"mixture": image.half()},
         "unmixer": {"unmixer_input": known, **seen},
-        "extractor": {"image": image},
+        "extractor": {"image": image[:, :1]},
     }
 
 

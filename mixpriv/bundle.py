@@ -62,12 +62,13 @@ class Bundle:
     Attributes
     ----------
     classes : names of the C classes, background first; the label value is the index.
-    modalities : names of the M input channels.
+    modalities : names of the M input channels, in the order in which a 4-D scan's last axis holds them.
     grid_shape, spacing_mm : the conformed grid (D, H, W), voxels and mm.
     multiple : every spatial size sent must be a multiple of this.
     weight_range : (lo, hi), the target's share in the mixture is drawn from it.
     shielded : what its networks were trained for in mode ``shielded``, None if they were not.
     unmixer_sees_target : the unmixer is also shown the scan that it unmixes, which never leaves the client.
+    extractor_spacing_mm : grid spacing of the brain extractor, mm; None: no extractor, for skull-stripped scans alone.
     fingerprint : 64 hex digits over the segmenter file; names the network that the unmixer was trained with.
     """
 
@@ -123,6 +124,20 @@ class Bundle:
         return int(self.fingerprint[:8], 16) % (2**31 - 1) + 1
 
 
+def require_one_modality(bundle: Bundle, purpose: str) -> None:
+    """Refuse a bundle of several modalities for what is made for one.
+
+    Raises
+    ------
+    InputError
+        it has several.
+    """
+    if len(bundle.modalities) > 1:
+        raise InputError(
+            f"bundle {bundle.name}: {purpose}: expected a bundle of one modality, got {', '.join(bundle.modalities)}"
+        )
+
+
 def fingerprint_of(segmenter: Path) -> str:
     """SHA-256 of the segmenter file (graph and weights are one file), 64 hex digits."""
     return hashlib.sha256(segmenter.read_bytes()).hexdigest()
@@ -173,13 +188,15 @@ def _parse(fields: Any, folder: Path) -> Bundle:
         lo, hi = (float(a) for a in fields["weight_range"])
         if ("crop" in fields) == bool(fields.keys() & {"alignment", "extractor_spacing_mm"}):
             raise InputError(f"{folder / 'bundle.json'}: expected either alignment or crop")
-        alignment, crop = None, None
+        alignment, crop, extractor_mm = None, None, None
         if "crop" in fields:
             crop = _crop(fields["crop"])
             if any(mm > n * float(fields["spacing_mm"]) for mm, n in zip(crop.max_mm, (d, h, w), strict=True)):
                 raise InputError(f"{folder / 'bundle.json'}: expected crop.max_mm to fit into the grid")
         else:
             alignment = Alignment(_three(fields["alignment"]["std_mm"]), _three(fields["alignment"]["centre_voxel"]))
+            stripped = fields["extractor_spacing_mm"] is None  # must be said: a forgotten field is an error
+            extractor_mm = None if stripped else float(fields["extractor_spacing_mm"])
         return Bundle(
             name=str(fields["name"]),
             version=str(fields["version"]),
@@ -193,7 +210,7 @@ def _parse(fields: Any, folder: Path) -> Bundle:
             shielded=_shielded(fields["shielded"]) if "shielded" in fields else None,
             unmixer_sees_target=_sees_target(fields.get("unmixer_sees", "labels")),
             alignment=alignment,
-            extractor_spacing_mm=float(fields["extractor_spacing_mm"]) if alignment else None,
+            extractor_spacing_mm=extractor_mm,
             crop=crop,
             licence=str(fields["licence"]),
             directory=folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -53,6 +54,13 @@ def brain_scan(
     return Volume(voxels, affine, header, "phantom"), labels
 
 
+def pair_scan(seed: int = 0) -> tuple[Volume, NDArray[np.uint8]]:
+    """A phantom of two modalities, each z-scored in its brain with the darkest value outside, and its true labels."""
+    (first, labels), (second, _) = brain_scan(seed=seed), brain_scan(noise=15.0, seed=seed + 1)
+    scored = [(image.voxels - 700) / 200 * scale for image, scale in ((first, 1.0), (second, 1.5))]
+    return replace(first, voxels=np.asfortranarray(np.stack(scored, axis=-1), dtype=np.float32)), labels
+
+
 def write_scan(path: Path, shape: tuple[int, int, int] = (60, 72, 60), **options: object) -> Path:
     """Write a phantom scan as NIfTI and return its path."""
     scan, _ = brain_scan(shape, **options)  # type: ignore[arg-type]
@@ -78,4 +86,6 @@ def write_reference_model(bundle: Bundle) -> None:
         warp_mm=3.0,
         grid_shape=bundle.grid_shape,
         spacing_mm=bundle.spacing_mm,
+        further_ranges=(np.stack([level * 0.9, level * 1.1], axis=1).astype(np.float32),)
+        * (len(bundle.modalities) - 1),
     ).save(bundle.reference_path)

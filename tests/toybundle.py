@@ -21,31 +21,45 @@ SHARPNESS = 400.0
 SPATIAL = ["D", "H", "W"]
 
 
-def write_toy_bundle(folder: Path, *, name: str = "toy-t1", sharpness: float = SHARPNESS, slowness: int = 0) -> Bundle:
+PAIR = ("FLAIR", "T1c")
+SHARES = (0.75, 0.25)
+"""How much each modality of a pair counts for the toy segmenter."""
+
+
+def write_toy_bundle(
+    folder: Path,
+    *,
+    name: str = "toy-t1",
+    sharpness: float = SHARPNESS,
+    slowness: int = 0,
+    modalities: tuple[str, ...] = ("T1w",),
+) -> Bundle:
     """Write a bundle into `folder` (made if need be) and load it; the reference model is not part of it.
 
     The segmenter gives every voxel the class whose intensity is nearest, softly (`sharpness`, per squared intensity);
     the unmixer clips the linear unmixing that it is given and renormalises it; the extractor calls all above 0.1 brain.
-    Another `sharpness` is another fingerprint. `slowness` adds that many idle 7x7x7 convolutions to the segmenter.
+    Another `sharpness` is another fingerprint. `slowness` adds that many idle 7x7x7 convolutions to the segmenter. The
+    modalities are `PAIR` or one; it segments their weighted mean, and a pair has no extractor.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _save(folder / "segmenter.onnx", *_segmenter(sharpness, slowness))
+    _save(folder / "segmenter.onnx", *_segmenter(sharpness, slowness, pair=modalities == PAIR))
     _save(folder / "unmixer.onnx", *_unmixer())
-    _save(folder / "extractor.onnx", *_extractor())
+    if len(modalities) == 1:
+        _save(folder / "extractor.onnx", *_extractor())
     fields = {
         "schema": 1,
         "name": name,
         "version": "0.1.0",
         "fingerprint": fingerprint_of(folder / "segmenter.onnx"),
         "classes": CLASSES,
-        "modalities": ["T1w"],
+        "modalities": modalities,
         "grid_shape": [64, 80, 64],
         "spacing_mm": 3.0,
         "multiple": 16,
         "weight_range": [0.3, 0.7],
         "shielded": {"weight_range": [0.2, 0.4], "warp_mm": 4.0},
         "alignment": {"std_mm": [31.0, 39.0, 30.0], "centre_voxel": [31.5, 39.5, 31.5]},
-        "extractor_spacing_mm": 3.0,
+        "extractor_spacing_mm": 3.0 if len(modalities) == 1 else None,
         "licence": "Apache-2.0",
     }
     (folder / "bundle.json").write_text(json.dumps(fields, indent=2), encoding="utf-8")
@@ -86,7 +100,7 @@ def expected_probabilities(mixture: NDArray[np.float16], sharpness: float = SHAR
 Graph = tuple[list[onnx.NodeProto], list[onnx.TensorProto], onnx.ValueInfoProto, onnx.ValueInfoProto]
 
 
-def _segmenter(sharpness: float, slowness: int) -> Graph:
+def _segmenter(sharpness: float, slowness: int, *, pair: bool) -> Graph:
     levels = np.array(INTENSITIES, np.float32)
     n = len(levels)
     constants = {
@@ -97,12 +111,17 @@ def _segmenter(sharpness: float, slowness: int) -> Graph:
         "full": np.array(255, np.float32),
         "identity": _centre_tap(7),
     }
+    blend = []
+    if pair:
+        constants["shares"] = np.array(SHARES, np.float32).reshape(1, -1, 1, 1, 1)
+        blend = [helper.make_node("Conv", ["both", "shares"], ["x0"], kernel_shape=[1, 1, 1])]
     idle = [
         helper.make_node("Conv", [f"x{i}", "identity"], [f"x{i + 1}"], pads=[3] * 6, kernel_shape=[7] * 3)
         for i in range(slowness)
     ]
     nodes = [
-        helper.make_node("Cast", ["mixture"], ["x0"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["mixture"], ["both" if pair else "x0"], to=TensorProto.FLOAT),
+        *blend,
         helper.make_node("Cast", ["levels"], ["levels32"], to=TensorProto.FLOAT),
         *idle,
         helper.make_node("Sub", [f"x{slowness}", "levels32"], ["distance"]),
@@ -117,7 +136,7 @@ def _segmenter(sharpness: float, slowness: int) -> Graph:
     return (
         nodes,
         _constants(constants),
-        helper.make_tensor_value_info("mixture", TensorProto.FLOAT16, ["N", 1, *SPATIAL]),
+        helper.make_tensor_value_info("mixture", TensorProto.FLOAT16, ["N", 1 + pair, *SPATIAL]),
         helper.make_tensor_value_info("segmentation_mixture", TensorProto.UINT8, ["N", n - 1, *SPATIAL]),
     )
 

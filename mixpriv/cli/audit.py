@@ -113,13 +113,14 @@ def _phantoms(args: argparse.Namespace) -> tuple[World, People, list[str]]:
 def _real(args: argparse.Namespace) -> tuple[World, People, list[str]]:
     from mixpriv.audit.people import read_visits, simulate
     from mixpriv.audit.views import World, served
-    from mixpriv.bundle import load_bundle
+    from mixpriv.bundle import load_bundle, require_one_modality
     from mixpriv.client.reference import ReferenceModel
     from mixpriv.client.target import load_conformer
     from mixpriv.engine.in_process import InProcessSegmenter
     from mixpriv.provenance import commit, hardware
 
     bundle = load_bundle(args.bundle)
+    require_one_modality(bundle, "audit")
     model = ReferenceModel.load(bundle.reference_path)
     world = World(bundle.spacing_mm, len(bundle.classes), bundle.weight_range, model,
                   served(InProcessSegmenter(bundle.segmenter_path)))  # fmt: skip
@@ -136,13 +137,14 @@ def _real(args: argparse.Namespace) -> tuple[World, People, list[str]]:
 def _wire(args: argparse.Namespace) -> tuple[Audit, Made]:
     from mixpriv.audit.report import Made
     from mixpriv.audit.wire_audit import audit_wire
-    from mixpriv.bundle import load_bundle
+    from mixpriv.bundle import load_bundle, require_one_modality
     from mixpriv.client.target import load_conformer
     from mixpriv.provenance import commit, hardware
 
     if len(args.wire) != 2 or args.wire[0] != "wire" or args.gallery is None:
         raise InputError("audit wire: expected 'wire DIR --gallery DIR'")
     bundle = load_bundle(args.bundle)
+    require_one_modality(bundle, "audit")
     audit, about = audit_wire(Path(args.wire[1]), args.gallery, load_conformer(bundle), bundle)
     return audit, Made(
         "Audit of what was sent", [*about, f"Commit {commit()}; {hardware()}."], "mixpriv audit wire DIR --gallery DIR"

@@ -252,7 +252,7 @@ def _run_references_add(arguments: argparse.Namespace) -> int:
     from mixpriv.client.volume import load_volume
 
     bundle = load_bundle(arguments.bundle)
-    scan, labels = load_volume(arguments.image), load_volume(arguments.labels)
+    scan, labels = load_volume(arguments.image, bundle.modalities), load_volume(arguments.labels)
     print(Bank.of(bundle).add(scan, labels, load_conformer(bundle), bundle, load_or_create_key()))
     return 0
 
@@ -309,6 +309,7 @@ def _run_info(arguments: argparse.Namespace) -> int:
         "bundle": f"{bundle.name} {bundle.version}",
         "fingerprint": bundle.fingerprint,
         "classes": list(bundle.classes),
+        "modalities": list(bundle.modalities),
         "spacing_mm": bundle.spacing_mm,
         "licence": bundle.licence,
         "key": str(key_path()),

@@ -162,7 +162,7 @@ class Pipeline:
         check_outputs(job.outputs(), force=self._force)
         check_outputs(job.wire_outputs(self._options.references), force=self._force, made=True)
         with stages("load"):
-            scan = load_volume(job.scan)
+            scan = load_volume(job.scan, self._connection.bundle.modalities)
         stages.on_start("start")
         return Ready(prepare(scan, self._connection.client(), self._options, stages), stages)
 

@@ -38,14 +38,16 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--variant", metavar="NAME", help="train S and D as the config's [variants.NAME] says")
     train.add_argument("--proxy", metavar="NAME=STRENGTH", help="S for a method to compare with: warp=MM or noise=STD")
     train.add_argument(
-        "--data", type=Path, required=True, help="folder of *_dseg.nii.gz in FreeSurfer numbering, or of MSD crops"
+        "--data", type=Path, required=True, help="folder of *_dseg.nii.gz in FreeSurfer numbering, of MSD crops, ..."
     )
     train.add_argument("-o", "--output", type=Path, required=True, help="folder of checkpoints and log")
     train.add_argument("--initial", type=Path, help="start from the weights of a run or of a bundle")
     pack = commands.add_parser("pack", help="pack trained weights into a bundle (ONNX, with a parity check)")
     pack.add_argument("config", help="the config that the runs were trained with")
     pack.add_argument("--segmenter-run", type=Path, required=True, help="folder of the joint training, or a bundle")
-    pack.add_argument("--extractor-run", type=Path, help="folder of its training, or a bundle; crops need none")
+    pack.add_argument(
+        "--extractor-run", type=Path, help="folder of its training, or a bundle; crops and stripped need none"
+    )
     pack.add_argument("--version", required=True, help="the bundle's version, such as 1.0.0")
     pack.add_argument("-o", "--output", type=Path, required=True, help="the bundle's folder")
     export = commands.add_parser("export", help="write a bundle's segmenter for a server's runtime, checked")
@@ -162,7 +164,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from mixpriv.bundle import load_bundle
+    from mixpriv.bundle import load_bundle, require_one_modality
     from mixpriv.provenance import commit
     from mixpriv.training.config import load_config
     from mixpriv.training.evaluation import cases, methods, report
@@ -171,6 +173,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         raise InputError("--weights, --fused: expected weights between 0 and 1, and numbers from 1")
     config = load_config(args.config, args.fold or 0)
     bundle, region = load_bundle(args.bundle or config.name), config.segmenter.region
+    require_one_modality(bundle, "evaluate")
     subjects = args.subjects
     if args.fold is not None:
         if config.segmenter.folds is None or subjects:

@@ -15,7 +15,7 @@ from mixpriv.bundle import Bundle
 from mixpriv.client.conform import conform_labels
 from mixpriv.client.files import data_folder, private_folder, write_file
 from mixpriv.client.key import ClientKey, content_digest
-from mixpriv.client.proxy import mix
+from mixpriv.client.proxy import mix_modalities
 from mixpriv.client.reference import Reference
 from mixpriv.client.stages import Stages
 from mixpriv.client.target import Conformer
@@ -43,7 +43,9 @@ class Bank:
         path = self.folder / f"{name}.npz"
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-                return Reference(arrays["image"], arrays["labels"], arrays["mask"])
+                labels = arrays["labels"]
+                first, *further = arrays["image"].reshape(-1, *labels.shape)
+                return Reference(first, labels, arrays["mask"], tuple(further))
         except Exception as error:  # NumPy raises zip, pickle, key and OS errors for damaged files
             raise InputError(f"{path}: not a reference ({type(error).__name__})") from None
 
@@ -62,7 +64,7 @@ class Bank:
         name = key.derive("reference", content).hex()[:16]
         target = conformer(scan, Stages())
         arrays = {
-            "image": mix(target, None, 1.0).astype(np.float32),
+            "image": mix_modalities(target, None, 1.0).astype(np.float32),
             "labels": conform_labels(labels, target.grid, len(bundle.classes)) * target.mask,
             "mask": target.mask,
         }
@@ -77,8 +79,8 @@ class Bank:
 
 
 def _check_pair(scan: Volume, labels: Volume, bundle: Bundle) -> None:
-    if scan.voxels.shape != labels.voxels.shape:
-        raise InputError(f"{labels.name}: expected shape {scan.voxels.shape} as the scan, got {labels.voxels.shape}")
+    if scan.shape != labels.shape:
+        raise InputError(f"{labels.name}: expected shape {scan.shape} as the scan, got {labels.shape}")
     if not np.allclose(scan.affine, labels.affine, atol=1e-2):
         raise InputError(f"{labels.name}: expected the same affine as the scan, got another")
     values = np.unique(labels.voxels)

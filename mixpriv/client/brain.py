@@ -11,7 +11,7 @@ from scipy import ndimage
 from mixpriv import engine, kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.alignment import MIN_BRAIN_ML, mask_moments_mm
-from mixpriv.client.conform import Conformed, Grid, between_grids, brain_grid, field_of_view, to_grid, to_grid_on
+from mixpriv.client.conform import Conformed, Grid, between_grids, brain_grid, field_of_view, sample, to_grid
 from mixpriv.client.device import CPU, Device
 from mixpriv.client.volume import Volume
 from mixpriv.engine import Engine
@@ -97,19 +97,19 @@ def conform(scan: Volume, brain: Brain, bundle: Bundle, device: Device = CPU) ->
     Raises
     ------
     InputError
-        the brain has no contrast at all, or no tissues that differ.
+        in a modality the brain has no contrast at all, or no tissues that differ.
     """
     grid = brain_grid(brain.mask, brain.grid, bundle)
-    there = to_grid_on(device, scan, grid)
     mask = (between_grids(brain.probability, brain.grid, grid) >= 0.5).astype(np.uint8)
-    mask_there = device.to_device(mask)
-    low, high = kernels.robust_range(there, mask_there)
-    image = device.to_host(there)
-    if not low < high:
-        raise InputError(f"{scan.name}: no brain found: expected tissue contrast inside the brain, got none")
-    if _structure(image, mask, (low, high)) < MIN_STRUCTURE:
-        raise InputError(f"{scan.name}: no brain found: expected tissues that differ, got noise alone inside the brain")
-    return Conformed(image, mask, (low, high), grid, device).with_placed(there, mask_there)
+    target = sample(scan, grid, mask, grid, device)
+    for modality, conformed in zip(scan.modalities, target.modalities, strict=True):
+        low, high = conformed.intensity_range
+        refusal = f"{modality.name}: no brain found: expected"
+        if not low < high:
+            raise InputError(f"{refusal} tissue contrast inside the brain, got none")
+        if _structure(conformed.image, mask, (low, high)) < MIN_STRUCTURE:
+            raise InputError(f"{refusal} tissues that differ, got noise alone inside the brain")
+    return target
 
 
 def _refuse_hounsfield(scan: Volume) -> None:
@@ -139,7 +139,7 @@ def _structure(image: NDArray[np.float32], mask: NDArray[np.uint8], limits: tupl
 
 def _find(image: NDArray[np.float32], grid: Grid, extractor: Engine) -> Brain:
     answer = extractor(image=_normalise(image)[None, None])["brain_probability"][0, 0]
-    mask, probability = _one_component(np.asarray(answer, dtype=np.float32), float(grid.spacing_mm[0]))
+    mask, probability = one_component(np.asarray(answer, dtype=np.float32), float(grid.spacing_mm[0]))
     return Brain(mask, probability, grid)
 
 
@@ -182,9 +182,7 @@ def _normalise(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.clip((image - np.float32(low)) * scale, 0.0, 1.0)
 
 
-def _one_component(
-    probability: NDArray[np.float32], spacing_mm: float
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+def one_component(probability: NDArray[np.float32], spacing_mm: float) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Mask of the largest component above one half, holes filled, and the probability that belongs to it.
 
     What hangs on it by a thin bridge (muscle, an eye) does not belong: the component is looked for in the eroded mask.

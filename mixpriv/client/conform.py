@@ -44,6 +44,8 @@ class Grid:
 class Conformed:
     """A scan in the bundle's grid, on the client's side only: the image may still show the whole head.
 
+    Of a scan with several modalities this is the first; the others share grid and mask.
+
     Attributes
     ----------
     image : (D, H, W) float32, the scan's own intensities
@@ -51,6 +53,7 @@ class Conformed:
     intensity_range : robust minimum and maximum inside the mask
     grid : where it lies
     device : where it is mixed
+    further : the other modalities, each with its own image and range
     placed : image and mask as they lie on the device, None if they are not there yet; a changed copy has none
     """
 
@@ -59,6 +62,7 @@ class Conformed:
     intensity_range: tuple[float, float] = field(repr=False)
     grid: Grid
     device: Device = field(default=CPU, repr=False)
+    further: tuple[Conformed, ...] = field(default=(), repr=False)
     placed: tuple[Any, Any] | None = field(default=None, init=False, repr=False)
 
     def with_placed(self, image: Any, mask: Any) -> Conformed:
@@ -66,6 +70,11 @@ class Conformed:
         known = replace(self)
         object.__setattr__(known, "placed", (image, mask))
         return known
+
+    @property
+    def modalities(self) -> tuple[Conformed, ...]:
+        """All modalities in the bundle's order, this one first."""
+        return (self, *self.further)
 
     @property
     def mask_ml(self) -> float:
@@ -76,7 +85,7 @@ class Conformed:
 def field_of_view(volume: Volume, spacing_mm: float, multiple: int) -> Grid:
     """Lay the isotropic R, A, S grid around a whole scan, every size a multiple of ``multiple``, centred."""
     half = np.full(3, 0.5)
-    corners = np.array(list(product(*zip(-half, np.array(volume.voxels.shape) - half, strict=True))))
+    corners = np.array(list(product(*zip(-half, np.array(volume.shape) - half, strict=True))))
     world = corners @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     low, high = world.min(axis=0), world.max(axis=0)
     # a thousandth of a voxel forgives rounding: 160.0001 must not become another 16 planes
@@ -104,6 +113,24 @@ def to_grid_on(device: Device, volume: Volume, grid: Grid) -> Any:
     """`to_grid` on a device, where the result stays."""
     array, affine = _average_blocks(volume, float(grid.spacing_mm.min()), device)
     return kernels.resample(array, _index_map(grid.affine, affine)[_REVERSE], grid.shape)
+
+
+def sample(scan: Volume, place: Grid, mask: NDArray[np.uint8], grid: Grid, device: Device) -> Conformed:
+    """Sample every modality of a scan in a grid and take its robust range inside the mask that all share.
+
+    Parameters
+    ----------
+    place, grid : where it is sampled, and where that lies in the world; the same but for crops
+    mask : (D, H, W) uint8, not empty
+    """
+    mask_there = device.to_device(mask)
+    images = [to_grid_on(device, modality, place) for modality in scan.modalities]
+    first, *others = (
+        Conformed(device.to_host(image), mask, kernels.robust_range(image, mask_there), grid, device)
+        for image in images
+    )
+    further = (other.with_placed(image, mask_there) for other, image in zip(others, images[1:], strict=True))
+    return replace(first, further=tuple(further)).with_placed(images[0], mask_there)
 
 
 def conform_labels(labels: Volume, grid: Grid, classes: int) -> NDArray[np.uint8]:
@@ -142,7 +169,7 @@ def to_scan(
     """
     flips, affine = _upright(volume)
     matrix = np.ascontiguousarray(_index_map(affine, grid.affine)[:, [*_REVERSE, 3]])
-    i, j, k = volume.voxels.shape
+    i, j, k = volume.shape
     inside = None if mask is None else device.to_device(mask)
     labels = kernels.restore_labels(device.to_device(probabilities), matrix, (k, j, i), mask=inside)
     return np.asfortranarray(device.to_host(labels).T[flips])
@@ -156,7 +183,7 @@ def _index_map(source_affine: NDArray[np.float64], target_affine: NDArray[np.flo
 def _upright(volume: Volume) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
     """Slices that turn every array axis towards R, A or S, and the affine then: a flipped copy rounds alike."""
     affine, flips = volume.affine.copy(), []
-    for axis, size in enumerate(volume.voxels.shape):
+    for axis, size in enumerate(volume.shape):
         direction = affine[:3, axis].copy()
         down = direction[int(np.abs(direction).argmax())] < 0
         flips.append(slice(None, None, -1 if down else 1))

@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mixpriv import kernels
 from mixpriv.bundle import DEFAULT_BUNDLE, Bundle, Crop
-from mixpriv.client.conform import Conformed, Grid, to_grid, to_grid_on
+from mixpriv.client.conform import Conformed, Grid, sample, to_grid
 from mixpriv.client.device import CPU, Device
 from mixpriv.client.volume import Volume
 from mixpriv.errors import InputError
@@ -31,21 +30,21 @@ def conform_crop(scan: Volume, bundle: Bundle, device: Device = CPU) -> Conforme
     # sampled at no place in the world: how a file's origin is rounded must not change a byte
     own = replace(upright, affine=np.diag([*upright.spacing_mm, 1.0]))
     place = _middle(own, bundle)
-    there = to_grid_on(device, own, place)
-    mask = (to_grid(replace(own, voxels=np.ones_like(own.voxels)), place) > 0.5).astype(np.uint8)
-    mask_there = device.to_device(mask)
-    low, high = kernels.robust_range(there, mask_there)
-    if not low < high:
-        raise InputError(f"{scan.name}: expected a crop with contrast, got one without")
+    mask = (to_grid(replace(own, voxels=np.ones(own.shape, np.float32, order="F")), place) > 0.5).astype(np.uint8)
     to_world = upright.affine / np.append(upright.spacing_mm, 1.0)
-    grid = Grid(bundle.grid_shape, to_world @ place.affine)
-    return Conformed(device.to_host(there), mask, (low, high), grid, device).with_placed(there, mask_there)
+    target = sample(own, place, mask, Grid(bundle.grid_shape, to_world @ place.affine), device)
+    for modality, conformed in zip(scan.modalities, target.modalities, strict=True):
+        low, high = conformed.intensity_range
+        if not low < high:
+            raise InputError(f"{modality.name}: expected a crop with contrast, got one without")
+    return target
 
 
 def turned(scan: Volume) -> Volume:
     """The same scan with its array axes in the order R, A, S and pointing that way, as nearly as they do."""
     axes = _nearest_axes(scan.affine[:3, :3] / scan.spacing_mm)
-    voxels, affine = scan.voxels.transpose(axes), scan.affine[:, [*axes, 3]]
+    voxels = scan.voxels.transpose([*axes, *range(3, scan.voxels.ndim)])
+    affine = scan.affine[:, [*axes, 3]]
     for axis in range(3):
         if affine[axis, axis] < 0:
             voxels = np.flip(voxels, axis)
@@ -56,7 +55,7 @@ def turned(scan: Volume) -> Volume:
 
 def _middle(own: Volume, bundle: Bundle) -> Grid:
     """The grid around a crop whose first voxel is at 0 mm."""
-    start = first_voxel(np.array(own.voxels.shape) * own.spacing_mm / bundle.spacing_mm, bundle.grid_shape)
+    start = first_voxel(np.array(own.shape) * own.spacing_mm / bundle.spacing_mm, bundle.grid_shape)
     affine = np.diag([bundle.spacing_mm] * 3 + [1.0])
     # grid index start - 1/2 is the outer face of the first voxel
     affine[:3, 3] = -own.spacing_mm / 2 - (start - 0.5) * bundle.spacing_mm
@@ -78,7 +77,7 @@ def _nearest_axes(directions: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def _check_size(scan: Volume, crop: Crop) -> None:
-    size_mm = np.array(scan.voxels.shape) * scan.spacing_mm
+    size_mm = np.array(scan.shape) * scan.spacing_mm
     if (size_mm >= np.array(crop.min_mm) - _ROUNDING_MM).all() and (size_mm <= np.array(crop.max_mm) + 1e-3).all():
         return
     low, high, got = ("x".join(f"{mm:.0f}" for mm in sizes) for sizes in (crop.min_mm, crop.max_mm, size_mm))

@@ -29,7 +29,10 @@ Rgb = NDArray[np.uint8]
 
 
 def draw_picture(result: Segmentation, volumes: Sequence[ClassVolume]) -> bytes:
-    """A PNG: planes through the middle of the brain or crop (rows) of scan, mixture and segmentation (columns)."""
+    """A PNG: planes through the middle of the brain or crop (rows) of scan, mixture and segmentation (columns).
+
+    Of several modalities the first is shown.
+    """
     columns = _panels(result)
     heads = (
         "the scan stays here",
@@ -66,7 +69,7 @@ def _panels(result: Segmentation) -> tuple[list[Rgb], list[Rgb], list[Rgb]]:
     target = result.target
     low, high = target.intensity_range
     scan = np.clip((target.image - low) / (1.1 * (high - low)), 0, 1)
-    mixture = result.views[0].mixture.astype(np.float32)
+    mixture = result.views[0].mixture[0].astype(np.float32)
     labels = kernels.argmax(result.probabilities) * (target.mask != 0)
     middle = [round(float(np.average(np.arange(n), weights=w))) for n, w in _profiles(target.mask)]
     extent_mm = float((np.array(scan.shape) * target.grid.spacing_mm).max())

@@ -14,6 +14,7 @@ from mixpriv.client.device import CPU, Device
 from mixpriv.client.reference import Reference
 from mixpriv.client.warp import Warp, undo_warp
 from mixpriv.engine import Engine
+from mixpriv.errors import InputError
 
 
 def draw_weight(seed: bytes, weight_range: tuple[float, float]) -> float:
@@ -26,7 +27,7 @@ def mix(target: Conformed, reference: Reference | None, weight: float, warp: War
     """Mix to (D, H, W) float16, 0..1: ``weight`` of the brain, normalised, and the rest of the reference.
 
     Each is zero outside its own mask, so the mixture is zero outside the union of both. Without a reference the weight
-    must be 1: the brain alone. A warp bends both alike.
+    must be 1: the brain alone. A warp bends both alike. Of several modalities it is the first.
     """
     there = target.device.to_device
     image, mask = target.placed or (there(target.image), there(target.mask))
@@ -37,6 +38,25 @@ def mix(target: Conformed, reference: Reference | None, weight: float, warp: War
         target_warp=bend, reference_warp=None if reference is None else bend,
     )  # fmt: skip
     return target.device.to_host(mixture)
+
+
+def mix_modalities(
+    target: Conformed, reference: Reference | None, weight: float, warp: Warp | None = None
+) -> NDArray[np.float16]:
+    """Mix every modality with the reference's, all by one weight: (M, D, H, W) float16, what is sent of a scan.
+
+    See `mix`, which gives the first of them.
+
+    Raises
+    ------
+    InputError
+        the reference has not as many modalities.
+    """
+    images = target.modalities
+    others = (None,) * len(images) if reference is None else reference.modalities
+    if len(others) != len(images):
+        raise InputError(f"reference: expected {len(images)} modalities, got {len(others)}")
+    return np.stack([mix(image, other, weight, warp) for image, other in zip(images, others, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -70,7 +90,7 @@ class Unmixer:
         answer : (C-1, D, H, W) uint8, probabilities x 255 without the background
         reference_labels : (D, H, W) uint8
         weight : the target's share in the mixture
-        target : (D, H, W) float16, the scan as mode ``none`` would send it
+        target : (M, D, H, W) float16, the scan as mode ``none`` would send it
         device : where the answer is unpacked
 
         Returns
@@ -78,7 +98,7 @@ class Unmixer:
         probabilities : (C, D, H, W) float32
         """
         known = device.to_host(kernels.unpack(device.to_device(answer), device.to_device(reference_labels), weight))
-        images = {"target": target.astype(np.float32)[None, None]} if self.sees_target else {}
+        images = {"target": target.astype(np.float32)[None]} if self.sees_target else {}
         return np.ascontiguousarray(self.network(unmixer_input=known[None], **images)["probabilities"][0], np.float32)
 
 

@@ -1,15 +1,15 @@
 """Reference images that belong to nobody: drawn from a small statistical model by a keyed stream.
 
-The model is the mean label-probability atlas of the training label maps plus an intensity table. A draw picks folded
-tissues (CSF < cortex < white matter) by the quantile of a band-pass Gaussian field, other structures by a
-smoothly jittered threshold, warps the labels smoothly and paints them. The label map is exact by construction and the
-image exists nowhere else.
+The model is the mean label-probability atlas of the training label maps plus an intensity table for each modality. A
+draw picks folded tissues (CSF < cortex < white matter) by the quantile of a band-pass Gaussian field, other structures
+by a smoothly jittered threshold, warps the labels smoothly, puts a blob into them where the model has tumours, and
+paints them. The label map is exact by construction and the image exists nowhere else.
 """
 
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 
@@ -24,18 +24,29 @@ from mixpriv.errors import InputError
 WARP_SIGMA_MM = 16.0
 """Smoothness of the shape variation."""
 
+BLOB_RADIUS_MM = (10.0, 30.0)
+_BLOB_SIGMA_MM = 8.0
+_BLOB_ROUGHNESS = 0.35  # standard deviation of the blob's surface, of its radius
+_BLOB_DEPTH = (0.1, 0.8)  # of its radius, where further layers begin
+
 
 @dataclass(frozen=True)
 class Reference:
     """A reference in the bundle's grid.
 
     ``image``: (D, H, W) float32 in [0, 1], zero outside ``mask``. ``labels``: (D, H, W) uint8 tissue values.
-    ``mask``: (D, H, W) uint8, 1 inside the reference's own brain.
+    ``mask``: (D, H, W) uint8, 1 inside the reference's own brain. ``further``: images of the other modalities.
     """
 
     image: NDArray[np.float32]
     labels: NDArray[np.uint8]
     mask: NDArray[np.uint8]
+    further: tuple[NDArray[np.float32], ...] = ()
+
+    @property
+    def modalities(self) -> tuple[Reference, ...]:
+        """All modalities in the bundle's order, this one first."""
+        return (self, *(replace(self, image=image, further=()) for image in self.further))
 
 
 @dataclass(frozen=True)
@@ -43,9 +54,11 @@ class ReferenceModel:
     """The shipped statistics.
 
     ``atlas``: (K, D', H', W') uint8, mean probability x255 of K intensity classes (0 is background) on a grid with
-    ``step`` bundle voxels per atlas voxel. ``tissue_of``: (K,) tissue value per class. ``fold_rank``: (K,) place in the
-    folding order (0 CSF, 1 cortex, 2 white matter), -1 for what does not fold, the background among it.
-    ``intensity_range``: (K, 2) relative to white matter. ``warp_mm``: standard deviation of the shape variation.
+    ``step`` bundle voxels per atlas voxel. ``tissue_of``: (K+B,) tissue value per class; the B classes beyond the atlas
+    are the layers of a blob, from outside in. ``fold_rank``: (K,) place in the folding order (0 CSF, 1 cortex, 2 white
+    matter), -1 for what does not fold, the background among it. ``intensity_range``: (K+B, 2) of the first modality,
+    for T1 relative to white matter; ``further_ranges``: of the others. ``warp_mm``: standard deviation of the shape
+    variation.
     """
 
     atlas: NDArray[np.uint8]
@@ -56,6 +69,12 @@ class ReferenceModel:
     warp_mm: float
     grid_shape: tuple[int, int, int]
     spacing_mm: float
+    further_ranges: tuple[NDArray[np.float32], ...] = ()
+
+    @property
+    def intensity_ranges(self) -> tuple[NDArray[np.float32], ...]:
+        """The table (K+B, 2) of each modality."""
+        return (self.intensity_range, *self.further_ranges)
 
     @staticmethod
     def load(path: str | PathLike[str]) -> ReferenceModel:
@@ -65,7 +84,7 @@ class ReferenceModel:
                 d, h, w = (int(n) for n in f["grid_shape"])
                 return ReferenceModel(
                     f["atlas"], float(f["step"]), f["tissue_of"], f["fold_rank"], f["intensity_range"],
-                    float(f["warp_mm"]), (d, h, w), float(f["spacing_mm"]),
+                    float(f["warp_mm"]), (d, h, w), float(f["spacing_mm"]), tuple(f.get("further_ranges", ())),
                 )  # fmt: skip
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: not a reference model ({type(error).__name__})") from None
@@ -75,7 +94,7 @@ class ReferenceModel:
         np.savez_compressed(
             path, atlas=self.atlas, step=self.step, tissue_of=self.tissue_of, fold_rank=self.fold_rank,
             intensity_range=self.intensity_range, warp_mm=self.warp_mm, grid_shape=self.grid_shape,
-            spacing_mm=self.spacing_mm,
+            spacing_mm=self.spacing_mm, further_ranges=np.array(self.further_ranges),
         )  # fmt: skip
 
     def in_grid(self, channel: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -119,7 +138,8 @@ def draw_labels(model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
     solid = dense.solid_probability > 0.5 + margin * np.tanh(jitter)
     labels = np.zeros(shape, np.uint8)
     labels[dense.inside] = np.where(solid, dense.solid_class, chosen)
-    return _warp(labels, model, stream)
+    labels = _warp(labels, model, stream)
+    return _with_blob(labels, model, stream) if len(model.tissue_of) > len(model.atlas) else labels
 
 
 def _warp(labels: NDArray[np.uint8], model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
@@ -132,6 +152,24 @@ def _warp(labels: NDArray[np.uint8], model: ReferenceModel, stream: Stream) -> N
         position += base.reshape([-1 if a == axis else 1 for a in range(3)])
         nearest.append(np.clip(np.rint(position), 0, labels.shape[axis] - 1).astype(np.intp))
     return labels[nearest[0], nearest[1], nearest[2]]
+
+
+def _with_blob(labels: NDArray[np.uint8], model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
+    """Grow a rough ball around a random voxel of white matter, inside the brain, in layers of one class each."""
+    shape, spacing = model.grid_shape, model.spacing_mm
+    white = np.flatnonzero(np.isin(labels, np.flatnonzero(model.fold_rank == model.fold_rank.max())))
+    if white.size == 0:
+        raise InputError("reference: expected a drawing with white matter in it, got none")
+    centre = np.unravel_index(white[int(stream.uniform()[0] * white.size)], shape)
+    radius = stream.uniform(*BLOB_RADIUS_MM)[0] / spacing
+    layers = range(len(model.atlas), len(model.tissue_of))
+    begins = [0.0, *np.sort(stream.uniform(*_BLOB_DEPTH, len(layers) - 1))]
+    squared = sum(np.square(axis - c) for axis, c in zip(np.ogrid[tuple(map(slice, shape))], centre, strict=True))
+    depth = 1 - np.sqrt(squared) / radius + _BLOB_ROUGHNESS * smooth_field(stream, shape, _BLOB_SIGMA_MM / spacing)
+    depth[labels == 0] = -1
+    for layer, begin in zip(layers, begins, strict=True):
+        labels[depth > begin] = layer
+    return labels
 
 
 def paint(
@@ -163,7 +201,7 @@ def paint(
 
 
 def draw_reference(model: ReferenceModel, stream: Stream) -> Reference:
-    """Draw one reference: image, exact tissue labels and mask, all (D, H, W) of the bundle's grid."""
+    """Draw one reference: images, exact tissue labels and mask, all (D, H, W) of the bundle's grid."""
     classes = draw_labels(model, stream)
-    image = paint(classes, model.intensity_range, model.spacing_mm, stream)
-    return Reference(image, model.tissue_of[classes], (classes > 0).astype(np.uint8))
+    image, *further = (paint(classes, table, model.spacing_mm, stream) for table in model.intensity_ranges)
+    return Reference(image, model.tissue_of[classes], (classes > 0).astype(np.uint8), tuple(further))

@@ -62,11 +62,13 @@ def save_wire(folder: Path, views: Sequence[View], bundle: Bundle, server: str) 
     requests = []
     for view, (mixture, answer) in zip(views, wire_files(folder, len(views)), strict=True):
         # NIfTI knows no FP16: each value is the same number in FP32.
-        write_nifti(mixture, encode_image(view.mixture.astype(np.float32), bundle.spacing_mm))
+        sent = view.mixture.astype(np.float32)
+        channels_last = sent[0] if len(sent) == 1 else np.moveaxis(sent, 0, -1)
+        write_nifti(mixture, encode_image(channels_last, bundle.spacing_mm))
         write_nifti(answer, encode_image(np.moveaxis(view.answer, 0, -1), bundle.spacing_mm))
         requests.append(
             {
-                "sent": _describe(contract.mixture, view.mixture[None, None], mixture),
+                "sent": _describe(contract.mixture, view.mixture[None], mixture),
                 "received": _describe(contract.segmentation_mixture, view.answer[None], answer),
             }
         )

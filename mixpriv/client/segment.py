@@ -18,7 +18,7 @@ from mixpriv.client.device import CPU, Device
 from mixpriv.client.key import ClientKey, content_digest
 from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, now
 from mixpriv.client.likeness import SAME_SCAN, difference, likeness
-from mixpriv.client.proxy import Unmixer, draw_weight, mix, straighten, unpack_probabilities
+from mixpriv.client.proxy import Unmixer, draw_weight, mix_modalities, straighten, unpack_probabilities
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
 from mixpriv.client.stages import Stages
@@ -91,7 +91,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class View:
-    """What crossed the boundary for one reference: mixture (D, H, W) float16 out, answer (C-1, D, H, W) uint8 in."""
+    """What crossed the boundary for one reference: mixture (M, D, H, W) float16 out, answer (C-1, D, H, W) uint8 in."""
 
     mixture: NDArray[np.float16] = field(repr=False)
     answer: NDArray[np.uint8] = field(repr=False)
@@ -191,7 +191,7 @@ def segment_prepared(prepared: Prepared, client: Client, options: Options, stage
     """Note in the ledger what will be sent, send it, and make labels of the answer; see `segment`."""
     target = prepared.target
     with stages("mix"):
-        plain = mix(target, None, 1.0)
+        plain = mix_modalities(target, None, 1.0)
     with stages("ledger"):
         warnings = _enter(prepared.content, plain, client, options)
     if options.mode == "none":
@@ -210,7 +210,7 @@ def _send_plain(
     plain: NDArray[np.float16], device: Device, client: Client, stages: Stages
 ) -> tuple[View, NDArray[np.float32]]:
     with stages("server"):
-        answer = client.segmenter.segment(plain[None, None])[0]
+        answer = client.segmenter.segment(plain[None])[0]
     with stages("unmix"):
         probabilities = unpack_probabilities(answer, device)
     return View(plain, answer), probabilities
@@ -230,9 +230,9 @@ def _send_mixtures(
                 drawn = draw_weight(seed, _weight_range(client.bundle, options))
                 weight = drawn if options.weight is None else options.weight
             with stages("mix"):
-                mixture = mix(prepared.target, reference, weight, warp)
+                mixture = mix_modalities(prepared.target, reference, weight, warp)
             with stages("server"), _found_meanwhile(warp):
-                answer = client.segmenter.segment(mixture[None, None])[0]
+                answer = client.segmenter.segment(mixture[None])[0]
             with stages("unmix"):
                 straight = answer if warp is None else straighten(answer, warp)
                 probabilities = client.unmixer(straight, reference.labels, weight, plain, prepared.target.device)
@@ -309,7 +309,7 @@ def _draw_warp(content: bytes, client: Client, options: Options) -> Warp | None:
 
 def _enter(content: bytes, plain: NDArray[np.float16], client: Client, options: Options) -> tuple[str, ...]:
     """Note in the ledger what is about to be sent; warn if another file of this scan went to a server before."""
-    bits = likeness(plain, client.bundle.spacing_mm, client.key)
+    bits = likeness(plain[0], client.bundle.spacing_mm, client.key)
     entry = Entry(
         time=now(),
         server=client.server,

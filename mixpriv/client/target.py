@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from mixpriv.bundle import Bundle
-from mixpriv.client.brain import conform, extract_brain, load_extractor
+from mixpriv.client.brain import Brain, conform, extract_brain, load_extractor
 from mixpriv.client.conform import Conformed
 from mixpriv.client.crop import conform_crop
 from mixpriv.client.device import CPU, Device
 from mixpriv.client.stages import Stages
+from mixpriv.client.stripped import stripped_brain
 from mixpriv.client.volume import Volume
 
 Conformer = Callable[[Volume, Stages], Conformed]
@@ -32,12 +34,20 @@ def load_conformer(bundle: Bundle, device: Device = CPU) -> Conformer:
 
         return crop
 
-    extractor = load_extractor(bundle)
+    find = _finder(bundle)
 
     def head(scan: Volume, stages: Stages) -> Conformed:
         with stages("extract"):
-            brain = extract_brain(scan, extractor, bundle)
+            brain = find(scan)
         with stages("conform"):
             return conform(scan, brain, bundle, device)
 
     return head
+
+
+def _finder(bundle: Bundle) -> Callable[[Volume], Brain]:
+    """What finds the brain: a network in the first modality, or nothing but the background of a stripped scan."""
+    if bundle.extractor_spacing_mm is None:
+        return partial(stripped_brain, bundle=bundle)
+    extractor = load_extractor(bundle)
+    return lambda scan: extract_brain(scan.modalities[0], extractor, bundle)

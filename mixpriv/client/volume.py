@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -33,11 +34,11 @@ _DAMAGED = (OSError, EOFError, cast("type[Exception]", IsalError))  # its stub c
 
 @dataclass(frozen=True)
 class Volume:
-    """A 3-D image in its own grid.
+    """A 3-D image in its own grid, or several modalities that share one.
 
     Attributes
     ----------
-    voxels : (I, J, K) float32, scaled, in Fortran order (the file's)
+    voxels : (I, J, K) or, of M modalities, (I, J, K, M) float32, scaled, in Fortran order (the file's)
     affine : (4, 4) voxel index to world mm (RAS+)
     header : NIfTI header of the file, kept for writing in the same grid
     name : for messages only
@@ -47,6 +48,22 @@ class Volume:
     affine: NDArray[np.float64] = field(repr=False)
     header: Any = field(repr=False)
     name: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the grid, (I, J, K)."""
+        i, j, k = self.voxels.shape[:3]
+        return i, j, k
+
+    @property
+    def modalities(self) -> tuple[Volume, ...]:
+        """Each modality as an image of its own, without a copy."""
+        if self.voxels.ndim == 3:
+            return (self,)
+        return tuple(
+            replace(self, voxels=self.voxels[..., m], name=f"{self.name}, modality {m + 1}")
+            for m in range(self.voxels.shape[3])
+        )
 
     @property
     def spacing_mm(self) -> NDArray[np.float64]:
@@ -69,15 +86,20 @@ def stem(path: Path) -> str:
     return next((path.name[: -len(s)] for s in SUFFIXES if path.name.lower().endswith(s)), path.name)
 
 
-def load_volume(path: Path) -> Volume:
-    """Read a 3-D NIfTI image (``.nii``, ``.nii.gz``; NIfTI-1 or -2, any byte order, type and scaling).
+def load_volume(path: Path, modalities: Sequence[str] = ()) -> Volume:
+    """Read a NIfTI image (``.nii``, ``.nii.gz``; NIfTI-1 or -2, any byte order, type and scaling).
 
     The header is judged before memory is asked for, so a file cannot make the client allocate more than it is worth.
+
+    Parameters
+    ----------
+    modalities : names of what the last axis of a 4-D image holds; up to one of them means a 3-D image
 
     Raises
     ------
     InputError
-        not such a file, damaged, not a 3-D real-valued image, or geometry or voxels that cannot be a head's.
+        not such a file, damaged, not a real-valued image of these modalities, or geometry or voxels that cannot be a
+        head's.
     """
     try:
         with path.open("rb") as raw, LoggingOutputSuppressor():
@@ -86,7 +108,7 @@ def load_volume(path: Path) -> Volume:
             stream = igzip.IGzipFile(fileobj=raw, mode="rb") if zipped else raw
             size_limit = path.stat().st_size * (_MAX_DEFLATE_RATIO if zipped else 1)
             image = _open_image(stream, path)
-            shape = _check_header(image.header, size_limit, path)
+            shape = _check_header(image.header, modalities, size_limit, path)
             affine = _affine_of(image, shape, path)
             voxels = _read_voxels(image, stream, shape, path)
     except (FileNotFoundError, NotADirectoryError):
@@ -112,28 +134,34 @@ def _open_image(stream: Any, path: Path) -> Any:
     raise InputError(f"{path}: expected a NIfTI image (.nii or .nii.gz), got something else")
 
 
-def _check_header(header: Any, size_limit: int, path: Path) -> tuple[int, int, int]:
+def _check_header(header: Any, modalities: Sequence[str], size_limit: int, path: Path) -> tuple[int, ...]:
     shape = tuple(int(n) for n in header.get_data_shape())
-    while len(shape) > 3 and shape[-1] == 1:
+    channels = (len(modalities),) if len(modalities) > 1 else ()
+    while len(shape) > 3 + len(channels) and shape[-1] == 1:
         shape = shape[:-1]
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf":
         kind = "complex" if dtype.kind == "c" else "colour or compound"
         raise InputError(f"{path}: expected integer or floating-point voxels, got {kind} ones")
-    if len(shape) != 3 or min(shape) < 1:
+    if channels and shape[3:] != channels:
+        raise InputError(
+            f"{path}: expected a 4-D image whose last axis holds {len(modalities)} modalities "
+            f"({', '.join(modalities)}), got shape {shape}"
+        )
+    if len(shape) != 3 + len(channels) or min(shape) < 1:
         raise InputError(f"{path}: expected a 3-D image, got shape {shape}")
-    if 1 in shape:
+    if 1 in shape[:3]:
         raise InputError(f"{path}: expected a 3-D image, got a 2-D one of shape {shape}")
     if math.prod(shape) > MAX_VOXELS:
         raise InputError(f"{path}: expected at most {MAX_VOXELS} voxels, got shape {shape}")
-    if min(shape) < MIN_VOXELS_PER_AXIS:
+    if min(shape[:3]) < MIN_VOXELS_PER_AXIS:
         raise InputError(f"{path}: expected at least {MIN_VOXELS_PER_AXIS} voxels along each axis, got shape {shape}")
     if math.prod(shape) * dtype.itemsize > size_limit:
         raise InputError(f"{path}: file is truncated or damaged: too small for an image of shape {shape}")
     return shape
 
 
-def _affine_of(image: Any, shape: tuple[int, int, int], path: Path) -> NDArray[np.float64]:
+def _affine_of(image: Any, shape: tuple[int, ...], path: Path) -> NDArray[np.float64]:
     affine: NDArray[np.float64] = np.asarray(image.affine, dtype=np.float64)
     if not np.isfinite(affine).all():
         raise InputError(f"{path}: affine has NaN or infinite entries")
@@ -142,7 +170,7 @@ def _affine_of(image: Any, shape: tuple[int, int, int], path: Path) -> NDArray[n
         raise InputError(f"{path}: expected voxels of {MIN_SPACING_MM} to {MAX_SPACING_MM:.0f} mm, got other spacings")
     if abs(np.linalg.det(affine[:3, :3] / spacing)) < _MIN_DETERMINANT:
         raise InputError(f"{path}: affine is singular")
-    extent = spacing * shape
+    extent = spacing * shape[:3]
     if extent.min() < MIN_EXTENT_MM or extent.max() > MAX_EXTENT_MM:
         raise InputError(
             f"{path}: expected a field of view of {MIN_EXTENT_MM:.0f} to {MAX_EXTENT_MM:.0f} mm along each axis, "
@@ -151,7 +179,7 @@ def _affine_of(image: Any, shape: tuple[int, int, int], path: Path) -> NDArray[n
     return affine
 
 
-def _read_voxels(image: Any, stream: Any, shape: tuple[int, int, int], path: Path) -> NDArray[np.float32]:
+def _read_voxels(image: Any, stream: Any, shape: tuple[int, ...], path: Path) -> NDArray[np.float32]:
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = image.get_fdata(caching="unchanged", dtype=np.float32)
         voxels: NDArray[np.float32] = np.asfortranarray(scaled.reshape(shape, order="F"), dtype=np.float32)

@@ -62,24 +62,33 @@ def model_of_class_maps(
     means = []
     for classes, image in painted:
         total = total + (classes == values[:, None, None, None])
-        voxels = np.bincount(classes.ravel(), minlength=len(values))
-        sums = np.bincount(classes.ravel(), image.ravel(), minlength=len(values))
-        means.append(sums / np.maximum(voxels, 1))
+        means.append(class_means(classes, image, len(values)))
     atlas = ndimage.gaussian_filter(total / len(means), (0, *_SMOOTHING))
-    middle, spread = np.mean(means, 0), 2 * np.std(means, 0) + 0.02
-    ranges = np.stack([middle - spread, middle + spread], 1).clip(0, 1)
-    ranges[0] = 0
     d, h, w = atlas.shape[1:]
     return ReferenceModel(
         atlas=np.rint(atlas * 255).astype(np.uint8),
         step=1.0,
         tissue_of=np.array(tissue_of, np.uint8),
         fold_rank=np.array(fold_rank, np.int8),
-        intensity_range=ranges.astype(np.float32),
+        intensity_range=ranges_of(means),
         warp_mm=warp_mm,
         grid_shape=(d, h, w),
         spacing_mm=spacing_mm,
     )
+
+
+def class_means(classes: NDArray[np.uint8], image: NDArray[np.float32], count: int) -> NDArray[np.float64]:
+    """Mean (K,) of an image in each of ``count`` classes, 0 in those that do not occur."""
+    voxels = np.bincount(classes.ravel(), minlength=count)
+    return np.asarray(np.bincount(classes.ravel(), image.ravel(), minlength=count) / np.maximum(voxels, 1))
+
+
+def ranges_of(means: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
+    """Range (K, 2) of the classes' means (K,) over images, two standard deviations and a little more; 0 for class 0."""
+    middle, spread = np.mean(means, 0), 2 * np.std(means, 0) + 0.02
+    ranges = np.stack([middle - spread, middle + spread], 1).clip(0, 1)
+    ranges[0] = 0
+    return np.asarray(ranges, dtype=np.float32)
 
 
 def fit_reference_model(

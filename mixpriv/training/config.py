@@ -16,13 +16,14 @@ from mixpriv.training.extraction import ExtractorConfig
 from mixpriv.training.joint import JointConfig, control_config
 from mixpriv.training.scans import Folds
 from mixpriv.training.synth import Augmentation
+from mixpriv.training.tumours import Tumours
 
 SHIPPED = Path(__file__).parent / "configs"
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A parsed config; crops need no extractor.
+    """A parsed config; crops and stripped scans need no extractor.
 
     ``counted``: labels whose mean is reported. ``variants``: trainings to compare with, by name.
     ``raw``: the whole file, for the bundle's record.
@@ -51,7 +52,8 @@ class TrainingConfig:
         return self.variants[name]
 
 
-_ELSEWHERE = ("classes", "grid_shape", "spacing_mm", "alignment", "region", "folds", "proxy", "strength")
+_ELSEWHERE = ("classes", "grid_shape", "spacing_mm", "alignment", "region", "folds", "modalities", "tumours", "proxy",
+              "strength")  # fmt: skip
 """Fields of `JointConfig` that other tables of the file give."""
 
 
@@ -73,7 +75,7 @@ def load_config(name_or_path: str, fold: int = 0) -> TrainingConfig:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         joint = _joint(raw, fold)
         extractor = None
-        if joint.region is None:
+        if joint.region is None and joint.tumours is None:
             extractor = ExtractorConfig(**_tuples(raw["extractor"]))
         control = raw["control"]
         alone = control_config(joint, tuple(control["filters"]), int(control["steps"]), float(control["learning_rate"]))
@@ -102,6 +104,8 @@ def _joint(raw: Mapping[str, Any], fold: int) -> JointConfig:
         spacing_mm=float(grid["spacing_mm"]),
         alignment=alignment,
         region=region,
+        modalities=tuple(raw["bundle"].get("modalities", ("T1w",))),
+        tumours=Tumours(**_tuples(raw["tumours"])) if "tumours" in raw else None,
         folds=Folds(**_tuples(raw["folds"]), held_out=fold) if "folds" in raw else None,
         augmentation=Augmentation(**segmenter.pop("augmentation", {})),
         **segmenter,

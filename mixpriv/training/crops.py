@@ -109,7 +109,7 @@ class LabelledCrops:
         mask = torch.zeros(shape, dtype=torch.bool)
         mask[_another_box(crop.image.shape, shape, rng)] = True
         image = normalise(repaint(normalise(image, mask), rng), mask)
-        return image[window], (labels * mask)[window]
+        return image[window][None], (labels * mask)[window]
 
     def _deform(self, crop: LabelledCrop, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Sample image (mirrored at its border) and labels (nothing beyond it) at smoothly displaced grid points."""
@@ -151,11 +151,22 @@ def _another_box(size: Sequence[int], shape: Sequence[int], rng: np.random.Gener
 
 def _classes(crop: LabelledCrop, image: NDArray[np.float32], tissues: int) -> NDArray[np.uint8]:
     """Class map (I, J, K) of a normalised crop: tissues by brightness from 1, then the labels."""
-    start = np.quantile(image, np.linspace(0, 1, 2 * tissues + 1)[1::2])
-    try:
-        centres, which = kmeans2(image.reshape(-1, 1), start[:, None], minit="matrix", missing="raise")
-    except ClusterError:
-        raise InputError(f"{crop.name}: expected {tissues} tissues that differ in brightness, got fewer") from None
-    rank = np.argsort(np.argsort(centres[:, 0]))
-    classes = (1 + rank[which]).reshape(image.shape)
+    classes = 1 + by_brightness(image.ravel(), tissues, crop.name).reshape(image.shape)
     return np.where(crop.labels > 0, tissues + crop.labels, classes).astype(np.uint8)
+
+
+def by_brightness(values: NDArray[np.float32], tissues: int, name: str) -> NDArray[np.intp]:
+    """Tissue (n,) of each voxel (n,), from 0, dark to bright, by k-means.
+
+    Raises
+    ------
+    InputError
+        naming the image: its values are not of so many kinds.
+    """
+    start = np.quantile(values, np.linspace(0, 1, 2 * tissues + 1)[1::2])
+    try:
+        centres, which = kmeans2(values.reshape(-1, 1), start[:, None], minit="matrix", missing="raise")
+    except ClusterError:
+        raise InputError(f"{name}: expected {tissues} tissues that differ in brightness, got fewer") from None
+    rank = np.argsort(np.argsort(centres[:, 0]))
+    return np.asarray(rank[which])

@@ -28,6 +28,7 @@ from mixpriv.training.proxies import PROXIES
 from mixpriv.training.scans import Folds
 from mixpriv.training.synth import Augmentation
 from mixpriv.training.targets import Targets, open_targets
+from mixpriv.training.tumours import Tumours
 
 SEEN = {"labels": 0, "target": 1, "reference": 1, "reference and mixture": 2}
 """What D sees beside the answer, the reference's labels and the weight: number of images."""
@@ -37,9 +38,10 @@ SEEN = {"labels": 0, "target": 1, "reference": 1, "reference and mixture": 2}
 class JointConfig:
     """What ``[segmenter]`` in a training config says; lengths in voxels of the bundle's grid.
 
-    Heads have an ``alignment``, real ones ``folds``, crops a ``region``. A step's ``batch`` is all mixtures or all
-    plain. Of the mixtures a share is as in mode ``shielded``: with weights of their own, and bent by a warp before S
-    sees them. With a ``proxy`` of `PROXIES` nothing is mixed: S learns to segment what that method sends at a strength.
+    Heads have an ``alignment``, real ones ``folds`` or ``tumours``, crops a ``region``. A step's ``batch`` is all
+    mixtures or all plain. Of the mixtures a share is as in mode ``shielded``: with weights of their own, and bent by a
+    warp before S sees them. With a ``proxy`` of `PROXIES` nothing is mixed: S learns to segment what that method sends
+    at a strength.
 
     For ablations: ``joint=False`` keeps the gradient of L_unmix from S, ``frozen`` trains a new D alone beside a given
     S, and D sees one of `SEEN`.
@@ -64,6 +66,8 @@ class JointConfig:
     reference_warp_mm: float
     batch: int = 1
     folds: Folds | None = None
+    modalities: tuple[str, ...] = ("T1w",)
+    tumours: Tumours | None = None
     proxy: str = ""
     strength: float = 0.0
     joint: bool = True
@@ -109,21 +113,21 @@ class ReferencePool:
         self.labels = [draw_labels(model, seed_stream(seed, i)) for i in range(count)]
 
     def draw(self, window: tuple[slice, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Image (D, H, W) float32 and tissue labels uint8 of a random reference in a window, flipped at random."""
+        """Images (M, D, H, W) float32 and labels uint8 of a random reference in a window, flipped at random."""
         labels = self.labels[rng.integers(len(self.labels))]
         if rng.random() < 0.5:
             labels = labels[::-1]
         labels = np.ascontiguousarray(labels[window])
         stream = seed_stream(self.seed, int(rng.integers(1 << 40)) + len(self.labels))
-        image = paint(labels, self.model.intensity_range, self.model.spacing_mm, stream)
-        return torch.from_numpy(image), torch.from_numpy(self.model.tissue_of[labels])
+        images = [paint(labels, table, self.model.spacing_mm, stream) for table in self.model.intensity_ranges]
+        return torch.from_numpy(np.stack(images)), torch.from_numpy(self.model.tissue_of[labels])
 
 
 @dataclass(frozen=True)
 class Example:
-    """A step's examples: images (N,1,D,H,W), targets one-hot (N,C,D,H,W), references one-hot or None, weights (N,).
+    """A step's examples: images (N,M,D,H,W), targets one-hot (N,C,D,H,W), references one-hot or None, weights (N,).
 
-    ``target_image`` and ``reference_image`` (N,1,D,H,W) are there whenever the reference is. ``back``: where bent
+    ``target_image`` and ``reference_image`` (N,M,D,H,W) are there whenever the reference is. ``back``: where bent
     images are to be sampled to be straight again (N,D,H,W,3), None if they are straight.
     """
 
@@ -179,7 +183,8 @@ class Examples:
             window = tuple(slice(s, s + c) for s, c in zip(start, config.crop, strict=True))
             image, labels = self.targets.draw(window, rng)
             if config.proxy:
-                image, labels = PROXIES[config.proxy](image, labels, config.strength, config.spacing_mm, rng)
+                seen, labels = PROXIES[config.proxy](image[0], labels, config.strength, config.spacing_mm, rng)
+                image = seen[None]
             weight = 1.0
             if not plain:
                 weight = float(rng.uniform(*(config.shielded_range if shielded else config.weight_range)))
@@ -196,20 +201,20 @@ class Examples:
             weights.append(weight)
         count = len(config.classes)
         return Example(
-            torch.stack(images)[:, None],
+            torch.stack(images),
             one_hot(targets, count),
             one_hot(references, count) if references else None,
             torch.tensor(weights),
-            torch.stack(scans)[:, None] if scans else None,
-            torch.stack(others)[:, None] if others else None,
+            torch.stack(scans) if scans else None,
+            torch.stack(others) if others else None,
             torch.stack(backs) if backs else None,
         )
 
 
 def bend(image: Tensor, warp: Warp) -> tuple[Tensor, Tensor]:
-    """Bend an image (D, H, W); with where to sample what comes of it to undo that, (D, H, W, 3)."""
-    shape = (image.shape[0], image.shape[1], image.shape[2])
-    bent = torch.from_numpy(kernels.warp(image.numpy()[None], *warp.forward)[0]).half().float()
+    """Bend images (M, D, H, W); with where to sample what comes of them to undo that, (D, H, W, 3)."""
+    shape = (image.shape[1], image.shape[2], image.shape[3])
+    bent = torch.from_numpy(kernels.warp(image.numpy(), *warp.forward)).half().float()
     axes = [np.linspace(-1, 1, n, dtype=np.float32) for n in shape]
     moves = displacement(warp.inverse, shape)
     place = [m * np.float32(2 / (n - 1)) + a for m, n, a in zip(moves, shape, np.ix_(*axes), strict=True)]
@@ -219,15 +224,19 @@ def bend(image: Tensor, warp: Warp) -> tuple[Tensor, Tensor]:
 class JointModel(nn.Module):
     """S and D together."""
 
-    def __init__(self, classes: int, filters: tuple[int, ...], unmixer_width: int, images: int = 0) -> None:
+    def __init__(
+        self, classes: int, filters: tuple[int, ...], unmixer_width: int, images: int = 0, modalities: int = 1
+    ) -> None:
         super().__init__()
-        self.segmenter = SpaceToDepthUNet(1, classes, filters)
+        self.segmenter = SpaceToDepthUNet(modalities, classes, filters)
         self.unmixer = Unmixer(classes, unmixer_width, images)
 
     @staticmethod
     def of(config: JointConfig) -> JointModel:
         """The networks of a config, untrained."""
-        return JointModel(len(config.classes), config.filters, config.unmixer_width, SEEN[config.unmixer_sees])
+        modalities = len(config.modalities)
+        images = SEEN[config.unmixer_sees] * modalities
+        return JointModel(len(config.classes), config.filters, config.unmixer_width, images, modalities)
 
 
 def losses(model: JointModel, loss: SegmentationLoss, example: Example, config: JointConfig) -> dict[str, Tensor]:
@@ -239,7 +248,7 @@ def losses(model: JointModel, loss: SegmentationLoss, example: Example, config: 
     if example.reference is None:
         return {"plain": loss(logits, example.target)}
     probabilities = example.straight(logits.softmax(1))
-    share = weight.expand_as(example.image)
+    share = weight.expand_as(example.image[:, :1])
     with autocast():
         known = unmixer_input(probabilities if config.joint else probabilities.detach(), example.reference, share)
         corrected = model.unmixer(known, example.seen(config.unmixer_sees))
@@ -300,6 +309,8 @@ def proxy_config(config: JointConfig, proxy: str, strength: float) -> JointConfi
     """
     if proxy not in PROXIES:
         raise InputError(f"proxy: expected one of {', '.join(PROXIES)}, got {proxy!r}")
+    if len(config.modalities) > 1:
+        raise InputError(f"proxy: expected a config of one modality, got {', '.join(config.modalities)}")
     if not strength > 0:
         raise InputError(f"strength: expected more than 0, got {strength}")
     return replace(config, proxy=proxy, strength=strength, plain_steps=config.steps, references=0)

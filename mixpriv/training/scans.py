@@ -53,12 +53,26 @@ class Folds:
 
 @dataclass(frozen=True)
 class LabelledScan:
-    """A conformed visit: image (D, H, W) float32, mask bool, labels uint8."""
+    """A conformed visit: images (M, D, H, W) float32, mask (D, H, W) bool, labels uint8."""
 
     subject: str
-    image: NDArray[np.float32]
+    images: NDArray[np.float32]
     mask: NDArray[np.bool_]
     labels: NDArray[np.uint8]
+
+
+def deformed(
+    scan: LabelledScan, window: tuple[slice, ...], config: JointConfig, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Deform a scan smoothly and repaint each modality: images (M, D, H, W) float32 and labels uint8 in a window."""
+    where = displaced(scan.mask.shape, config.grid_shape, config.augmentation, rng)
+    one_hot = F.one_hot(torch.from_numpy(scan.labels).long(), len(config.classes)).permute(3, 0, 1, 2)
+    known = torch.cat([torch.from_numpy(scan.images), torch.from_numpy(scan.mask)[None].float(), one_hot[1:]])
+    moved = F.grid_sample(known[None], where, padding_mode="zeros", align_corners=True)[0]
+    images, inside, shares = moved.split([len(scan.images), 1, len(config.classes) - 1])
+    mask = inside[0] > 0.5
+    painted = [normalise(repaint(normalise(image, mask), rng), mask)[window] for image in images]
+    return torch.stack(painted), (strongest(shares) * mask)[window]
 
 
 class LabelledScans:
@@ -80,25 +94,18 @@ class LabelledScans:
                 target = conformer(load_volume(case.scan), Stages())
                 labels = conform_labels(load_volume(case.labels), target.grid, len(config.classes))
                 mask = target.mask.astype(bool)
-                scans.append(LabelledScan(case.subject, target.image, mask, (labels * mask).astype(np.uint8)))
+                scans.append(LabelledScan(case.subject, target.image[None], mask, (labels * mask).astype(np.uint8)))
         return LabelledScans(scans, config, folds)
 
     def draw(self, window: tuple[slice, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Deform a random scan smoothly, change its contrast."""
-        scan = self.scans[int(rng.integers(len(self.scans)))]
-        where = displaced(scan.image.shape, self.config.grid_shape, self.config.augmentation, rng)
-        one_hot = F.one_hot(torch.from_numpy(scan.labels).long(), len(self.config.classes)).permute(3, 0, 1, 2)
-        known = torch.cat([torch.from_numpy(scan.image)[None], torch.from_numpy(scan.mask)[None].float(), one_hot[1:]])
-        moved = F.grid_sample(known[None], where, padding_mode="zeros", align_corners=True)[0]
-        mask, labels = moved[1] > 0.5, strongest(moved[2:])
-        image = normalise(repaint(normalise(moved[0], mask), rng), mask)
-        return image[window], (labels * mask)[window]
+        return deformed(self.scans[int(rng.integers(len(self.scans)))], window, self.config, rng)
 
     def reference_model(self) -> ReferenceModel:
         """Average the label maps in the grid; one intensity class for each label."""
         folding, values = self.folds.folding, range(len(self.config.classes))
         return model_of_class_maps(
-            ((scan.labels, normalised(scan.image, scan.mask)) for scan in self.scans),
+            ((scan.labels, normalised(scan.images[0], scan.mask)) for scan in self.scans),
             tissue_of=values,
             fold_rank=[folding.index(value) if value in folding else -1 for value in values],
             spacing_mm=self.config.spacing_mm,

@@ -16,6 +16,7 @@ from mixpriv.training.crops import LabelledCrops
 from mixpriv.training.labels import Head, load_heads
 from mixpriv.training.scans import LabelledScans
 from mixpriv.training.synth import synthesise
+from mixpriv.training.tumours import LabelledTumours
 
 if TYPE_CHECKING:
     from mixpriv.training.joint import JointConfig
@@ -25,7 +26,7 @@ class Targets(Protocol):
     """A source of conformed, labelled training scans, and what its references are drawn from."""
 
     def draw(self, window: tuple[slice, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Image (D, H, W) float32 in [0, 1], zero outside its mask, and labels (D, H, W) uint8 in a window."""
+        """Images (M, D, H, W) float32 in [0, 1], zero outside their mask, and labels (D, H, W) uint8 in a window."""
         ...
 
     def reference_model(self) -> ReferenceModel:
@@ -45,7 +46,8 @@ class SyntheticHeads:
     def draw(self, window: tuple[slice, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Paint a random head."""
         which = int(rng.integers(len(self.heads)))
-        return synthesise(self.heads[which], self.matrices[which], window, rng, self.config.augmentation)
+        image, labels = synthesise(self.heads[which], self.matrices[which], window, rng, self.config.augmentation)
+        return image[None], labels
 
     def reference_model(self) -> ReferenceModel:
         """Average the heads."""
@@ -58,6 +60,8 @@ class SyntheticHeads:
 def open_targets(config: JointConfig, data: Path) -> Targets:
     """Read the training data of a config: crops (MSD layout) with a region, scans (BIDS) with folds, else label maps.
 
+    With tumours it is a folder for each case.
+
     Raises
     ------
     InputError
@@ -67,4 +71,6 @@ def open_targets(config: JointConfig, data: Path) -> Targets:
         return LabelledCrops.read(data, config, config.region)
     if config.folds is not None:
         return LabelledScans.read(data, config, config.folds)
+    if config.tumours is not None:
+        return LabelledTumours.read(data, config, config.tumours)
     return SyntheticHeads(list(load_heads(data)), config)

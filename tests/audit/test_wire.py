@@ -36,7 +36,7 @@ def bundle(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> Bundle:
 def save(folder: Path, visit: Visit, stage: Stage, bundle: Bundle, mode: Mode, requests: int = 1) -> None:
     folder.mkdir(parents=True)
     images = [mode.protect(visit, stage.world, client_key(0), index)[0] for index in range(requests)]
-    save_wire(folder, [segment.View(image, np.zeros(ANSWER, np.uint8)) for image in images], bundle, "host:1")
+    save_wire(folder, [segment.View(image[None], np.zeros(ANSWER, np.uint8)) for image in images], bundle, "host:1")
 
 
 def conform(volume: Volume, _stages: Stages) -> Conformed:

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -257,7 +258,7 @@ class TestSignals:
     def test_are_not_lost_in_an_import(
         self, run: Run, scan: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals
     ) -> None:
-        def load(path: Path) -> None:
+        def load(path: Path, modalities: Sequence[str]) -> None:
             try:
                 os.kill(os.getpid(), sent)
             except BaseException as error:

@@ -89,7 +89,7 @@ class TestUnmix:
     def test_the_network_is_given_the_linear_unmixing(self, client: Client) -> None:
         random = np.random.default_rng(0)
         labels, known = (random.integers(0, CLASSES, SHAPE).astype(np.uint8) for _ in range(2))
-        probabilities = client.unmixer(answer_to(0.6, labels, known), known, 0.6, np.zeros(SHAPE, np.float16))
+        probabilities = client.unmixer(answer_to(0.6, labels, known), known, 0.6, np.zeros((1, *SHAPE), np.float16))
         np.testing.assert_array_equal(probabilities.argmax(axis=0), labels)
 
     def test_one_that_sees_the_target_is_shown_it(self) -> None:
@@ -103,7 +103,7 @@ class TestUnmix:
         target = np.random.default_rng(0).random(SHAPE).astype(np.float16)
         for sees, names in ((False, {"unmixer_input"}), (True, {"unmixer_input", "target"})):
             seen.clear()
-            Unmixer(network, sees)(answer_to(0.5, labels, labels), labels, 0.5, target)
+            Unmixer(network, sees)(answer_to(0.5, labels, labels), labels, 0.5, target[None])
             assert set(seen) == names
         np.testing.assert_array_equal(seen["target"], target.astype(np.float32)[None, None])
 

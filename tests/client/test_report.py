@@ -48,7 +48,7 @@ class TestWire:
         files = wire_files(folder, 2)
         assert {p.name for p in folder.iterdir()} == {"request.json", *(p.name for pair in files for p in pair)}
         for view, (mixture, answer) in zip(result.views, files, strict=True):
-            np.testing.assert_array_equal(nib.load(mixture).get_fdata(), view.mixture)
+            np.testing.assert_array_equal(nib.load(mixture).get_fdata(), view.mixture[0])
             np.testing.assert_array_equal(np.moveaxis(np.asarray(nib.load(answer).dataobj), -1, 0), view.answer)
             np.testing.assert_array_equal(nib.load(mixture).affine, np.diag([3, 3, 3, 1]))
         request = json.loads((folder / "request.json").read_text())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mixpriv.bundle import Bundle
 from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.key import ClientKey
-from mixpriv.client.proxy import mix
+from mixpriv.client.proxy import mix_modalities
 from mixpriv.client.reference import Reference
 from mixpriv.client.segment import Client, Options, segment
 from mixpriv.client.stages import Stages
@@ -59,9 +59,9 @@ def mixed(monkeypatch: pytest.MonkeyPatch) -> list[Mixed]:
     ) -> NDArray[np.float16]:
         if reference is not None:
             seen.append((reference, weight))
-        return mix(target, reference, weight, warp)
+        return mix_modalities(target, reference, weight, warp)
 
-    monkeypatch.setattr("mixpriv.client.segment.mix", spy)
+    monkeypatch.setattr("mixpriv.client.segment.mix_modalities", spy)
     monkeypatch.setattr("mixpriv.client.segment._enter", lambda *arguments: ())
     return seen
 
@@ -200,7 +200,7 @@ class TestWhatIsSent:
         recording = Recording(bundle)
         result = segment(brain_scan()[0], replace(client, segmenter=recording), Options(references=2))
         for view, seen in zip(result.views, recording.seen, strict=True):
-            np.testing.assert_array_equal(view.mixture, seen[0, 0])
+            np.testing.assert_array_equal(view.mixture, seen[0])
 
     def test_no_secret_in_reprs(self, client: Client) -> None:
         result = segment(brain_scan()[0], client, Options())

@@ -116,7 +116,7 @@ class TestReading:
 class TestDrawing:
     def test_image_and_labels_keep_to_the_field_of_view(self, crops: LabelledCrops) -> None:
         for seed in range(5):
-            image, labels = crops.draw(FULL, np.random.default_rng(seed))
+            (image,), labels = crops.draw(FULL, np.random.default_rng(seed))
             assert image.shape == labels.shape == (32, 32, 32)
             assert 0 <= float(image.min()) <= float(image.max()) <= 1
             assert not labels[image == 0].float().mean() > 0.05

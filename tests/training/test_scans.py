@@ -33,7 +33,10 @@ def scans(head: Head) -> LabelledScans:
     rng = np.random.default_rng(0)
     made = [
         LabelledScan(
-            f"sub-{k}", INTENSITY[labels] + rng.normal(0, 20, labels.shape).astype(np.float32), labels > 0, labels
+            f"sub-{k}",
+            (INTENSITY[labels] + rng.normal(0, 20, labels.shape)).astype(np.float32)[None],
+            labels > 0,
+            labels,
         )
         for k in range(3)
     ]
@@ -60,12 +63,12 @@ class TestFolds:
 class TestDrawing:
     def test_image_and_labels_move_together(self, scans: LabelledScans) -> None:
         full = (slice(0, 64),) * 3
-        image, labels = scans.draw(full, np.random.default_rng(0))
+        (image,), labels = scans.draw(full, np.random.default_rng(0))
         assert image.shape == labels.shape == CONFIG.grid_shape
         assert float(image[labels == 1].mean()) > float(image[labels == 2].mean()) > float(image[labels == 4].mean())
         assert float(image.min()) >= 0
         again = scans.draw(full, np.random.default_rng(0))
-        assert torch.equal(image, again[0])
+        assert torch.equal(image, again[0][0])
         assert torch.equal(labels, again[1])
 
     def test_examples_are_cut_to_the_window(self, scans: LabelledScans) -> None:

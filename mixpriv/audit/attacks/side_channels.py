@@ -43,7 +43,7 @@ def _metadata(scene: Scene) -> list[Finding]:
     for one in sent:
         answer = np.zeros((_ANSWER_CLASSES, *one.view.image.shape), np.uint8)
         with tempfile.TemporaryDirectory() as folder:
-            save_wire(Path(folder), [segment.View(one.view.image, answer)], bundle, "embedded")
+            save_wire(Path(folder), [segment.View(one.view.image[None], answer)], bundle, "embedded")
             counts.append(float(len(identifying_fields(Path(folder)))))
     sizes = float(len({one.view.image.shape for one in scene.sent}))
     return [

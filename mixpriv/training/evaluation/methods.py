@@ -180,7 +180,7 @@ class Methods:
     def unmix(self, proxy: Proxy, answer: NDArray[np.uint8]) -> Probabilities:
         """Unmix by the bundle's D, straightened before if what was sent was bent."""
         straight = answer if proxy.warp is None else straighten(answer, proxy.warp)
-        return self.unmixer(straight, _labels(proxy), proxy.weight, proxy.plain)
+        return self.unmixer(straight, _labels(proxy), proxy.weight, proxy.plain[None])
 
     def unwarp(self, proxy: Proxy, answer: NDArray[np.uint8]) -> Probabilities:
         """Bend the answer back."""
@@ -195,7 +195,7 @@ class Methods:
         """D without the server: its answer replaced by the average anatomy's share beside the reference's."""
         known = np.eye(len(self.average), dtype=np.float32)[_labels(proxy)].transpose(3, 0, 1, 2)
         answer = proxy.weight * self.average + (1 - proxy.weight) * known
-        return self.unmixer(to_answer(answer), _labels(proxy), proxy.weight, proxy.plain)
+        return self.unmixer(to_answer(answer), _labels(proxy), proxy.weight, proxy.plain[None])
 
 
 @dataclass(frozen=True)
