@@ -131,7 +131,6 @@ def fit(
         if step % 50 == 0 or step == schedule.steps:
             _log(folder, step, earlier, history, (time.monotonic() - since) / 50)
             since = time.monotonic()
-        if step % 250 == 0 or step == schedule.steps:
             _save(folder, model, averaged, both, step, earlier)
     return folder / "averaged.pt"
 
