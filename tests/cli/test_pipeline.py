@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     load = segmenting.load_volume
 
-    def load_and_note(path: Path) -> Any:
+    def load_and_note(path: Path, modalities: Sequence[str]) -> Any:
         names.append(path.name)
-        return load(path)
+        return load(path, modalities)
 
     monkeypatch.setattr(segmenting, "load_volume", load_and_note)
     return names
