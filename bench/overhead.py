@@ -45,7 +45,7 @@ class Mode:
         return ["--mode", self.name, "--references", str(self.references)]
 
     def __str__(self) -> str:
-        return self.name if self.name == "none" else f"{self.name}, K = {self.references}"
+        return f"{self.name}, K = {self.references}" if self.name == "mixup" else self.name
 
 
 @dataclass
@@ -119,10 +119,10 @@ def drawn_scan(bundle: Bundle, path: Path) -> Path:
     return path
 
 
-def multiply_adds(network: Path, shape: Sequence[int]) -> int:
-    """Multiply-adds of all convolutions and matrix products of an ONNX network for one input of a shape."""
+def multiply_adds(network: Path, grid: Sequence[int]) -> int:
+    """Multiply-adds of all convolutions and matrix products of an ONNX network for one volume of a grid."""
     model = ov.Core().read_model(str(network))
-    model.reshape({model.inputs[0]: list(shape)})
+    model.reshape({port: [1, port.get_partial_shape()[1].get_length(), *grid] for port in model.inputs})
     total = 0
     for operation in model.get_ordered_ops():
         kind = operation.get_type_name()
@@ -139,10 +139,9 @@ def multiply_adds(network: Path, shape: Sequence[int]) -> int:
 
 def network_costs(bundle: Bundle) -> dict[str, int]:
     """Multiply-adds of a scan's segmenter and unmixer, for one mixture in the bundle's grid."""
-    grid, classes = bundle.grid_shape, len(bundle.classes)
     return {
-        "segmenter": multiply_adds(bundle.segmenter_path, (1, len(bundle.modalities), *grid)),
-        "unmixer": multiply_adds(bundle.unmixer_path, (1, 2 * classes + 1, *grid)),
+        "segmenter": multiply_adds(bundle.segmenter_path, bundle.grid_shape),
+        "unmixer": multiply_adds(bundle.unmixer_path, bundle.grid_shape),
     }
 
 
@@ -191,6 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     bundle = load_bundle(args.bundle)
     costs = [Costs(Mode("none", 1)), *(Costs(Mode("mixup", k)) for k in args.references)]
+    costs += [Costs(Mode("shielded", 1))] if bundle.shielded else []
     with tempfile.TemporaryDirectory() as folder, TritonServer(bundle, host="127.0.0.1", port=0) as server:
         scan = args.scan or drawn_scan(bundle, Path(folder, "drawn.nii.gz"))
         shape = "x".join(map(str, nib.Nifti1Image.from_filename(scan).shape))
