@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mixpriv.bundle import Bundle, fingerprint_of, load_bundle
 from mixpriv.client.reference import ReferenceModel
+from mixpriv.engine.in_process import InProcessSegmenter
 
 CLASSES = ("background", "white matter", "grey matter", "nuclei", "internal CSF", "external CSF")
 INTENSITIES = (0.0, 0.9, 0.6, 0.75, 0.3, 0.15)
@@ -64,6 +66,17 @@ def write_toy_bundle(
     }
     (folder / "bundle.json").write_text(json.dumps(fields, indent=2), encoding="utf-8")
     return load_bundle(folder)
+
+
+def write_slow_bundle(folder: Path) -> Bundle:
+    """Write a toy bundle whose segmenter takes about a second on this machine, or more."""
+    bundle = write_toy_bundle(folder, slowness=3)
+    segmenter = InProcessSegmenter(bundle.segmenter_path)
+    mixture = np.zeros((1, 1, *bundle.grid_shape), np.float16)
+    segmenter.segment(mixture)
+    begin = time.monotonic()
+    segmenter.segment(mixture)
+    return write_toy_bundle(folder, slowness=max(3, round(3 / (time.monotonic() - begin))))
 
 
 def write_toy_crop_bundle(folder: Path, *, slowness: int = 0) -> Bundle:

@@ -24,7 +24,7 @@ from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.transport import GrpcSegmenter
 from tests.server.commands import command
 from tests.server.processes import children, cpu_seconds, model_process, session_members, soon
-from tests.toybundle import write_toy_bundle
+from tests.toybundle import write_slow_bundle
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra"),
@@ -36,7 +36,7 @@ LARGE = np.zeros((1, 1, 160, 192, 160), np.float16)
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle whose segmenter takes a second or more."""
-    return write_toy_bundle(tmp_path_factory.mktemp("slow"), slowness=3)
+    return write_slow_bundle(tmp_path_factory.mktemp("slow"))
 
 
 def connect(server: TritonServer, bundle: Bundle, timeout_s: float) -> GrpcSegmenter:
