@@ -26,7 +26,7 @@ SIGMA_MM = 16.0
 
 MAX_MEAN_MM = 8.0
 _KNOTS_MM = 8.0
-_INVERSE_KNOTS = 1 / 3  # of the forward distance: where a warp squeezes, its inverse varies faster
+_INVERSE_KNOTS = 1 / 2  # of the forward distance: where a warp squeezes, its inverse varies faster
 _INVERSE_STEPS = 20
 
 
