@@ -99,7 +99,7 @@ class Bundle:
     def unmixer_path(self) -> Path:
         """ONNX of D: ``unmixer_input`` f32 (N,2C+1,D,H,W) -> ``probabilities`` f32 (N,C,D,H,W).
 
-        One that sees the target also takes ``target`` f32 (N,1,D,H,W).
+        One that sees the target also takes ``target`` f32 (N,M,D,H,W).
         """
         return self.directory / "unmixer.onnx"
 

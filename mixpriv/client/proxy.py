@@ -43,7 +43,7 @@ def mix(target: Conformed, reference: Reference | None, weight: float, warp: War
 def mix_modalities(
     target: Conformed, reference: Reference | None, weight: float, warp: Warp | None = None
 ) -> NDArray[np.float16]:
-    """Mix every modality with the reference's, all by one weight: (M, D, H, W) float16, what is sent of a scan.
+    """Mix every modality with the reference's, all by one weight and warp: (M, D, H, W) float16, what is sent.
 
     See `mix`, which gives the first of them.
 

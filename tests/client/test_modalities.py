@@ -191,7 +191,10 @@ class TestReference:
 
 
 class TestSegment:
-    @pytest.mark.parametrize(("options", "bar"), [(Options("none"), 0.9), (Options(weight=0.7), 0.7)])
+    @pytest.mark.parametrize(
+        ("options", "bar"),
+        [(Options("none"), 0.9), (Options(weight=0.7), 0.7), (Options("shielded", weight=0.7), 0.65)],
+    )
     def test_the_tissues_are_found(self, options: Options, bar: float, client: Client) -> None:
         scan, truth = pair_scan()
         result = segment(scan, client, options)
@@ -206,8 +209,7 @@ class TestSegment:
         def spy(
             target: Conformed, reference: Reference | None, weight: float, warp: Warp | None = None
         ) -> NDArray[np.float16]:
-            if reference is not None:
-                mixed.append(reference)
+            mixed.extend([] if reference is None else [reference])
             return mix_modalities(target, reference, weight, warp)
 
         monkeypatch.setattr("mixpriv.client.segment.mix_modalities", spy)

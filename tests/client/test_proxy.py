@@ -100,12 +100,12 @@ class TestUnmix:
             return {"probabilities": inputs["unmixer_input"][:, :CLASSES]}
 
         labels = np.ones(SHAPE, np.uint8)
-        target = np.random.default_rng(0).random(SHAPE).astype(np.float16)
+        target = np.random.default_rng(0).random((2, *SHAPE)).astype(np.float16)
         for sees, names in ((False, {"unmixer_input"}), (True, {"unmixer_input", "target"})):
             seen.clear()
-            Unmixer(network, sees)(answer_to(0.5, labels, labels), labels, 0.5, target[None])
+            Unmixer(network, sees)(answer_to(0.5, labels, labels), labels, 0.5, target)
             assert set(seen) == names
-        np.testing.assert_array_equal(seen["target"], target.astype(np.float32)[None, None])
+        np.testing.assert_array_equal(seen["target"], target.astype(np.float32)[None])
 
     def test_a_bent_answer_is_straightened(self) -> None:
         shape = (32, 40, 32)
