@@ -22,8 +22,8 @@ from mixpriv.client.segment import Client
 from mixpriv.client.stages import STAGES
 from mixpriv.errors import ServerUnavailableError
 from tests.cli.running import Run
-from tests.phantom import brain_scan, write_scan
-from tests.toybundle import write_toy_crop_bundle
+from tests.phantom import brain_scan, pair_scan, write_scan
+from tests.toybundle import PAIR, write_toy_bundle, write_toy_crop_bundle
 
 HEAVY = ("numpy", "nibabel", "grpc", "openvino", "scipy", "rich")
 
@@ -97,6 +97,25 @@ class TestSegment:
         assert run(scan, folder / "unzipped.nii", "--save-wire", folder / "wire")[0] == 0
         sent = [(folder / "wire" / name / "mixture.nii.gz").read_bytes() for name in ("head", "unzipped")]
         assert sent[0] == sent[1]
+
+
+class TestSeveralModalities:
+    def test_a_file_of_another_number_is_refused(
+        self, run: Run, in_process: list[Client], scan: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pair = write_toy_bundle(folder / "pair", name="toy-pair", modalities=PAIR)
+        both, _ = pair_scan()
+        nib.save(nib.Nifti1Image(both.voxels, both.affine), folder / "both.nii.gz")
+        code, _, err = run(folder / "both.nii.gz")
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert "both.nii.gz: expected a 3-D image, got shape (60, 72, 60, 2)" in err
+        assert main(["segment", "--bundle", str(pair.directory), str(scan)]) == 2
+        err = capsys.readouterr().err
+        assert len(err.splitlines()) == 1
+        assert (
+            "head.nii.gz: expected a 4-D image whose last axis holds 2 modalities (FLAIR, T1c), got shape (60," in err
+        )
+        assert in_process == []
 
 
 class TestSeveralScans:

@@ -11,14 +11,15 @@ import sys
 import time
 from pathlib import Path
 
+import nibabel as nib
 import pytest
 
 from mixpriv.bundle import Bundle
 from mixpriv.cli.client import main
 from tests.cli.running import slowness_of, started
-from tests.phantom import write_reference_model
+from tests.phantom import pair_scan, write_reference_model
 from tests.server.processes import children, cpu_seconds, model_process, session_members, soon
-from tests.toybundle import write_toy_bundle
+from tests.toybundle import PAIR, write_toy_bundle
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
 
@@ -36,6 +37,18 @@ def test_a_scan_through_a_server_of_its_own(bundle: Bundle, scan: Path) -> None:
     assert document["server"] == "embedded"
     assert document["start_seconds"] > 0
     assert (scan.parent / "head_dseg.nii.gz").exists()
+
+
+def test_a_scan_of_two_modalities_through_a_server_of_its_own(home: Path, folder: Path) -> None:
+    pair = write_toy_bundle(home / "pair", name="toy-pair", modalities=PAIR)
+    write_reference_model(pair)
+    scan, _ = pair_scan()
+    nib.save(nib.Nifti1Image(scan.voxels, scan.affine), folder / "pair.nii.gz")
+    arguments = ("segment", folder / "pair.nii.gz", "--bundle", pair.directory, "--save-wire", folder / "wire")
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert nib.load(folder / "pair_dseg.nii.gz").shape == scan.shape
+    assert nib.load(folder / "wire" / "mixture.nii.gz").shape == (*pair.grid_shape, 2)
 
 
 def test_no_server(bundle: Bundle, scan: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from mixpriv.errors import InputError, OutputError
 from mixpriv.server import repository
 from mixpriv.server.repository import config_text, repository_files, write_repository
 from mixpriv.wire.contract import SegmenterContract
-from tests.toybundle import write_toy_bundle
+from tests.toybundle import PAIR, write_toy_bundle
 
 IN_GIT = Path(__file__).parents[2] / "model_repository"
 
@@ -29,6 +29,13 @@ class TestConfig:
         config = text_format.Parse(config_text(bundle), model_config_pb2.ModelConfig())
         assert tuple(config.model_warmup[0].inputs["mixture"].dims) == (1, *bundle.grid_shape)
         assert config.HasField("dynamic_batching")
+
+    def test_has_a_channel_for_each_modality(self, tmp_path: Path) -> None:
+        pair = write_toy_bundle(tmp_path, modalities=PAIR)
+        config = text_format.Parse(config_text(pair), model_config_pb2.ModelConfig())
+        assert tuple(config.input[0].dims) == (2, -1, -1, -1)
+        assert tuple(config.model_warmup[0].inputs["mixture"].dims) == (2, *pair.grid_shape)
+        assert config.parameters["modalities"].string_value == '["FLAIR", "T1c"]'
 
 
 class TestWriting:

@@ -14,12 +14,12 @@ import pytest
 
 from mixpriv.bundle import Bundle
 from mixpriv.engine.in_process import InProcessSegmenter
-from mixpriv.errors import IncompatibleServerError, ServerUnavailableError
+from mixpriv.errors import IncompatibleServerError, InputError, ServerUnavailableError
 from mixpriv.server.triton import TritonServer
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.transport import GrpcSegmenter
 from tests.server.processes import model_process
-from tests.toybundle import expected_probabilities, write_toy_bundle
+from tests.toybundle import PAIR, expected_probabilities, write_toy_bundle
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
 
@@ -60,6 +60,18 @@ class TestAnswer:
         network = InProcessSegmenter(bundle.segmenter_path)
         for x, answer in zip(volumes, answers, strict=True):
             np.testing.assert_array_equal(answer, network.segment(x))
+
+    def test_to_several_modalities(self, tmp_path: Path) -> None:
+        pair = write_toy_bundle(tmp_path, name="toy-pair", modalities=PAIR)
+        x = np.concatenate([mixture(64, 80, 64, seed=k) for k in range(2)], axis=1)
+        with (
+            TritonServer(pair, host="127.0.0.1", port=0, stop_timeout_s=0) as server,
+            connect(server, pair) as segmenter,
+        ):
+            answer = segmenter.segment(x)
+            with pytest.raises(InputError, match=r"mixture: expected shape \(N, 2, D, H, W\) .*, got \(1, 1, 64"):
+                segmenter.segment(x[:, :1].copy())
+        np.testing.assert_array_equal(answer, InProcessSegmenter(pair.segmenter_path).segment(x))
 
 
 class TestRefusal:
