@@ -109,14 +109,19 @@ Range range_by_histograms(const float* image, const uint8_t* mask, int64_t count
 
 constexpr int64_t sample_runs = 2048, run_length = 16, smallest_sample = 1024;
 
-// Finite voxels inside the mask, from short runs all over the image.
+// Finite voxels inside the mask, from short runs all over the image, one in each stretch of it. Where in its stretch
+// follows no pattern: at even steps all runs of a 256³ image would begin at a row's end, in the air.
 std::vector<float> sample_of(const float* image, const uint8_t* mask, int64_t count) {
     std::vector<float> sample;
     sample.reserve(static_cast<size_t>(sample_runs * run_length));
-    const int64_t step = count / sample_runs;
-    for (int64_t begin = 0; begin + run_length <= count; begin += step)
+    const int64_t stretch = count / sample_runs;
+    uint32_t scattered = 0;
+    for (int64_t run = 0; run < sample_runs; ++run) {
+        scattered = scattered * 1664525u + 1013904223u;
+        const int64_t begin = run * stretch + (scattered >> 8) % (stretch - run_length + 1);
         for (int64_t i = begin; i < begin + run_length; ++i)
             if ((mask == nullptr || mask[i] != 0) && std::isfinite(image[i])) sample.push_back(image[i]);
+    }
     return sample;
 }
 
@@ -146,7 +151,8 @@ struct Collector {
 
     Collector(const Bracket* brackets, int64_t room) {
         for (int e = 0; e < 2; ++e) {
-            between[e].reset(new float[static_cast<size_t>(room)]);  // not initialised: most of it is never touched
+            // not initialised: most of it is never touched
+            between[e].reset(new float[static_cast<size_t>(room + row_multiple)]);
             tally.end[e] = brackets[e];
             tally.end[e].between = between[e].get();
             tally.end[e].room = room;
@@ -158,6 +164,7 @@ struct Collector {
 struct End {
     Bracket sum;
     std::vector<float> between;
+    int64_t sorted = 0;  // of those, as far as the largest rank that was asked for
     bool complete = true;
 
     End(const std::vector<Collector>& workers, int e) : sum(workers[0].tally.end[e]) {
@@ -172,7 +179,7 @@ struct End {
         }
     }
 
-    // False if the bracket does not hold that rank.
+    // False if the bracket does not hold that rank; ranks must not fall from call to call.
     bool value_at(int64_t rank, double* value) {
         const int64_t found = sum.to_low + static_cast<int64_t>(between.size());
         if (!complete || rank < sum.below || rank >= sum.to_high) return false;
@@ -182,7 +189,8 @@ struct End {
             *value = sum.high;
         } else {
             const auto nth = between.begin() + (rank - sum.to_low);
-            std::nth_element(between.begin(), nth, between.end());
+            std::nth_element(between.begin() + sorted, nth, between.end());
+            sorted = rank - sum.to_low;
             *value = *nth;
         }
         return true;
@@ -214,8 +222,11 @@ bool range_by_brackets(const float* image, const uint8_t* mask, int64_t count, d
     const Ranks of(inside, lower_percent, upper_percent);
     End ends[2] = {End(workers, 0), End(workers, 1)};
     double value[ranks];
-    for (int r = 0; r < ranks; ++r)
-        if (!ends[r / 2].value_at(of.rank[r], &value[r])) return false;
+    bool found[ranks];
+    parallel_for(2, 1, threads, [&](int64_t begin, int64_t end, int) {
+        for (int64_t r = 2 * begin; r < 2 * end; ++r) found[r] = ends[r / 2].value_at(of.rank[r], &value[r]);
+    });
+    if (std::find(found, found + ranks, false) != found + ranks) return false;
     *range = of.between_values(value);
     return true;
 }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mixpriv import kernels
 from tests.kernels import definitions as numpy_is
-from tests.kernels.definitions import THREADS, Array
+from tests.kernels.definitions import ISAS, THREADS, Array, forced
 
 PERCENT = st.floats(0, 100)
 
@@ -34,17 +34,39 @@ def test_is_the_exact_percentile(image: Array, ends: tuple[float, float], seed: 
     np.testing.assert_allclose(got, numpy_is.robust_range(image, mask, *ends), rtol=1e-12, atol=1e-11 * span)
 
 
-@pytest.mark.parametrize("values", ["integers", "normal", "mostly zero"])
-def test_does_not_depend_on_threads(values: str) -> None:
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("values", ["integers", "normal", "mostly zero", "three", "one"])
+def test_does_not_depend_on_threads(values: str, masked: bool, isa: str) -> None:
     rng = np.random.default_rng(0)
     image = rng.normal(300, 100, (90, 91, 92)).astype(np.float32)
-    if values == "integers":
-        image = np.round(image)
-    if values == "mostly zero":
-        image[rng.random(image.shape) < 0.97] = 0
-    found = {kernels.robust_range(image, threads=threads) for threads in THREADS}
+    match values:
+        case "integers":
+            image = np.round(image)
+        case "mostly zero":
+            image[rng.random(image.shape) < 0.97] = 0
+        case "three":
+            image = np.clip(np.round(image / 100), 2, 4)
+        case "one":
+            image[:] = 7
+    mask = rng.integers(0, 3, image.shape, np.uint8) if masked else None
+    with forced(isa):
+        found = {kernels.robust_range(image, mask, threads=threads) for threads in THREADS}
     assert len(found) == 1
-    np.testing.assert_allclose(found.pop(), numpy_is.robust_range(image, None, 0.5, 99.5), rtol=1e-12)
+    np.testing.assert_allclose(found.pop(), numpy_is.robust_range(image, mask, 0.5, 99.5), rtol=1e-12)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@given(lower=st.floats(0, 99), share=st.floats(0.01, 1), seed=st.integers(0, 2**32))
+@settings(max_examples=20)
+def test_large_images_at_any_percentiles(isa: str, lower: float, share: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.standard_normal((40, 41, 42), np.float32)
+    mask = (rng.random(image.shape, np.float32) < share).astype(np.uint8)
+    ends = lower, lower + (100 - lower) * rng.uniform(0.01, 1)
+    with forced(isa):
+        got = kernels.robust_range(image, mask, *ends)
+    np.testing.assert_allclose(got, numpy_is.robust_range(image, mask, *ends), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(

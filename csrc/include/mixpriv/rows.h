@@ -37,7 +37,8 @@ struct ArgmaxRow {
 };
 
 // What is found of one end of a robust range: how many voxels inside the mask lie below the bracket (low, high), up to
-// its lower end, up to its upper end; and those strictly in between, as long as there is room.
+// its lower end, up to its upper end; and those strictly in between, as long as there is room. Behind `room` values
+// row_multiple more may be written, whatever they are.
 struct Bracket {
     float low, high;
     int64_t below, to_low, to_high;
