@@ -175,9 +175,9 @@ def mix(
     )
 
 
-def unpack(answer: Any, reference_labels: Any, weight: float) -> DeviceArray:
-    """`mixpriv.kernels.unpack` on a device."""
-    return _extension().unpack(answer, reference_labels, weight, _stream.get())
+def unpack(answer: Any, reference_labels: Any, weight: float, *, out: Any = None) -> Any:
+    """`mixpriv.kernels.unpack` on a device; ``out`` lies there too."""
+    return _extension().unpack(answer, reference_labels, weight, out, _stream.get())
 
 
 def accumulate(total: Any, probabilities: Any) -> None:

@@ -101,7 +101,9 @@ def mix(
 
 
 @on_its_device
-def unpack(answer: UInt8, reference_labels: UInt8, weight: float, *, threads: int = 0) -> Float32:
+def unpack(
+    answer: UInt8, reference_labels: UInt8, weight: float, *, out: Float32 | None = None, threads: int = 0
+) -> Float32:
     """Turn the server's answer into the unmixer's input: unmixed linearly, with what is known of the reference.
 
     With ``p`` the answer over 255, the background's ``max(0, 255 - sum) / 255`` first, and ``y`` the one-hot reference
@@ -114,6 +116,8 @@ def unpack(answer: UInt8, reference_labels: UInt8, weight: float, *, threads: in
     answer : (C-1, D, H, W), probabilities x 255 without the background's
     reference_labels : (D, H, W), below C
     weight : the target's share, above 0, at most 1
+    out : where the result goes, apart from the other arrays; None for new memory, which takes as long again to get.
+        After an error its content is undefined.
 
     Returns
     -------
@@ -125,7 +129,7 @@ def unpack(answer: UInt8, reference_labels: UInt8, weight: float, *, threads: in
     InputError
         an array or the weight is not as above.
     """
-    return _native.unpack(answer, reference_labels, weight, _threads(threads))
+    return _native.unpack(answer, reference_labels, weight, out, _threads(threads))
 
 
 @on_its_device

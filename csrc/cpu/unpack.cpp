@@ -1,5 +1,8 @@
 // The server's answer to the unmixer's input.
 
+#include <algorithm>
+#include <atomic>
+
 #include "mixpriv/error.h"
 #include "mixpriv/kernels.h"
 #include "spread.h"
@@ -16,6 +19,13 @@ struct Unpacking {
     int64_t classes, count;
     bool stream;
 };
+
+// Whether every label is below a number. Without a way out of the loop, so that compilers vectorise it.
+bool all_below(const uint8_t* labels, int64_t count, int64_t classes) {
+    uint8_t largest = 0;
+    for (int64_t i = 0; i < count; ++i) largest = std::max(largest, labels[i]);
+    return largest < classes;
+}
 
 void unpack_block(const RowKernels& rows, const Unpacking& all, int64_t begin, int64_t end) {
     uint16_t sum[block] = {};
@@ -50,17 +60,19 @@ void unpack(const uint8_t* answer, const uint8_t* reference_labels, double weigh
             float* unmixer_input, Isa isa, int threads) {
     const auto share = static_cast<float>(weight);
     if (!(share > 0.0f && weight <= 1.0)) throw InputError("weight: expected a number above 0, at most 1");
-    if (*std::max_element(reference_labels, reference_labels + count) >= classes)
-        throw InputError("reference_labels: expected labels below the number of classes, " + std::to_string(classes) +
-                         ", got larger ones");
     const bool stream = 4 * (2 * classes + 1) * count >= stream_bytes;
     const Unpacking all{answer, reference_labels, unmixer_input, share, 1.0f - share, classes, count, stream};
     const RowKernels& rows = rows_for(isa);
+    std::atomic<bool> good{true};
     parallel_for(count, voxel_grain, threads, [&](int64_t begin, int64_t end, int) {
-        for (int64_t from = begin; from < end; from += block)
+        if (!all_below(reference_labels + begin, end - begin, classes)) good = false;
+        for (int64_t from = begin; good && from < end; from += block)
             unpack_block(rows, all, from, std::min(from + block, end));
         rows.finish();
     });
+    if (!good)
+        throw InputError("reference_labels: expected labels below the number of classes, " + std::to_string(classes) +
+                         ", got larger ones");
 }
 
 }  // namespace mixpriv

@@ -168,10 +168,10 @@ inline OptionalWarp optional_warp(const char* name, const py::handle& value) {
     return {true, warp_of(name, pair[0], pair[1])};
 }
 
-// Whether two arrays share memory without being the very same stretch of it.
-inline bool overlap_in_part(const py::array& one, const py::array& other) {
+// Whether two C-contiguous arrays share memory.
+inline bool overlap(const py::array& one, const py::array& other) {
     const auto *const a = static_cast<const char*>(one.data()), *const b = static_cast<const char*>(other.data());
-    return a != b && a < b + other.nbytes() && b < a + one.nbytes();
+    return a < b + other.nbytes() && b < a + one.nbytes();
 }
 
 inline int64_t class_count(const py::array& probabilities) {

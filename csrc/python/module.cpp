@@ -66,20 +66,23 @@ py::array py_mix(const py::object& target, const py::object& target_mask, const 
 }
 
 py::array_t<float> py_unpack(const py::object& answer, const py::object& reference_labels, const py::object& weight,
-                             const py::object& threads) {
+                             const py::object& out, const py::object& threads) {
     const auto a = checked<uint8_t>("answer", answer, {-1, -1, -1, -1});
     const int64_t classes = a.shape(0) + 1;
     if (classes > 255) throw InputError("answer: expected at most 254 channels, got " + std::to_string(classes - 1));
     const Shape3 shape = shape3(a, 1);
     const auto labels =
         checked<uint8_t>("reference_labels", reference_labels, {shape.size[0], shape.size[1], shape.size[2]});
-    py::array_t<float> result({2 * classes + 1, shape.size[0], shape.size[1], shape.size[2]});
+    const std::vector<int64_t> sizes{2 * classes + 1, shape.size[0], shape.size[1], shape.size[2]};
+    auto result = out.is_none() ? py::array_t<float>(sizes) : checked<float>("out", out, sizes, true);
+    if (overlap(result, a) || overlap(result, labels))
+        throw InputError("out: expected an array apart from answer and reference_labels, got one that overlaps them");
     const uint8_t *bytes = a.data(), *label = labels.data();
     const double target_weight = number("weight", weight);
-    float* out = result.mutable_data();
+    float* to = result.mutable_data();
     const Isa isa = current_isa();
     const int workers = thread_count(threads);
-    without_gil([&] { unpack(bytes, label, target_weight, classes, shape.count(), out, isa, workers); });
+    without_gil([&] { unpack(bytes, label, target_weight, classes, shape.count(), to, isa, workers); });
     return result;
 }
 
@@ -88,7 +91,7 @@ void py_accumulate(const py::object& total, const py::object& probabilities, con
     const auto p = checked<float>("probabilities", probabilities, shape_of(sum));
     float* out = sum.mutable_data();
     const float* data = p.data();
-    if (overlap_in_part(sum, p))
+    if (sum.data() != p.data() && overlap(sum, p))
         throw InputError(
             "probabilities: expected the total itself or an array apart from it, got one that overlaps it");
     const int64_t count = sum.size();
@@ -229,7 +232,7 @@ PYBIND11_MODULE(_native, module) {
                arg("threads"));
     module.def("mix", py_mix, arg("target"), arg("target_mask"), arg("target_range"), arg("reference"),
                arg("reference_mask"), arg("weight"), arg("target_warp"), arg("reference_warp"), arg("threads"));
-    module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("threads"));
+    module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("out"), arg("threads"));
     module.def("accumulate", py_accumulate, arg("total"), arg("probabilities"), arg("threads"));
     module.def("argmax", py_argmax, arg("probabilities"), arg("threads"));
     module.def("resample", py_resample, arg("image"), arg("matrix"), arg("shape"), arg("intensity_range"),

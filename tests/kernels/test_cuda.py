@@ -128,6 +128,12 @@ class TestUnpack:
         got = cuda.unpack(*put(answer, labels), weight).copy_to_host()
         np.testing.assert_array_equal(got.view(np.uint32), numpy_is.unpack(answer, labels, weight).view(np.uint32))
 
+    def test_into_memory_that_is_given(self) -> None:
+        answer, labels = unpacking(2, (5, 6, 7), 4)
+        out = cuda.to_device(np.full((9, 5, 6, 7), np.nan, np.float32))
+        assert cuda.unpack(*put(answer, labels), 0.3, out=out) is out
+        np.testing.assert_array_equal(out.copy_to_host(), numpy_is.unpack(answer, labels, 0.3))
+
     @pytest.mark.parametrize(("classes", "shape"), [(6, LARGE), (255, (3, 5, 7))])
     def test_many_voxels_and_many_classes(self, classes: int, shape: tuple[int, int, int]) -> None:
         answer, labels = unpacking(3, shape, classes)

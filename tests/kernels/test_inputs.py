@@ -21,6 +21,8 @@ CLASSES = np.ones((2, 3, 4, 5), np.float32)
 ANSWER = np.ones((2, 3, 4, 5), np.uint8)
 MATRIX = np.eye(4)[:3].copy()
 UNALIGNED = np.frombuffer(bytes(4 * 60 + 1), np.uint8)[1:].view(np.float32).reshape(3, 4, 5)
+OVERLAPPED = np.zeros((7, 3, 4, 5), np.float32)
+OVERLAPPING = OVERLAPPED.view(np.uint8).ravel()
 READ_ONLY = np.ones(6, np.float32)
 READ_ONLY.flags.writeable = False
 
@@ -144,6 +146,14 @@ BAD: dict[str, tuple[Call, str]] = {
     "labels of another shape": (
         lambda: kernels.unpack(ANSWER, MASK[:, :, :4].copy(), 0.5),
         "reference_labels: expected a C-contiguous uint8 array (3, 4, 5), got uint8 (3, 4, 4)",
+    ),
+    "result of another shape": (
+        lambda: kernels.unpack(ANSWER, MASK, 0.5, out=IMAGE),
+        "out: expected a writable C-contiguous float32 array (7, 3, 4, 5), got float32 (3, 4, 5)",
+    ),
+    "result over an argument": (
+        lambda: kernels.unpack(OVERLAPPING[60:180].reshape(2, 3, 4, 5), MASK, 0.5, out=OVERLAPPED),
+        "out: expected an array apart from answer and reference_labels, got one that overlaps them",
     ),
     "too many channels": (
         lambda: kernels.unpack(np.ones((255, 1, 1, 1), np.uint8), MASK, 0.5),

@@ -51,6 +51,13 @@ class TestUnpack:
             for threads in THREADS:
                 assert_same_bits(kernels.unpack(answer, labels, 0.25, threads=threads), expected)
 
+    def test_into_memory_that_is_given(self, isa: str) -> None:
+        answer, labels = example(2, (11, 12, 13), 5)
+        out = np.full((11, 11, 12, 13), np.nan, np.float32)
+        with forced(isa):
+            assert kernels.unpack(answer, labels, 0.3, out=out) is out
+        assert_same_bits(out, numpy_is.unpack(answer, labels, 0.3))
+
     @pytest.mark.parametrize("weight", [1.0, 0.7, 0.5, 0.3, np.nextafter(0.3, 1), 1e-3])
     def test_every_byte_at_every_label(self, isa: str, weight: float) -> None:
         answer, labels = (np.ascontiguousarray(a, np.uint8) for a in np.meshgrid(range(256), (0, 1), indexing="ij"))

@@ -47,10 +47,11 @@ int64_t class_count(const Operand<const float>& probabilities) {
 
 using Floats = Operand<const float>;
 
-// Whether two arrays share memory without being the very same stretch of it.
-bool overlap_in_part(const Operand<float>& one, const Floats& other) {
-    const float *const a = one.data, *const b = other.data;
-    return a != b && a < b + other.count() && b < a + one.count();
+// Whether two arrays share memory.
+template <class T>
+bool overlap(const Operand<float>& one, const Operand<const T>& other) {
+    const auto *const a = reinterpret_cast<const char*>(one.data), *const b = reinterpret_cast<const char*>(other.data);
+    return a < b + other.count() * sizeof(T) && b < a + one.count() * sizeof(float);
 }
 
 Warp control_of(Call& call, const char* name, const py::object& control, const py::object& knots) {
@@ -98,8 +99,8 @@ DeviceArray py_mix(const py::object& target, const py::object& target_mask, cons
     return mixture;
 }
 
-DeviceArray py_unpack(const py::object& answer, const py::object& reference_labels, const py::object& weight,
-                      const py::object& stream) {
+py::object py_unpack(const py::object& answer, const py::object& reference_labels, const py::object& weight,
+                     const py::object& out, const py::object& stream) {
     Call call(stream);
     const auto a = call.array<const uint8_t>("answer", answer, {{-1, -1, -1, -1}});
     const int64_t classes = a.shape[0] + 1;
@@ -107,10 +108,12 @@ DeviceArray py_unpack(const py::object& answer, const py::object& reference_labe
     const Shape3 shape = a.shape3(1);
     const auto labels = call.array<const uint8_t>("reference_labels", reference_labels, {sizes(shape)});
     const double target_weight = number("weight", weight);
-    const DeviceArray result = call.result<float>({2 * classes + 1, shape.size[0], shape.size[1], shape.size[2]});
-    call.run([&](cudaStream_t on) {
-        unpack(a.data, labels.data, target_weight, classes, shape.count(), static_cast<float*>(result.data()), on);
-    });
+    const std::vector<int64_t> whole{2 * classes + 1, shape.size[0], shape.size[1], shape.size[2]};
+    const py::object result = out.is_none() ? py::cast(call.result<float>(whole)) : out;
+    const auto to = call.array<float>("out", result, {whole, true});
+    if (overlap(to, a) || overlap(to, labels))
+        throw InputError("out: expected an array apart from answer and reference_labels, got one that overlaps them");
+    call.run([&](cudaStream_t on) { unpack(a.data, labels.data, target_weight, classes, shape.count(), to.data, on); });
     return result;
 }
 
@@ -118,7 +121,7 @@ void py_accumulate(const py::object& total, const py::object& probabilities, con
     Call call(stream);
     const auto sum = call.array<float>("total", total, {{}, true});
     const auto p = call.array<const float>("probabilities", probabilities, {sum.shape});
-    if (overlap_in_part(sum, p))
+    if (sum.data != p.data && overlap(sum, p))
         throw InputError(
             "probabilities: expected the total itself or an array apart from it, got one that overlaps it");
     call.run([&](cudaStream_t on) { accumulate(sum.data, p.data, sum.count(), on); });
@@ -296,7 +299,7 @@ PYBIND11_MODULE(MIXPRIV_CUDA_MODULE, module) {
                arg("stream"));
     module.def("mix", py_mix, arg("target"), arg("target_mask"), arg("target_range"), arg("reference"),
                arg("reference_mask"), arg("weight"), arg("target_warp"), arg("reference_warp"), arg("stream"));
-    module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("stream"));
+    module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("out"), arg("stream"));
     module.def("accumulate", py_accumulate, arg("total"), arg("probabilities"), arg("stream"));
     module.def("argmax", py_argmax, arg("probabilities"), arg("stream"));
     module.def("resample", py_resample, arg("image"), arg("matrix"), arg("shape"), arg("intensity_range"),
