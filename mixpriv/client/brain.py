@@ -11,7 +11,7 @@ from scipy import ndimage
 from mixpriv import engine, kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.alignment import MIN_BRAIN_ML, mask_moments_mm
-from mixpriv.client.conform import Conformed, Grid, between_grids, brain_grid, field_of_view, sample, to_grid
+from mixpriv.client.conform import Conformed, Grid, between_grids, block_means, brain_grid, field_of_view, sample
 from mixpriv.client.device import CPU, Device
 from mixpriv.client.volume import Volume
 from mixpriv.engine import Engine
@@ -74,10 +74,11 @@ def extract_brain(scan: Volume, extractor: Engine, bundle: Bundle) -> Brain:
     _refuse_hounsfield(scan)
     shifted = _without_negatives(scan)
     whole = field_of_view(shifted, bundle.extractor_spacing_mm, bundle.multiple)
-    brain = _find(*_without_air(to_grid(shifted, whole), whole, bundle.multiple), extractor)
+    means = block_means(shifted, bundle.extractor_spacing_mm)
+    brain = _find(*_without_air(means.sampled(whole), whole, bundle.multiple), extractor)
     if brain.mask.any():
         window = _window_around(brain, bundle.extractor_spacing_mm, bundle.multiple)
-        brain = _find(to_grid(shifted, window), window, extractor)
+        brain = _find(means.sampled(window), window, extractor)
     if not MIN_BRAIN_ML <= brain.volume_ml <= MAX_BRAIN_ML:
         raise InputError(
             f"{scan.name}: no brain found: expected {MIN_BRAIN_ML:.0f} to {MAX_BRAIN_ML:.0f} ml of brain in a "
@@ -127,14 +128,16 @@ def _refuse_hounsfield(scan: Volume) -> None:
 
 def _structure(image: NDArray[np.float32], mask: NDArray[np.uint8], limits: tuple[float, float]) -> float:
     """How much of the variation inside a mask is coarser than single voxels, 0 to 1; 1 if no whole block is inside."""
-    counts = tuple(n // _BLOCK for n in image.shape)
-    box = tuple(slice(0, n * _BLOCK) for n in counts)
-    split = tuple(size for n in counts for size in (n, _BLOCK))
-    inside = mask[box].reshape(split).all(axis=(1, 3, 5))
+    low, high = limits
+    blocks = (_BLOCK, _BLOCK, _BLOCK)
+    inside = kernels.block_mean(mask.astype(np.float32), blocks) > 1 - 0.5 / _BLOCK**3
     if not inside.any():
         return 1.0
-    voxels = image[box].reshape(split).transpose(0, 2, 4, 1, 3, 5)[inside].clip(*limits)
-    return float(voxels.mean(axis=(1, 2, 3)).std() / max(float(voxels.std()), 1e-30))
+    voxels = np.clip((image - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
+    means = kernels.block_mean(voxels, blocks)[inside].astype(np.float64)
+    squares = kernels.block_mean(np.square(voxels), blocks)[inside].astype(np.float64)
+    deviation = np.sqrt(max(squares.mean() - means.mean() ** 2, 0.0))
+    return float(means.std() / max(deviation, 1e-30))
 
 
 def _find(image: NDArray[np.float32], grid: Grid, extractor: Engine) -> Brain:
@@ -160,10 +163,11 @@ def _without_air(image: NDArray[np.float32], grid: Grid, multiple: int) -> tuple
     """Cut an image down to what is not air, with a margin, each size still a multiple."""
     low, high = kernels.robust_range(image, None)
     bright = image > low + _TISSUE * (high - low)
+    column = np.count_nonzero(bright, axis=0)
+    counts = [np.count_nonzero(bright, axis=(1, 2)), column.sum(axis=1), column.sum(axis=0)]
     corner, shape = [], []
     for axis, size in enumerate(image.shape):
-        others = tuple(a for a in range(3) if a != axis)
-        area_mm2 = np.count_nonzero(bright, axis=others) * float(np.prod(grid.spacing_mm[list(others)]))
+        area_mm2 = counts[axis] * float(np.prod(np.delete(grid.spacing_mm, axis)))
         occupied = np.flatnonzero(area_mm2 > _SLICE_MM2)
         margin = round(_AIR_MM / grid.spacing_mm[axis])
         first, last = (occupied[0] - margin, occupied[-1] + margin) if len(occupied) else (0, size - 1)
@@ -187,20 +191,31 @@ def one_component(probability: NDArray[np.float32], spacing_mm: float) -> tuple[
 
     What hangs on it by a thin bridge (muscle, an eye) does not belong: the component is looked for in the eroded mask.
     """
-    above = probability >= 0.5
+    everywhere = probability >= 0.5
+    box = _box_around(everywhere)
+    above = everywhere[box]
     depth = max(1, round(_BRIDGE_MM / spacing_mm))
     components, count = ndimage.label(_eroded(above, depth))
     if count == 0:
-        return np.zeros_like(above), np.zeros_like(probability)
+        return np.zeros_like(everywhere), np.zeros_like(probability)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     core = components == int(sizes.argmax())
     largest = ~_eroded(~core, depth + 1) & above
-    mask = _without_holes(largest)
+    mask = np.zeros_like(everywhere)
+    mask[box] = _without_holes(largest)
     cleaned = probability.copy()
-    cleaned[above & ~largest] = 0.0
-    cleaned[mask & ~largest] = 1.0
+    cleaned[box][above & ~largest] = 0.0
+    cleaned[box][mask[box] & ~largest] = 1.0
     return mask, cleaned
+
+
+def _box_around(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Slices of the smallest box that holds a mask and what touches it; all there is if the mask is empty."""
+    planes = mask.any(axis=0), mask.any(axis=2)
+    lines = planes[1].any(axis=1), planes[0].any(axis=1), planes[0].any(axis=0)
+    filled = [np.flatnonzero(line) for line in lines]
+    return tuple(slice(max(f[0] - 1, 0), f[-1] + 2) if len(f) else slice(None) for f in filled)
 
 
 def _eroded(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:

@@ -111,8 +111,39 @@ def to_grid(volume: Volume, grid: Grid) -> NDArray[np.float32]:
 
 def to_grid_on(device: Device, volume: Volume, grid: Grid) -> Any:
     """`to_grid` on a device, where the result stays."""
-    array, affine = _average_blocks(volume, float(grid.spacing_mm.min()), device)
-    return kernels.resample(array, _index_map(grid.affine, affine)[_REVERSE], grid.shape)
+    return block_means(volume, float(grid.spacing_mm.min()), device).sampled(grid)
+
+
+@dataclass(frozen=True)
+class BlockMeans:
+    """A scan averaged for samples of some spacing: what `to_grid` reads, for several grids of that spacing.
+
+    ``array`` is in the file's order, so its axes are reversed, and lies on a device; ``affine`` is that of its voxels.
+    """
+
+    array: Any = field(repr=False)
+    affine: NDArray[np.float64] = field(repr=False)
+
+    def sampled(self, grid: Grid) -> Any:
+        """Sample it in a grid, linear, 0 outside."""
+        return kernels.resample(self.array, _index_map(grid.affine, self.affine)[_REVERSE], grid.shape)
+
+
+def block_means(volume: Volume, spacing_mm: float, device: Device = CPU) -> BlockMeans:
+    """The scan's array as the kernels read it; axes far finer than ``spacing_mm`` averaged in blocks, the affine fit.
+
+    Linear interpolation alone would pick single voxels out of a fine scan: noise instead of an average. Blocks stay
+    smaller than the target's spacing, because interpolation smooths once more.
+    """
+    flips, affine = _upright(volume)
+    array = device.to_device(_readable(volume.voxels[flips].T))
+    factors = [max(1, round(spacing_mm / (1.5 * fine_mm))) for fine_mm in volume.spacing_mm]
+    for axis, factor in enumerate(factors):
+        affine[:3, 3] += affine[:3, axis] * (factor - 1) / 2
+        affine[:3, axis] *= factor
+    if max(factors) > 1:
+        array = kernels.block_mean(array, (factors[2], factors[1], factors[0]))
+    return BlockMeans(array, affine)
 
 
 def sample(scan: Volume, place: Grid, mask: NDArray[np.uint8], grid: Grid, device: Device) -> Conformed:
@@ -191,23 +222,6 @@ def _upright(volume: Volume) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
             affine[:3, 3] += direction * (size - 1)
             affine[:3, axis] = -direction
     return tuple(flips), affine
-
-
-def _average_blocks(volume: Volume, spacing_mm: float, device: Device) -> tuple[Any, NDArray[np.float64]]:
-    """The scan's array as the kernels read it; axes far finer than ``spacing_mm`` averaged in blocks, the affine fit.
-
-    Linear interpolation alone would pick single voxels out of a fine scan: noise instead of an average. Blocks stay
-    smaller than the target's spacing, because interpolation smooths once more.
-    """
-    flips, affine = _upright(volume)
-    array = device.to_device(_readable(volume.voxels[flips].T))
-    factors = [max(1, round(spacing_mm / (1.5 * fine_mm))) for fine_mm in volume.spacing_mm]
-    for axis, factor in enumerate(factors):
-        affine[:3, 3] += affine[:3, axis] * (factor - 1) / 2
-        affine[:3, axis] *= factor
-    if max(factors) > 1:
-        array = kernels.block_mean(array, (factors[2], factors[1], factors[0]))
-    return array, affine
 
 
 def _readable(array: NDArray[np.float32]) -> NDArray[np.float32]:

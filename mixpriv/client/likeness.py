@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mixpriv import kernels
 from mixpriv.client.key import ClientKey
 
 BITS = 512
@@ -28,9 +29,7 @@ _BLOCK_MM = 6.0
 def likeness(brain: NDArray[np.float16], spacing_mm: float, key: ClientKey) -> bytes:
     """Signs of secret projections of a normalised brain (D, H, W), 64 bytes; without the key they say nothing of it."""
     factor = max(1, round(_BLOCK_MM / spacing_mm))
-    d, h, w = (n // factor for n in brain.shape)
-    blocks = brain[: d * factor, : h * factor, : w * factor].astype(np.float32)
-    coarse = blocks.reshape(d, factor, h, factor, w, factor).mean(axis=(1, 3, 5))
+    coarse = kernels.block_mean(brain.astype(np.float32), (factor, factor, factor))
     detail = (coarse - ndimage.gaussian_filter(coarse, 1.5)) * (coarse > 0)
     detail -= detail.mean()
     random = hashlib.shake_256(key.derive("likeness")).digest((BITS * detail.size + 7) // 8)

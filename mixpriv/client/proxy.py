@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,11 +65,12 @@ class Unmixer:
     """The client's small network D, which was trained together with the server's.
 
     It starts from the linear unmixing and corrects it by what it sees in it, in the reference's labels and, if
-    ``sees_target``, in the scan itself.
+    ``sees_target``, in the scan itself. One call at a time: each writes its input over the one before.
     """
 
     network: Engine = field(repr=False)
     sees_target: bool = False
+    _inputs: dict[tuple[str, tuple[int, ...]], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @staticmethod
     def of(bundle: Bundle, threads: int | None = None) -> Unmixer:
@@ -97,7 +99,10 @@ class Unmixer:
         -------
         probabilities : (C, D, H, W) float32
         """
-        known = device.to_host(kernels.unpack(device.to_device(answer), device.to_device(reference_labels), weight))
+        there, labels_there = device.to_device(answer), device.to_device(reference_labels)
+        place = device.name, answer.shape
+        self._inputs[place] = kernels.unpack(there, labels_there, weight, out=self._inputs.get(place))
+        known = device.to_host(self._inputs[place])
         images = {"target": target.astype(np.float32)[None]} if self.sees_target else {}
         return np.ascontiguousarray(self.network(unmixer_input=known[None], **images)["probabilities"][0], np.float32)
 

@@ -174,17 +174,18 @@ def prepare(scan: Volume, client: Client, options: Options, stages: Stages) -> P
     """
     if options.mode == "shielded" and client.bundle.shielded is None:
         raise InputError(f"bundle {client.bundle.name} has no mode shielded: expected mixup or none")
-    with stages("digest"):
-        content = content_digest(scan.voxels, scan.affine)
-    if options.mode == "none":
-        return Prepared(scan, content, client.conformer(scan, stages), None, None)
-    # Drawing takes one core, and the search for a brain not all of the others.
+    # The digest and what is drawn from it take one core, and the search for a brain not all of the others.
     with ThreadPoolExecutor(1) as other:
-        reference = None if options.from_bank else other.submit(_draw, content, 0, client, options)
-        warp = other.submit(_draw_warp, content, client, options)
+        digest = other.submit(content_digest, scan.voxels, scan.affine)
+        drawing = other.submit(lambda: _draw_first(digest.result(), client, options))
         target = client.conformer(scan, stages)
+        with stages("digest"):
+            content = digest.result()
+        if options.mode == "none":
+            return Prepared(scan, content, target, None, None)
         with stages("reference"):
-            return Prepared(scan, content, target, reference.result() if reference else None, warp.result())
+            reference, warp = drawing.result()
+    return Prepared(scan, content, target, reference, warp)
 
 
 def segment_prepared(prepared: Prepared, client: Client, options: Options, stages: Stages) -> Segmentation:
@@ -297,6 +298,12 @@ def _draw(content: bytes, index: int, client: Client, options: Options) -> Refer
         raise InputError("reference generator: expected it to be loaded for references of mode mixup")
     seed = client.key.derive(f"reference/{_purpose(client.bundle, options)}", content, index)
     return draw_reference(client.reference_model, Stream(seed))
+
+
+def _draw_first(content: bytes, client: Client, options: Options) -> tuple[Reference | None, Warp | None]:
+    """What is drawn before anything is sent: nothing in mode none."""
+    drawn = options.mode != "none" and not options.from_bank
+    return _draw(content, 0, client, options) if drawn else None, _draw_warp(content, client, options)
 
 
 def _draw_warp(content: bytes, client: Client, options: Options) -> Warp | None:

@@ -209,7 +209,7 @@ def encode_labels(labels: NDArray[np.uint8], like: Volume) -> bytes:
     header["descrip"] = b"mixpriv segmentation"
     header["vox_offset"] = header.single_vox_offset
     padding = header.single_vox_offset - len(header.binaryblock)
-    return bytes(header.binaryblock) + bytes(padding) + labels.tobytes(order="F")
+    return b"".join((header.binaryblock, bytes(padding), labels.ravel(order="F").data))
 
 
 def encode_image(array: NDArray[Any], spacing_mm: float) -> bytes:

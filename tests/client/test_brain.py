@@ -146,3 +146,17 @@ def test_morphology_is_scipys(seed: int, shape: tuple[int, int, int], steps: int
         brain._eroded(mask, steps), ndimage.binary_erosion(mask, iterations=steps, border_value=1)
     )
     np.testing.assert_array_equal(brain._without_holes(mask), ndimage.binary_fill_holes(mask))
+
+
+@given(st.integers(0, 2**32), st.tuples(*[st.integers(1, 14)] * 3), st.floats(0.5, 3), st.sampled_from([1.5, 3.0, 6.0]))
+def test_only_the_box_around_a_component_is_looked_at(
+    seed: int, shape: tuple[int, int, int], smoothness: float, spacing_mm: float
+) -> None:
+    noise = np.random.default_rng(seed).standard_normal(shape)
+    probability = (0.5 + 3 * ndimage.gaussian_filter(noise, smoothness)).clip(0, 1).astype(np.float32)
+    mask, cleaned = brain.one_component(probability, spacing_mm)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(brain, "_box_around", lambda mask: (slice(None),) * mask.ndim)
+        expected, expected_cleaned = brain.one_component(probability, spacing_mm)
+    np.testing.assert_array_equal(mask, expected)
+    np.testing.assert_array_equal(cleaned, expected_cleaned)
