@@ -1,0 +1,178 @@
+"""A client's own work on a scan, its networks and gzip aside: ``python bench/client.py -o FILE.md`` (JSON beside it).
+
+The code of ``mixpriv-client segment`` in this process, from a file to the bytes of a label map, neither zipped. The
+server is stood in for by its network in this process. Whatever a network takes is clocked and left out; waiting for a
+reference that is being drawn is not. Without a scan (``--scan``) it is a drawn brain in 256³ voxels of 1 mm. Numbers
+are medians of warm runs, which must all give the same label map.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from mixpriv import engine, kernels
+from mixpriv.bundle import Bundle, load_bundle
+from mixpriv.client.key import load_or_create_key
+from mixpriv.client.random import Stream
+from mixpriv.client.reference import ReferenceModel, draw_reference
+from mixpriv.client.report import class_volumes
+from mixpriv.client.segment import Client, Options, open_client, prepare, segment_prepared
+from mixpriv.client.stages import STAGES, Stages
+from mixpriv.client.volume import encode_labels, load_volume
+from mixpriv.engine import Engine
+from mixpriv.provenance import commit, hardware
+
+WHAT = {
+    "load": "file to float32, its values checked",
+    "digest": "SHA-256 of all voxels",
+    "extract": "block means, two samplings, robust ranges, component and holes",
+    "conform": "sampling, mask, robust range, checks",
+    "ledger": "likeness, one SQLite transaction",
+    "reference": "waiting for its drawing",
+    "mix": "the plain target, the mixture",
+    "unmix": "unpack; what is left of the unmixer's call",
+    "restore": "labels in the scan's grid",
+    "report": "voxels of each class",
+    "save": "the file's bytes",
+}
+
+
+@dataclass
+class Clock:
+    """A network, and the seconds it took."""
+
+    network: Engine
+    seconds: float = 0.0
+
+    def __call__(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        begin = time.perf_counter()
+        try:
+            return self.network(**inputs)
+        finally:
+            self.seconds += time.perf_counter() - begin
+
+
+@dataclass
+class Bench:
+    """A client all of whose networks are clocked, the server's among them."""
+
+    bundle: Bundle
+    clocks: list[Clock] = field(default_factory=list)
+
+    def open(self) -> Client:
+        """The client as ``mixpriv-client`` opens it."""
+        load = engine.load
+
+        def clocked(*args: Any, **how: Any) -> Clock:
+            self.clocks.append(Clock(load(*args, **how)))
+            return self.clocks[-1]
+
+        with patch.object(engine, "load", clocked):
+            self.segmenter = engine.load(self.bundle.segmenter_path)
+            return open_client(self.bundle, load_or_create_key(), self)
+
+    def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
+        """Answer as the server would."""
+        return self.segmenter(mixture=mixture)["segmentation_mixture"]
+
+    def run(self, scan: Path, client: Client, mode: str) -> tuple[dict[str, float], bytes]:
+        """Segment a scan; seconds of each stage without its networks, and the label map's file."""
+        options, stages, networks = Options(mode), Stages(), dict.fromkeys(STAGES, 0.0)
+        for clock in self.clocks:
+            clock.seconds = 0.0
+        with stages("load"):
+            volume = load_volume(scan, self.bundle.modalities)
+        prepared = prepare(volume, client, options, stages)
+        networks["extract"] = sum(clock.seconds for clock in self.clocks)
+        result = segment_prepared(prepared, client, options, stages)
+        networks["server"] = self.clocks[0].seconds
+        networks["unmix"] = sum(clock.seconds for clock in self.clocks) - networks["extract"] - networks["server"]
+        with stages("report"):
+            class_volumes(result.labels, volume.voxel_ml, self.bundle.classes)
+        with stages("save"):
+            labels = encode_labels(result.labels, volume)
+        return {name: stages.seconds[name] - networks[name] for name in WHAT if name in stages.seconds}, labels
+
+
+def drawn_scan(bundle: Bundle, size: int, path: Path) -> Path:
+    """Write a drawn brain in the middle of size³ voxels of 1 mm, axes left, posterior, superior as scanners have it."""
+    image = draw_reference(ReferenceModel.load(bundle.reference_path), Stream(bytes(32))).image
+    scale = 1.0 / bundle.spacing_mm
+    first = [(n - 1) / 2 - scale * (size - 1) / 2 for n in image.shape]
+    wide = kernels.resample(image, np.column_stack([scale * np.eye(3), first]), (size, size, size))
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    nib.save(nib.Nifti1Image(np.asarray(wide[::-1, ::-1] * 1000, np.int16), affine), path)
+    return path
+
+
+def measure(bench: Bench, client: Client, scan: Path, mode: str, warm: int) -> dict[str, float]:
+    """Medians of the warm runs."""
+    runs = [bench.run(scan, client, mode) for _ in range(warm + 1)][1:]
+    if len({labels for _, labels in runs}) != 1 or not any(runs[0][1][352:]):
+        raise SystemExit(f"bench: mode {mode}: runs on one scan gave different or empty label maps")
+    return {name: float(np.median([seconds[name] for seconds, _ in runs])) for name in runs[0][0]}
+
+
+def table(modes: dict[str, dict[str, float]], shape: str, bundle: Bundle, command: str) -> str:
+    """The markdown page."""
+    lines = [
+        "# The client's own work",
+        "",
+        f"Milliseconds on a scan of {shape} voxels, networks and gzip aside; one reference in mode mixup.",
+        f"Machine: {hardware()}. Bundle {bundle.name} {bundle.version}, commit {commit()}.",
+        "",
+        f"| stage | what | {' | '.join(modes)} |",
+        "|---|---|" + "---|" * len(modes),
+    ]
+    for name, what in WHAT.items():
+        cells = [f"{1e3 * seconds[name]:.1f}" if name in seconds else "" for seconds in modes.values()]
+        lines.append(f"| {name} | {what} | {' | '.join(cells)} |")
+    sums = [f"{1e3 * sum(seconds.values()):.1f}" for seconds in modes.values()]
+    return "\n".join([*lines, f"| all | | {' | '.join(sums)} |", "", f"Made by `{command}`.", ""])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure both modes and write both files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", default="brain-t1", help="a shipped name or a folder (brain-t1)")
+    parser.add_argument("--scan", type=Path, help="not zipped; default: a drawn brain")
+    parser.add_argument("--size", type=int, default=256, help="voxels of the drawn scan along each axis (256)")
+    parser.add_argument("--warm", type=int, default=10, help="warm runs per mode (10)")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="markdown file; JSON is put beside it")
+    args = parser.parse_args(argv)
+    bundle = load_bundle(args.bundle)
+    bench = Bench(bundle)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"XDG_CONFIG_HOME": f"{folder}/config", "XDG_DATA_HOME": f"{folder}/data"}
+        scan = args.scan or drawn_scan(bundle, args.size, Path(folder, "drawn.nii"))
+        shape = "x".join(map(str, nib.Nifti1Image.from_filename(scan).shape))
+        client = bench.open()
+        modes = {mode: measure(bench, client, scan, mode, args.warm) for mode in ("none", "mixup")}
+    source = "--scan SCAN" if args.scan else f"--size {args.size}"
+    command = (
+        f"python bench/client.py --bundle {Path(args.bundle).name} {source} --warm {args.warm} -o {args.output.name}"
+    )
+    facts = {"machine": hardware(), "commit": commit(), "bundle": bundle.name, "shape": shape, "command": command}
+    args.output.with_suffix(".json").write_text(
+        json.dumps({**facts, "seconds": modes}, indent=1) + "\n", encoding="utf-8"
+    )
+    args.output.write_text(table(modes, shape, bundle, command), encoding="utf-8")
+    print(args.output.read_text(encoding="utf-8"), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
