@@ -47,8 +47,7 @@ void resample(const float* image, const View3& view, const Matrix& matrix, Shape
     check_geometry(lattice, matrix);
     const Normal normal = intensity_range == nullptr ? Normal{} : normal_of("intensity_range", *intensity_range);
     const RowKernels& rows = rows_for(isa);
-    for_rows(matrix, around(lattice), shape, threads, [&](const Line& line, Interval where, int64_t offset) {
-        float* const out = result + offset;
+    const auto visit = [&](const Line& line, Interval where, int64_t length, float* out) {
         std::fill(out, out + where.begin, 0.0f);
         Cells cells;
         for (int64_t begin = where.begin; begin < where.end; begin += cell_block) {
@@ -57,26 +56,27 @@ void resample(const float* image, const View3& view, const Matrix& matrix, Shape
             rows.blend(image, lattice, cells, count, out + begin);
             if (intensity_range != nullptr) rows.normalise(out + begin, normal.lo, normal.scale, count);
         }
-        std::fill(out + where.end, out + shape.size[2], 0.0f);
-    });
+        std::fill(out + where.end, out + length, 0.0f);
+    };
+    for_rows(matrix, around(lattice), shape, threads, result, visit);
 }
 
 void resample_labels(const uint8_t* labels, const View3& view, const Matrix& matrix, Shape3 shape, uint8_t* result,
                      int threads) {
     const Lattice lattice = lattice_of(view);
     check_geometry(lattice, matrix);
-    for_rows(matrix, around(lattice), shape, threads, [&](const Line& line, Interval where, int64_t offset) {
-        uint8_t* const out = result + offset;
-        std::fill(out, out + shape.size[2], uint8_t{0});
+    const auto visit = [&](const Line& line, Interval where, int64_t length, uint8_t* out) {
+        std::fill(out, out + length, uint8_t{0});
         for (int64_t k = where.begin; k < where.end; ++k) {
             int64_t voxel = 0;
             for (int a = 0; a < 3; ++a) {
-                const double p = line.start[a] + static_cast<double>(k) * line.step[a] + 0.5;  // not below 0
+                const double p = at(line, a, k) + 0.5;  // not below 0
                 voxel += std::min(static_cast<int64_t>(p), lattice.size[a] - 1) * lattice.stride[a];
             }
             out[k] = labels[voxel];
         }
-    });
+    };
+    for_rows(matrix, around(lattice), shape, threads, result, visit);
 }
 
 void block_mean(const float* image, const View3& view, const int64_t* factor, float* result, int threads) {

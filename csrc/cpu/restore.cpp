@@ -217,9 +217,8 @@ void restore_labels(const ClassMaps& maps, const Matrix& matrix, Shape3 shape, u
     const RowKernels& rows = rows_for(isa);
     const KnownCells known = known_cells(rows, maps, lattice, threads);
     const Restoring restoring(rows, maps, lattice);
-    for_rows(matrix, known.box, shape, threads, [&](const Line& line, Interval where, int64_t offset) {
-        uint8_t* const out = labels + offset;
-        std::fill(out, out + shape.size[2], uint8_t{0});
+    const auto visit = [&](const Line& line, Interval where, int64_t length, uint8_t* out) {
+        std::fill(out, out + length, uint8_t{0});
         Cells cells;
         MixedVoxels open;
         uint8_t settled[cell_block];
@@ -232,7 +231,8 @@ void restore_labels(const ClassMaps& maps, const Matrix& matrix, Shape3 shape, u
             restoring.label(open.cells, open.count, settled);
             for (int64_t n = 0; n < open.count; ++n) out[begin + open.voxel[n]] = settled[n];
         }
-    });
+    };
+    for_rows(matrix, known.box, shape, threads, labels, visit);
 }
 
 }  // namespace mixpriv

@@ -10,10 +10,6 @@ namespace {
 
 constexpr double largest_entry = 1e30;  // no sum or product of it with an index overflows
 
-double at(const Line& line, int axis, int64_t k) {
-    return line.start[axis] + static_cast<double>(k) * line.step[axis];
-}
-
 // First k in [0, count] for which the predicate holds; it must be false before and true after.
 template <class Predicate>
 int64_t first_where(int64_t count, const Predicate& predicate) {
@@ -72,6 +68,13 @@ Interval inside(const Line& line, const Box& box, int64_t count) {
         all = {std::max(all.begin, first_where(count, begins)), std::min(all.end, first_where(count, is_over))};
     }
     return all.begin < all.end ? all : Interval{0, 0};
+}
+
+int row_axis(const Matrix& matrix) {
+    int best = 2;
+    for (int c = 1; c >= 0; --c)
+        if (std::abs(matrix[2][static_cast<size_t>(c)]) > std::abs(matrix[2][static_cast<size_t>(best)])) best = c;
+    return best;
 }
 
 void check_geometry(const Lattice& lattice, const Matrix& matrix) {

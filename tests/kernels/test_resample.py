@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -240,3 +242,23 @@ class TestRestoreLabels:
         probabilities = np.zeros((255, 2, 2, 2), np.float32)
         probabilities[254] = 1
         assert (kernels.restore_labels(probabilities, IDENTITY, (2, 2, 2)) == 254).all()
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_order_of_the_result_s_axes_changes_no_value(isa: str, order: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(0)
+    image, labels = rng.random((19, 20, 21), np.float32), rng.integers(0, 9, (19, 20, 21), np.uint8)
+    shares = rng.random((3, 19, 20, 21), np.float32)
+    shape = (35, 70, 150)
+    # numbers of a few bits: in any order their sums are exact
+    matrix = np.array([[0.5, 0, 0, 0.25], [0, 0.25, 0.03125, 0.125], [0, -0.125, 0.125, 4]])
+    turned, to = matrix[:, [*order, 3]].copy(), tuple(shape[axis] for axis in order)
+    calls = [
+        lambda m, s: kernels.resample(image, m, s),
+        lambda m, s: kernels.resample_labels(labels, m, s),
+        lambda m, s: kernels.restore_labels(shares, m, s),
+    ]
+    with forced(isa):
+        for call in calls:
+            np.testing.assert_array_equal(call(turned, to), call(matrix, shape).transpose(order))

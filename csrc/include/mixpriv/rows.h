@@ -56,9 +56,10 @@ struct Lattice {
     int64_t size[3], stride[3], next[3];
 };
 
-// Where a row of output voxels lies in a lattice: index coordinate a of voxel k is start[a] + k * step[a].
+// Where a row of output voxels lies in a lattice: index coordinate a of voxel k is the sum, from left to right, of
+// k * step[a], first[a], second[a] and third[a].
 struct Line {
-    double start[3], step[3];
+    double step[3], first[3], second[3], third[3];
 };
 
 constexpr int64_t cell_block = 128;
