@@ -1,8 +1,9 @@
 """Every kernel against the machine's copy bandwidth and other libraries: ``python bench/kernels.py -o F.md``.
 
-Time is the best of several calls, the result's memory included. The bytes are those that must move: each input read
-once, each result written once. The copy bandwidth is measured in the same run, by as many threads, on arrays far larger
-than the caches. Every answer is checked: against the libraries that do the same job, or the definition in NumPy.
+Time is the best of several calls, the result's memory included where a kernel makes it. The bytes are those that must
+move: each input read once, each result written once. The copy bandwidth is measured in the same run, by as many
+threads, on arrays far larger than the caches. Every answer is checked: against the libraries that do the same job, or
+the definition in NumPy.
 """
 
 from __future__ import annotations
@@ -217,6 +218,7 @@ def torch_calls(s: Scene, threads: int) -> dict[str, Callable[[], Array]]:
     return {
         "mix": mixed,
         "argmax": lambda: shares.argmax(0).to(torch.uint8).numpy(),
+        "block_mean": lambda: torch.nn.functional.avg_pool3d(image[None], 2)[0].numpy(),
         "accumulate": lambda: total.copy_(shares).add_(shares).numpy(),
     }
 
@@ -240,6 +242,11 @@ def tasks(s: Scene, threads: int) -> Iterator[Task]:
     inside = s.image[s.mask != 0]
     yield Task("robust_range", 5 * n, kernels.robust_range, (s.image, s.mask),
                {"numpy": lambda: np.percentile(inside, (0.5, 99.5))}, 1e-3)  # fmt: skip
+    yield Task("robust_range, no mask", 4 * n, kernels.robust_range, (s.image,),
+               {"numpy": lambda: np.percentile(s.image, (0.5, 99.5))}, 1e-3)  # fmt: skip
+    yield Task("block_mean, 2x2x2", 4 * n + n // 2, lambda x: kernels.block_mean(x, (2, 2, 2)), (s.image,),
+               others("block_mean", numpy=lambda: s.image.reshape(3 * (s.size // 2, 2)).mean(axis=(1, 3, 5))),
+               1e-3)  # fmt: skip
     for name, matrix in (("resample, axes reversed", s.matrix), ("resample, oblique", s.oblique)):
         yield Task(name, 8 * n, lambda x, m=matrix: kernels.resample(x, m, s.shape), (s.image,),
                    resamplers(s.image, matrix, 1), 0.05, where=s.inside(matrix))  # fmt: skip
@@ -252,7 +259,10 @@ def tasks(s: Scene, threads: int) -> Iterator[Task]:
                                               reference_warp=(u, s.warp[1])),
                (s.image, s.mask, s.reference, s.warp[0]),
                {"scipy": lambda: sampled(numpy_mix(s).astype(np.float32), order=1)}, 2e-3, 0.99)  # fmt: skip
-    yield Task("unpack", (c + 4 * (2 * c + 1)) * n, lambda a, y: kernels.unpack(a, y, WEIGHT),
+    yield Task("unpack", (c + 4 * (2 * c + 1)) * n, lambda a, y, out: kernels.unpack(a, y, WEIGHT, out=out),
+               (s.answer, s.labels, np.zeros((2 * c + 1, *s.shape), np.float32)),
+               {"numpy": lambda: numpy_unpack(s)})  # fmt: skip
+    yield Task("unpack, new memory", (c + 4 * (2 * c + 1)) * n, lambda a, y: kernels.unpack(a, y, WEIGHT),
                (s.answer, s.labels), {"numpy": lambda: numpy_unpack(s)})  # fmt: skip
     yield Task("accumulate", 12 * c * n, lambda total, p: kernels.accumulate(total, p) or total,
                (np.zeros_like(s.probabilities), s.probabilities))  # fmt: skip
@@ -307,7 +317,8 @@ def table(rows: Sequence[Row], backends: Sequence[Backend], command: str) -> str
         "",
         f"Machine: {hardware()}; kernels: {_native.isa()}, {available_threads()} threads; commit {commit()}.",
         f'Copy bandwidth in the same run, read and written: {copies}. "Of copy" is the share of it that a kernel',
-        "reaches, counting the bytes that must move; above 1 where they stay in the caches.",
+        "reaches, counting the bytes that must move; above 1 where they stay in the caches, or where a kernel skips",
+        "the image outside the mask.",
         "",
         "| kernel | size | on | ms | MB | GB/s | of copy | others, ms |",
         "|---|---|---|---|---|---|---|---|",
