@@ -146,53 +146,51 @@ Bracket bracket_of(std::vector<float>* sample, double percent) {
 
 // One worker's counts, with room for what it collects.
 struct Collector {
-    std::unique_ptr<float[]> between[2];
+    std::unique_ptr<float[]> in_it[2];
     Tally tally{};
 
     Collector(const Bracket* brackets, int64_t room) {
         for (int e = 0; e < 2; ++e) {
             // not initialised: most of it is never touched
-            between[e].reset(new float[static_cast<size_t>(room + row_multiple)]);
+            in_it[e].reset(new float[static_cast<size_t>(room + row_multiple)]);
             tally.end[e] = brackets[e];
-            tally.end[e].between = between[e].get();
-            tally.end[e].room = room;
+            tally.end[e].in_it = in_it[e].get();
+            tally.end[e].room = brackets[e].low == brackets[e].high ? 0 : room;  // then counting is enough
         }
     }
 };
 
 // The order statistics of one end, from the counts of all workers.
 struct End {
-    Bracket sum;
-    std::vector<float> between;
-    int64_t sorted = 0;  // of those, as far as the largest rank that was asked for
+    float low, high;
+    int64_t below = 0, found = 0;
+    std::vector<float> values;  // those in the bracket
+    int64_t sorted = 0;         // of those, as far as the largest rank that was asked for
     bool complete = true;
 
-    End(const std::vector<Collector>& workers, int e) : sum(workers[0].tally.end[e]) {
-        sum.below = sum.to_low = sum.to_high = 0;
+    End(const std::vector<Collector>& workers, int e)
+        : low(workers[0].tally.end[e].low), high(workers[0].tally.end[e].high) {
         for (const Collector& worker : workers) {
             const Bracket& own = worker.tally.end[e];
-            sum.below += own.below;
-            sum.to_low += own.to_low;
-            sum.to_high += own.to_high;
+            below += own.below;
+            found += own.found;
             complete = complete && own.found <= own.room;
-            if (complete) between.insert(between.end(), own.between, own.between + own.found);
+            if (complete) values.insert(values.end(), own.in_it, own.in_it + own.found);
         }
     }
 
-    // False if the bracket does not hold that rank; ranks must not fall from call to call.
+    // False if it was not found; ranks must not fall from call to call.
     bool value_at(int64_t rank, double* value) {
-        const int64_t found = sum.to_low + static_cast<int64_t>(between.size());
-        if (!complete || rank < sum.below || rank >= sum.to_high) return false;
-        if (rank < sum.to_low) {
-            *value = sum.low;
-        } else if (rank >= found) {
-            *value = sum.high;
-        } else {
-            const auto nth = between.begin() + (rank - sum.to_low);
-            std::nth_element(between.begin() + sorted, nth, between.end());
-            sorted = rank - sum.to_low;
-            *value = *nth;
+        if (rank < below || rank >= below + found) return false;
+        if (low == high) {
+            *value = low;
+            return true;
         }
+        if (!complete) return false;
+        const auto nth = values.begin() + (rank - below);
+        std::nth_element(values.begin() + sorted, nth, values.end());
+        sorted = rank - below;
+        *value = *nth;
         return true;
     }
 };

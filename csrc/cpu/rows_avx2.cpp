@@ -143,21 +143,14 @@ inline __m256i narrow(const __m256i* x) {
     return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-struct Counters {
-    __m256i below, to_low, to_high;
-};
-
 inline void count(__m256 hits, __m256i* counter) {
     *counter = _mm256_sub_epi32(*counter, _mm256_castps_si256(hits));
 }
 
-// NaN is counted nowhere. Returns where x is strictly inside the bracket.
-inline __m256 count_end(__m256 x, __m256 low, __m256 high, Counters* n) {
-    const __m256 to_low = _mm256_cmp_ps(x, low, _CMP_LE_OQ);
-    count(_mm256_cmp_ps(x, low, _CMP_LT_OQ), &n->below);
-    count(to_low, &n->to_low);
-    count(_mm256_cmp_ps(x, high, _CMP_LE_OQ), &n->to_high);
-    return _mm256_andnot_ps(to_low, _mm256_cmp_ps(x, high, _CMP_LT_OQ));
+// Counts what is below the bracket and returns where x is in it; NaN is neither.
+inline __m256 count_end(__m256 x, __m256 low, __m256 high, __m256i* below) {
+    count(_mm256_cmp_ps(x, low, _CMP_LT_OQ), below);
+    return _mm256_and_ps(_mm256_cmp_ps(x, low, _CMP_GE_OQ), _mm256_cmp_ps(x, high, _CMP_LE_OQ));
 }
 
 inline int64_t sum_of(__m256i x) {
@@ -171,15 +164,9 @@ inline int64_t sum_of(__m256i x) {
 inline void collect(const float* x, int which, Bracket* end) {
     for (int n = 0; n < 8; ++n)
         if ((which >> n & 1) != 0) {
-            if (end->found < end->room) end->between[end->found] = x[n];
+            if (end->found < end->room) end->in_it[end->found] = x[n];
             ++end->found;
         }
-}
-
-void add_counts(const Counters& n, Bracket* end) {
-    end->below += sum_of(n.below);
-    end->to_low += sum_of(n.to_low);
-    end->to_high += sum_of(n.to_high);
 }
 
 void finish() {
@@ -213,8 +200,7 @@ void tally(const float* image, const uint8_t* mask, int64_t length, Tally* found
     const __m256i all = _mm256_set1_epi32(-1);
     const __m256 low[2] = {_mm256_set1_ps(found->end[0].low), _mm256_set1_ps(found->end[1].low)};
     const __m256 high[2] = {_mm256_set1_ps(found->end[0].high), _mm256_set1_ps(found->end[1].high)};
-    Counters n[2] = {};
-    __m256i inside = _mm256_setzero_si256(), finite = inside;
+    __m256i inside = _mm256_setzero_si256(), finite = inside, below[2] = {inside, inside};
     for (int64_t i = 0; i < length; i += 8) {
         __m256i outside = _mm256_setzero_si256();
         if (mask != nullptr) {
@@ -230,7 +216,8 @@ void tally(const float* image, const uint8_t* mask, int64_t length, Tally* found
         const __m256 x = _mm256_or_ps(_mm256_loadu_ps(image + i), _mm256_castsi256_ps(outside));  // NaN outside
         inside = _mm256_add_epi32(inside, _mm256_sub_epi32(outside, all));
         count(_mm256_cmp_ps(_mm256_sub_ps(x, x), _mm256_setzero_ps(), _CMP_EQ_OQ), &finite);
-        const __m256 first = count_end(x, low[0], high[0], &n[0]), second = count_end(x, low[1], high[1], &n[1]);
+        const __m256 first = count_end(x, low[0], high[0], &below[0]);
+        const __m256 second = count_end(x, low[1], high[1], &below[1]);
         if (_mm256_movemask_ps(_mm256_or_ps(first, second)) != 0) {
             collect(image + i, _mm256_movemask_ps(first), &found->end[0]);
             collect(image + i, _mm256_movemask_ps(second), &found->end[1]);
@@ -238,8 +225,7 @@ void tally(const float* image, const uint8_t* mask, int64_t length, Tally* found
     }
     found->inside += sum_of(inside);
     found->finite += sum_of(finite);
-    add_counts(n[0], &found->end[0]);
-    add_counts(n[1], &found->end[1]);
+    for (int e = 0; e < 2; ++e) found->end[e].below += sum_of(below[e]);
 }
 
 }  // namespace avx2

@@ -130,23 +130,17 @@ void fill_weight(const UnmixRow& row, int64_t count) {
         row.stream ? store<true>(row.unmixed + i, weight) : store<false>(row.unmixed + i, weight);
 }
 
-struct Counters {
-    __m512i below, to_low, to_high;
-};
-
 inline void count(__mmask16 hits, __m512i* counter) {
     *counter = _mm512_mask_add_epi32(*counter, hits, *counter, _mm512_set1_epi32(1));
 }
 
-// NaN is counted nowhere. Whole vectors are written, found or not: a choice here could not be predicted.
-inline void tally_end(__mmask16 in, __m512 x, __m512 low, __m512 high, Counters* n, Bracket* end) {
-    const __mmask16 to_low = _mm512_mask_cmp_ps_mask(in, x, low, _CMP_LE_OQ);
-    count(_mm512_mask_cmp_ps_mask(in, x, low, _CMP_LT_OQ), &n->below);
-    count(to_low, &n->to_low);
-    count(_mm512_mask_cmp_ps_mask(in, x, high, _CMP_LE_OQ), &n->to_high);
-    const auto between = static_cast<__mmask16>(_mm512_mask_cmp_ps_mask(in, x, high, _CMP_LT_OQ) & ~to_low);
-    if (end->found <= end->room) _mm512_storeu_ps(end->between + end->found, _mm512_maskz_compress_ps(between, x));
-    end->found += __builtin_popcount(between);
+// NaN is neither below nor in it. Whole vectors are written, found or not: a choice here could not be predicted.
+inline void tally_end(__mmask16 in, __m512 x, __m512 low, __m512 high, __m512i* below, Bracket* end) {
+    const __mmask16 is_below = _mm512_mask_cmp_ps_mask(in, x, low, _CMP_LT_OQ);
+    count(is_below, below);
+    const auto found = static_cast<__mmask16>(_mm512_mask_cmp_ps_mask(in, x, high, _CMP_LE_OQ) & ~is_below);
+    if (end->found <= end->room) _mm512_storeu_ps(end->in_it + end->found, _mm512_maskz_compress_ps(found, x));
+    end->found += __builtin_popcount(found);
 }
 
 inline int64_t sum_of(__m512i x) {
@@ -157,31 +151,24 @@ inline int64_t sum_of(__m512i x) {
     return sum;
 }
 
-void add_counts(const Counters& n, Bracket* end) {
-    end->below += sum_of(n.below);
-    end->to_low += sum_of(n.to_low);
-    end->to_high += sum_of(n.to_high);
-}
-
 void tally(const float* image, const uint8_t* mask, int64_t length, Tally* found) {
     Bracket first = found->end[0], second = found->end[1];
     const __m512 low[2] = {_mm512_set1_ps(first.low), _mm512_set1_ps(second.low)};
     const __m512 high[2] = {_mm512_set1_ps(first.high), _mm512_set1_ps(second.high)};
-    Counters n[2] = {};
-    __m512i voxels = _mm512_setzero_si512(), finite = voxels;
+    __m512i voxels = _mm512_setzero_si512(), finite = voxels, below[2] = {voxels, voxels};
     for (int64_t i = 0; i < length; i += 16) {
         const __mmask16 in = mask == nullptr ? static_cast<__mmask16>(0xFFFF) : inside(mask + i);
         if (in == 0) continue;
         const __m512 x = _mm512_loadu_ps(image + i);
         count(in, &voxels);
         count(_mm512_mask_cmp_ps_mask(in, _mm512_sub_ps(x, x), _mm512_setzero_ps(), _CMP_EQ_OQ), &finite);
-        tally_end(in, x, low[0], high[0], &n[0], &first);
-        tally_end(in, x, low[1], high[1], &n[1], &second);
+        tally_end(in, x, low[0], high[0], &below[0], &first);
+        tally_end(in, x, low[1], high[1], &below[1], &second);
     }
     found->inside += sum_of(voxels);
     found->finite += sum_of(finite);
-    add_counts(n[0], &first);
-    add_counts(n[1], &second);
+    first.below += sum_of(below[0]);
+    second.below += sum_of(below[1]);
     found->end[0] = first;
     found->end[1] = second;
 }

@@ -95,10 +95,8 @@ void argmax(const ArgmaxRow& row, int64_t count) {
 
 void tally_end(float x, Bracket* end) {
     end->below += x < end->low ? 1 : 0;
-    end->to_low += x <= end->low ? 1 : 0;
-    end->to_high += x <= end->high ? 1 : 0;
-    if (x > end->low && x < end->high) {
-        if (end->found < end->room) end->between[end->found] = x;
+    if (x >= end->low && x <= end->high) {
+        if (end->found < end->room) end->in_it[end->found] = x;
         ++end->found;
     }
 }

@@ -36,13 +36,12 @@ struct ArgmaxRow {
     uint8_t* labels;
 };
 
-// What is found of one end of a robust range: how many voxels inside the mask lie below the bracket (low, high), up to
-// its lower end, up to its upper end; and those strictly in between, as long as there is room. Behind `room` values
-// row_multiple more may be written, whatever they are.
+// What is found of one end of a robust range: how many voxels inside the mask lie below the bracket [low, high], and
+// those in it, as long as there is room. Behind `room` values row_multiple more may be written, whatever they are.
 struct Bracket {
     float low, high;
-    int64_t below, to_low, to_high;
-    float* between;
+    int64_t below;
+    float* in_it;
     int64_t found, room;
 };
 
