@@ -37,7 +37,7 @@ from mixpriv.provenance import commit, hardware
 
 WHAT = {
     "load": "file to float32, its values checked",
-    "digest": "SHA-256 of all voxels",
+    "digest": "waiting for the SHA-256 of all voxels",
     "extract": "block means, two samplings, robust ranges, component and holes",
     "conform": "sampling, mask, robust range, checks",
     "ledger": "likeness, one SQLite transaction",
@@ -131,7 +131,8 @@ def table(modes: dict[str, list[dict[str, float]]], shape: str, bundle: Bundle, 
     lines = [
         "# The client's own work",
         "",
-        f"Milliseconds on a scan of {shape} voxels, networks and gzip aside; one reference in mode mixup.",
+        f"Milliseconds of the fastest warm run on a scan of {shape} voxels, networks and gzip aside; in mode",
+        "mixup with one reference, drawn on the other core meanwhile.",
         f"Machine: {hardware()}. Bundle {bundle.name} {bundle.version}, commit {commit()}.",
         "",
         f"| stage | what | {' | '.join(modes)} |",
