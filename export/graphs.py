@@ -31,7 +31,7 @@ class SegmenterGraph(nn.Module):
 
 
 class UnmixerGraph(nn.Module):
-    """unmixer_input f32 (N,2C+1,D,H,W), target f32 (N,1,D,H,W) if it sees it -> probabilities f32 (N,C,D,H,W)."""
+    """unmixer_input f32 (N,2C+1,D,H,W), target f32 (N,M,D,H,W) if it sees it -> probabilities f32 (N,C,D,H,W)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

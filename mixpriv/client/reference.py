@@ -102,6 +102,12 @@ class ReferenceModel:
         scale = 1.0 / self.step
         return resample_evenly(channel.astype(np.float32), scale, 0.5 * scale - 0.5, self.grid_shape)
 
+    def average(self) -> NDArray[np.float32]:
+        """Mean probability of each tissue in the bundle's grid (C, D, H, W): the anatomy that everybody knows."""
+        atlas, tissue_of = self.atlas.astype(np.float32) / 255, self.tissue_of[: len(self.atlas)]
+        values = range(int(self.tissue_of.max()) + 1)
+        return np.stack([self.in_grid(atlas[tissue_of == value].sum(axis=0)) for value in values])
+
     @cached_property
     def _dense(self) -> _DenseAtlas:
         """The atlas at the bundle's resolution, at the voxels where a brain can be; made once per process."""

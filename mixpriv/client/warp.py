@@ -26,8 +26,9 @@ SIGMA_MM = 16.0
 
 MAX_MEAN_MM = 8.0
 _KNOTS_MM = 8.0
-_INVERSE_KNOTS = 1 / 2  # of the forward distance: where a warp squeezes, its inverse varies faster
-_INVERSE_STEPS = 20
+_INVERSE_PASSES = ((2 / 3, 20), (1 / 3, 4))
+"""Distance of the inverse's control points, of the forward distance, and steps: where a warp squeezes, its inverse
+varies faster. Most steps are done where there are few points."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,20 @@ def draw_warp(stream: Stream, shape: tuple[int, int, int], mean_mm: float, spaci
 def invert(forward: ControlGrid, shape: tuple[int, int, int]) -> ControlGrid:
     """Warp that undoes another: ``inverse(x) = -forward(x + inverse(x))`` by fixed-point iteration at its points."""
     control, knots = forward
-    own_knots = knots * _INVERSE_KNOTS
-    axes = [(np.arange(n) - 1) * _INVERSE_KNOTS for n in _points(shape, own_knots)]
-    at_points = _evaluate(control, axes)
-    index = np.indices(at_points.shape[1:], np.float32)
-    values = np.zeros_like(at_points)
-    for _ in range(_INVERSE_STEPS):
-        where = index + values / np.float32(own_knots)
-        values = -np.stack([ndimage.map_coordinates(u, where, order=1, mode="nearest") for u in at_points])
-    coefficients = [ndimage.spline_filter(component, order=3, mode="mirror") for component in values]
-    return np.asarray(coefficients, dtype=np.float32), own_knots
+    inverse: ControlGrid | None = None
+    for share, steps in _INVERSE_PASSES:
+        own_knots = knots * share
+        at = [(np.arange(n) - 1) * own_knots for n in _points(shape, own_knots)]  # voxels
+        at_points = _evaluate(control, [axis / knots for axis in at])
+        values = np.zeros_like(at_points) if inverse is None else _evaluate(inverse[0], [a / inverse[1] for a in at])
+        index = np.indices(values.shape[1:], np.float32)
+        for _ in range(steps):
+            where = index + values / np.float32(own_knots)
+            values = -np.stack([ndimage.map_coordinates(u, where, order=1, mode="nearest") for u in at_points])
+        coefficients = [ndimage.spline_filter(component, order=3, mode="mirror") for component in values]
+        inverse = np.asarray(coefficients, dtype=np.float32), own_knots
+    assert inverse is not None  # noqa: S101 - there is a pass
+    return inverse
 
 
 def _points(shape: tuple[int, int, int], knots: float) -> tuple[int, int, int]:

@@ -175,7 +175,8 @@ class Examples:
         """The examples of a step: plain (weight 1) for the first steps and a share of the others, else mixtures."""
         config, rng = self.config, np.random.default_rng([self.config.seed, step])
         plain = (step < config.plain_steps or rng.random() < config.plain_share) and not config.frozen
-        shielded = not plain and rng.random() < config.shielded_share
+        # nothing is drawn where there is no such share: examples stay those of earlier trainings
+        shielded = not plain and config.shielded_share > 0 and rng.random() < config.shielded_share
         images, targets, references, weights = [], [], [], []
         scans, others, backs = [], [], []
         for _ in range(config.batch):

@@ -65,6 +65,7 @@ class TestMix:
         straight = mix(target, reference, 0.4).astype(np.float32)
         expected = kernels.warp(straight[None], *warp.forward)[0]
         bent = mix(target, reference, 0.4, warp)
+        assert bent.dtype == np.float16
         np.testing.assert_allclose(bent, expected, atol=2e-3)
         assert np.abs(bent - straight).max() > 0.1
 

@@ -51,7 +51,7 @@ Mixed = tuple[Reference | None, float]
 
 @pytest.fixture
 def mixed(monkeypatch: pytest.MonkeyPatch) -> list[Mixed]:
-    """The references and weights that were mixed, which nothing else ever shows."""
+    """The references and weights of the mixtures that were made, which nothing else ever shows."""
     seen: list[Mixed] = []
 
     def spy(
@@ -190,7 +190,8 @@ class TestWhatIsSent:
         recording = Recording(bundle)
         target = segment(replace(scan, voxels=voxels), replace(client, segmenter=recording), options).target
         assert target.image[target.mask == 0].max() > 800
-        for mixture, (reference, _) in zip(recording.seen, mixed or [(None, 1.0)], strict=True):
+        sent = [(None, 1.0)] if options == PLAIN else mixed
+        for mixture, (reference, _) in zip(recording.seen, sent, strict=True):
             union = target.mask if reference is None else target.mask | reference.mask
             assert mixture.dtype == np.float16
             assert mixture.shape == (1, 1, *bundle.grid_shape)

@@ -12,7 +12,7 @@ from mixpriv.client.reference import ReferenceModel
 from mixpriv.errors import InputError
 from mixpriv.training.crops import Region
 from mixpriv.training.evaluation.cases import find_crops, find_heads
-from mixpriv.training.evaluation.methods import Cost, Likeness, average_anatomy, to_answer
+from mixpriv.training.evaluation.methods import Cost, Likeness, to_answer
 from mixpriv.training.evaluation.metrics import Score, dice, hd95_mm, volume_similarity
 from mixpriv.training.evaluation.report import against_the_client_alone, plot, pool, read_scores, table, write_scores
 from mixpriv.training.evaluation.statistics import bootstrap, difference, per_subject
@@ -149,7 +149,7 @@ class TestStatistics:
 class TestAverageAnatomy:
     def test_probabilities_sum_to_one_and_make_an_answer(self) -> None:
         bundle = load_bundle()
-        average = average_anatomy(ReferenceModel.load(bundle.reference_path))
+        average = ReferenceModel.load(bundle.reference_path).average()
         assert average.shape == (len(bundle.classes), *bundle.grid_shape)
         np.testing.assert_allclose(average.sum(0), 1, atol=0.03)
         answer = to_answer(average)

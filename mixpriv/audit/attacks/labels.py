@@ -13,7 +13,7 @@ from mixpriv.audit.linkage import Linker
 from mixpriv.audit.scene import Scene
 from mixpriv.audit.views import Sent, View, attacker_key
 from mixpriv.client.random import Stream
-from mixpriv.client.reference import ReferenceModel, draw_reference
+from mixpriv.client.reference import draw_reference
 
 Probabilities = NDArray[np.float32]
 """(C, D, H, W)."""
@@ -26,7 +26,7 @@ def attack(scene: Scene) -> Outcome:
     visits = [visit for visit in scene.few if visit.labels is not None]
     if len(visits) < len(scene.few) or any(visit.labels is None for visit in scene.people.known):
         return Outcome([])
-    prior = average_anatomy(scene.world.model)
+    prior = scene.world.model.average()
     subjects = [visit.subject for visit in visits]
     known = [_dice(prior, sent) for sent in scene.answered]
     guesses: dict[str, Callable[[View], Probabilities]] = {
@@ -50,13 +50,6 @@ def attack(scene: Scene) -> Outcome:
     if len(linker.details) == len(scene.people.gallery):
         found += scene.linked("A7", images[best], subjects, f", labels by {best}", linker)
     return Outcome(found, {f"A7 labels, {best}": images[best][0]})
-
-
-def average_anatomy(model: ReferenceModel) -> Probabilities:
-    """The generator's mean atlas as class probabilities (C, D, H, W): the prior that anybody has."""
-    atlas = model.atlas.astype(np.float32) / 255
-    values = range(int(model.tissue_of.max()) + 1)
-    return np.stack([model.in_grid(atlas[model.tissue_of == value].sum(axis=0)) for value in values])
 
 
 def _answer(view: View) -> Probabilities:

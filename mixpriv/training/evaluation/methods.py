@@ -94,7 +94,7 @@ class Methods:
         self.bundle, self.unmixer = bundle, Unmixer.of(bundle)
         self.key = ClientKey(hashlib.sha256(f"evaluation {seed}".encode()).digest())
         self.model = ReferenceModel.load(bundle.reference_path)
-        self.average = average_anatomy(self.model)
+        self.average = self.model.average()
 
     def all(
         self,
@@ -119,12 +119,11 @@ class Methods:
         yield Method(BLANKED, partial(self.mixture, None), self.blanked, sends=False)
         if control is not None:
             yield Method(ALONE, self.plain, self.read, segment=control, sends=False)
-        if self.bundle.shielded is not None:
-            for weight in sorted({*shielded, *self.bundle.shielded.weight_range}, reverse=True):
-                yield Method(
-                    f"shielded, a = {weight}", partial(self.shielded, self.bundle.shielded, weight), self.unmix
-                )
-            drawn = partial(self.shielded, self.bundle.shielded, None)
+        how = self.bundle.shielded
+        if how is not None:
+            for weight in sorted({*shielded, *how.weight_range}, reverse=True):
+                yield Method(f"shielded, a = {weight}", partial(self.mixture, weight, how=how), self.unmix)
+            drawn = partial(self.mixture, None, how=how)
             yield Method(SHIELDED, drawn, self.unmix)
             yield Method(SHIELDED_BLANKED, drawn, self.blanked, sends=False)
 
@@ -141,21 +140,16 @@ class Methods:
         image = mix(target, None, 1.0)
         return Proxy(image, image)
 
-    def mixture(self, weight: float | None, content: bytes, target: Conformed, index: int) -> Proxy:
-        """The scan mixed with a reference of its own at a weight, drawn if None."""
-        purpose = f"evaluation/{weight}"
+    def mixture(
+        self, weight: float | None, content: bytes, target: Conformed, index: int, how: Shielded | None = None
+    ) -> Proxy:
+        """The scan mixed with a reference of its own at a weight, drawn if None; with ``how`` as in mode shielded."""
+        purpose = f"evaluation/{weight}" if how is None else f"evaluation/shielded/{weight}"
         reference = draw_reference(self.model, Stream(self.key.derive(purpose, content, index)))
-        drawn = draw_weight(self.key.derive(f"{purpose}/weight", content, index), self.bundle.weight_range)
+        seed = self.key.derive(f"{purpose}/weight", content, index)
+        drawn = draw_weight(seed, self.bundle.weight_range if how is None else how.weight_range)
         share = drawn if weight is None else weight
-        return Proxy(mix(target, reference, share), mix(target, None, 1.0), reference, share)
-
-    def shielded(self, how: Shielded, weight: float | None, content: bytes, target: Conformed, index: int) -> Proxy:
-        """The scan mixed and bent as in that mode, at a weight that is drawn if None."""
-        purpose = f"evaluation/shielded/{weight}"
-        reference = draw_reference(self.model, Stream(self.key.derive(purpose, content, index)))
-        drawn = draw_weight(self.key.derive(f"{purpose}/weight", content, index), how.weight_range)
-        share = drawn if weight is None else weight
-        warp = self._warp(f"{purpose}/warp", how.warp_mm, content, index)
+        warp = None if how is None else self._warp(f"{purpose}/warp", how.warp_mm, content, index)
         return Proxy(mix(target, reference, share, warp), mix(target, None, 1.0), reference, share, warp)
 
     def _warp(self, purpose: str, mean_mm: float, content: bytes, index: int) -> Warp:
@@ -291,13 +285,6 @@ def _compact(image: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
 def _labels(proxy: Proxy) -> NDArray[np.uint8]:
     assert proxy.reference is not None  # noqa: S101 - a mixture has one
     return proxy.reference.labels
-
-
-def average_anatomy(model: ReferenceModel) -> Probabilities:
-    """Mean label probabilities of the generator's atlas in the bundle's grid, (C, D, H, W) float32."""
-    atlas = model.atlas.astype(np.float32) / 255
-    values = range(int(model.tissue_of.max()) + 1)
-    return np.stack([model.in_grid(atlas[model.tissue_of == value].sum(axis=0)) for value in values])
 
 
 def to_answer(probabilities: Probabilities) -> NDArray[np.uint8]:
