@@ -282,6 +282,37 @@ def warp(
     return _native.warp(channels, control, knots, fill_background, _threads(threads))
 
 
+def warp_answer(answer: UInt8, control: Float32, knots: float, *, threads: int = 0) -> UInt8:
+    """Bend the channels of an answer (C, D, H, W) as `warp` does, rounded to the nearest level, ties upwards.
+
+    Raises
+    ------
+    InputError
+        an array is not as above, or there are too few control points.
+    """
+    return _native.warp_answer(answer, control, knots, _threads(threads))
+
+
+def invert_displacement(
+    displacement: Float32, start: Float32, scale: float, steps: int, *, threads: int = 0
+) -> Float32:
+    """Displacements ``v`` that undo ``u``, by fixed-point iteration: ``v(x) = -u(x + scale * v(x))``.
+
+    Parameters
+    ----------
+    displacement : (3, D, H, W), u along D, H, W at points, trilinear between them; beyond them its edge continues
+    start : (3, D, H, W), v before the first step
+    scale : points in one unit of the displacement
+    steps : 0 to 1000
+
+    Raises
+    ------
+    InputError
+        an array or a number is not as above.
+    """
+    return _native.invert_displacement(displacement, start, scale, steps, _threads(threads))
+
+
 @on_its_device
 def warp_labels(labels: UInt8, control: Float32, knots: float, *, threads: int = 0) -> UInt8:
     """Bend a label map (D, H, W) as `warp` does: the label of the voxel nearest to ``x + u(x)``, 0 if there is none.

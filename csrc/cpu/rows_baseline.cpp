@@ -118,6 +118,6 @@ void finish() {}
 
 const RowKernels baseline_rows{mix,          unmix,      unmix_background, one_hot, fill_weight, argmax,
                                tally,        accumulate, normalise,        pick,    locate,      bend,
-                               bend_nearest, blend,      blend_masked,     finish};
+                               bend_nearest, blend,      blend_bytes, blend_masked,     finish};
 
 }  // namespace mixpriv

@@ -80,10 +80,7 @@ def invert(forward: ControlGrid, shape: tuple[int, int, int]) -> ControlGrid:
         at = [(np.arange(n) - 1) * own_knots for n in _points(shape, own_knots)]  # voxels
         at_points = _evaluate(control, [axis / knots for axis in at])
         values = np.zeros_like(at_points) if inverse is None else _evaluate(inverse[0], [a / inverse[1] for a in at])
-        index = np.indices(values.shape[1:], np.float32)
-        for _ in range(steps):
-            where = index + values / np.float32(own_knots)
-            values = -np.stack([ndimage.map_coordinates(u, where, order=1, mode="nearest") for u in at_points])
+        values = kernels.invert_displacement(at_points, values, 1 / own_knots, steps)
         coefficients = [ndimage.spline_filter(component, order=3, mode="mirror") for component in values]
         inverse = np.asarray(coefficients, dtype=np.float32), own_knots
     assert inverse is not None  # noqa: S101 - there is a pass

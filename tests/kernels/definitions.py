@@ -181,6 +181,14 @@ def warp(channels: Array, control: Array, knots: float, fill_background: bool = 
     return moved, certain
 
 
+def invert_displacement(u: Array, v: Array, scale: float, steps: int) -> Array:
+    """v(x) = -u(x + scale v(x)), so many times; beyond its points u goes on as at its edge."""
+    for _ in range(steps):
+        where = np.indices(u.shape[1:]) + scale * v
+        v = -np.stack([map_coordinates(c.astype(np.float64), where, order=1, mode="nearest") for c in u])
+    return v
+
+
 def warp_labels(labels: Array, control: Array, knots: float) -> tuple[Array, Array]:
     """The label of the voxel nearest to x + u(x), ties upwards, 0 if there is none; and where that is beyond doubt."""
     where, _ = bent_positions(control, knots, labels.shape)

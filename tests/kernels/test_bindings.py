@@ -31,6 +31,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "block_mean": {"image": FLOATS, "factors": (1, 2, 2)},
     "restore_labels": {"probabilities": CLASSES, "matrix": MATRIX, "shape": SHAPE, "last": CLASSES, "mask": BYTES},
     "warp": {"channels": CLASSES, "control": CONTROL, "knots": 2.0, "fill_background": True},
+    "warp_answer": {"answer": np.stack([BYTES, BYTES]), "control": CONTROL, "knots": 2.0},
+    "invert_displacement": {"displacement": CONTROL, "start": CONTROL, "scale": 0.5, "steps": 2},
     "warp_labels": {"labels": BYTES, "control": CONTROL, "knots": 2.0},
 }  # fmt: skip
 
@@ -64,7 +66,7 @@ def test_wrong_arguments_are_refused(data: st.DataObject) -> None:
     wrong = data.draw(st.sampled_from(sorted(arguments)))
     how = data.draw(st.sampled_from(["dtype", "shape", "strides", "empty", "huge", "object"]))
     arguments[wrong] = spoilt(arguments[wrong], how)
-    may_be_good = wrong == "fill_background" or (wrong, how) == ("knots", "huge")
+    may_be_good = wrong == "fill_background" or (wrong, how) in {("knots", "huge"), ("scale", "huge")}
     try:
         getattr(kernels, name)(**arguments)
     except InputError as error:
@@ -82,6 +84,10 @@ WARP_REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     "knots NaN": (lambda: kernels.warp(CLASSES, CONTROL, np.nan), "control: expected a finite distance of control"),
     "knots tiny": (lambda: kernels.warp_labels(BYTES, CONTROL, 1e-300), "control: expected control points of at least"),
     "NaN": (lambda: kernels.warp(CLASSES, CONTROL * np.float32("nan"), 2.0), "control: expected finite displacements"),
+    "steps": (
+        lambda: kernels.invert_displacement(CONTROL, CONTROL, 1.0, 1001),
+        "steps: expected 0 to 1000, got 1001",
+    ),
     "too long": (lambda: kernels.warp(CLASSES, CONTROL + np.float32(2**20), 2.0), "displacements below 2\\^20 voxels"),
     "in mix": (
         lambda: kernels.mix(FLOATS, BYTES, (0.0, 1.0), None, None, 1.0, target_warp=(CONTROL, -1.0)),

@@ -43,6 +43,19 @@ class TestWarp:
             got = kernels.warp(image, control, knots, fill_background=fill)
         np.testing.assert_allclose(got[:, certain], expected[:, certain], atol=TOLERANCE)
 
+    @given(seed=SEEDS, shape=SHAPES, knots=KNOTS, channels=st.integers(1, 3))
+    def test_an_answer_is_the_definition_rounded(
+        self, isa: str, seed: int, shape: tuple[int, int, int], knots: float, channels: int
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        control = random_control(rng, shape, knots)
+        answer = rng.integers(0, 256, (channels, *shape), np.uint8)
+        expected, certain = numpy_is.warp(answer, control, knots)
+        with forced(isa):
+            got = kernels.warp_answer(answer, control, knots)
+        assert got.dtype == np.uint8
+        assert (np.abs(got[:, certain] - expected[:, certain]) <= 0.5 + 255 * TOLERANCE).all()
+
     @given(seed=SEEDS, shape=SHAPES, knots=KNOTS)
     def test_labels_are_the_definition(self, isa: str, seed: int, shape: tuple[int, int, int], knots: float) -> None:
         rng = np.random.default_rng(seed)
@@ -53,6 +66,13 @@ class TestWarp:
             got = kernels.warp_labels(labels, control, knots)
         np.testing.assert_array_equal(got[certain], expected[certain])
 
+    def test_an_answer_is_rounded_to_the_nearest_ties_upwards(self, isa: str) -> None:
+        control = np.zeros((3, 4, 4, 6), np.float32)
+        control[2] = 0.5
+        with forced(isa):
+            got = kernels.warp_answer(np.array([[[[0, 1, 255]]]], np.uint8), control, 1.0)
+        np.testing.assert_array_equal(got, [[[[1, 128, 0]]]])
+
     def test_no_displacement_changes_nothing(self, isa: str) -> None:
         image = (np.random.default_rng(0).integers(0, 256, (2, 7, 8, 150)) / 256).astype(np.float32)
         labels = (image[0] * 256).astype(np.uint8)
@@ -60,6 +80,7 @@ class TestWarp:
         with forced(isa):
             np.testing.assert_array_equal(kernels.warp(image, control, 3.5), image)
             np.testing.assert_array_equal(kernels.warp_labels(labels, control, 3.5), labels)
+            np.testing.assert_array_equal(kernels.warp_answer(labels[None], control, 3.5)[0], labels)
 
     @pytest.mark.parametrize(
         ("shift", "values", "labels"),
@@ -93,8 +114,27 @@ def test_every_instruction_set_and_thread_count_gives_the_same_bits() -> None:
             for threads in THREADS:
                 moved = kernels.warp(image, control, 7.3, fill_background=True, threads=threads)
                 nearest = kernels.warp_labels(labels, control, 7.3, threads=threads)
-                results.add(moved.tobytes() + nearest.tobytes())
+                answer = kernels.warp_answer(labels[None], control, 7.3, threads=threads)
+                back = kernels.invert_displacement(control, control, 0.3, 3, threads=threads)
+                results.add(moved.tobytes() + nearest.tobytes() + answer.tobytes() + back.tobytes())
     assert len(results) == 1
+
+
+@given(seed=SEEDS, shape=SHAPES, scale=st.floats(0, 2), steps=st.integers(0, 5))
+def test_an_inverse_is_the_definition(seed: int, shape: tuple[int, int, int], scale: float, steps: int) -> None:
+    rng = np.random.default_rng(seed)
+    # neighbours differ by up to 0.4 on each axis: a difference at the start does not grow
+    u, start = (rng.uniform(-0.2, 0.2, (3, *shape)).astype(np.float32) for _ in range(2))
+    got = kernels.invert_displacement(u, start, scale, steps)
+    np.testing.assert_allclose(got, numpy_is.invert_displacement(u, start, scale, steps), atol=1e-5)
+
+
+def test_an_inverse_comes_to_rest_and_leads_back() -> None:
+    axes = np.meshgrid(*[np.linspace(0, 3, 20)] * 3, indexing="ij")
+    u = np.stack([np.sin(a + 2 * b) for a, b in zip(axes, axes[1:] + axes[:1], strict=True)]).astype(np.float32)
+    v = kernels.invert_displacement(u, np.zeros_like(u), 1.0, 60)
+    np.testing.assert_allclose(v, numpy_is.invert_displacement(u, v, 1.0, 1), atol=1e-4)
+    assert np.abs(v).max() > 0.5
 
 
 @given(seed=SEEDS, shape=SHAPES)

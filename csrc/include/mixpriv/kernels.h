@@ -93,6 +93,14 @@ void restore_labels(const ClassMaps& maps, const Matrix& matrix, Shape3 shape, u
 void warp(const float* channels, int64_t count, Shape3 shape, const Warp& by, bool fill_background, float* result,
           Isa isa, int threads);
 
+// An answer's channels as `warp` bends them, rounded to the nearest whole number, ties upwards.
+void warp_answer(const uint8_t* channels, int64_t count, Shape3 shape, const Warp& by, uint8_t* result, Isa isa,
+                 int threads);
+
+// Displacements v (3, shape), in units of `scale` points, that undo u (3, shape): v(x) = -u(x + scale * v(x)) after some
+// steps of that from what `v` holds. Between the points u is trilinear, beyond them its edge continues.
+void invert_displacement(const float* u, Shape3 shape, double scale, int64_t steps, float* v, int threads);
+
 // The label of the voxel nearest to x + u(x), ties upwards; 0 if there is none.
 void warp_labels(const uint8_t* labels, Shape3 shape, const Warp& by, uint8_t* result, Isa isa, int threads);
 
