@@ -68,6 +68,7 @@ class Bundle:
     weight_range : (lo, hi), the target's share in the mixture is drawn from it.
     shielded : what its networks were trained for in mode ``shielded``, None if they were not.
     unmixer_sees_target : the unmixer is also shown the scan that it unmixes, which never leaves the client.
+    unmixer_alone : it was also trained to do without an answer.
     extractor_spacing_mm : grid spacing of the brain extractor, mm; None: no extractor, for skull-stripped scans alone.
     fingerprint : 64 hex digits over the segmenter file; names the network that the unmixer was trained with.
     """
@@ -83,6 +84,7 @@ class Bundle:
     weight_range: tuple[float, float]
     shielded: Shielded | None
     unmixer_sees_target: bool
+    unmixer_alone: bool
     alignment: Alignment | None
     extractor_spacing_mm: float | None
     crop: Crop | None
@@ -182,7 +184,8 @@ def _parse(fields: Any, folder: Path) -> Bundle:
             raise InputError(f"{folder / 'bundle.json'}: schema {fields['schema']!r}, expected {SCHEMA}")
         known = {
             "schema", "name", "version", "fingerprint", "classes", "modalities", "grid_shape", "spacing_mm", "multiple",
-            "weight_range", "shielded", "unmixer_sees", "alignment", "extractor_spacing_mm", "crop", "licence",
+            "weight_range", "shielded", "unmixer_sees",
+            "unmixer_alone", "alignment", "extractor_spacing_mm", "crop", "licence",
         }  # fmt: skip
         d, h, w = (int(n) for n in fields["grid_shape"])
         lo, hi = (float(a) for a in fields["weight_range"])
@@ -209,6 +212,7 @@ def _parse(fields: Any, folder: Path) -> Bundle:
             weight_range=(lo, hi),
             shielded=_shielded(fields["shielded"]) if "shielded" in fields else None,
             unmixer_sees_target=_sees_target(fields.get("unmixer_sees", "labels")),
+            unmixer_alone=bool(fields.get("unmixer_alone", False)),
             alignment=alignment,
             extractor_spacing_mm=extractor_mm,
             crop=crop,

@@ -141,9 +141,10 @@ def _add_segment(commands: Any) -> None:
     privacy = parser.add_argument_group("what the server sees")
     privacy.add_argument(
         "--mode",
-        choices=("shielded", "mixup", "none"),
+        choices=("local", "shielded", "mixup", "none"),
         default="mixup",
-        help="mixup: a mixture (default); shielded: less of the scan, and bent; none: the brain itself",
+        help="mixup: a mixture (default); shielded: less of the scan, and bent; none: the brain itself; local: "
+        "nothing, the unmixer does without a server",
     )
     privacy.add_argument(
         "--references",

@@ -27,6 +27,7 @@ from mixpriv.client.report import ClassVolume, class_volumes, encode_table, save
 from mixpriv.client.segment import Client, Options, Prepared, Segmentation, open_client, prepare, segment_prepared
 from mixpriv.client.stages import STAGES, Stages
 from mixpriv.client.volume import encode_labels, load_volume, write_nifti
+from mixpriv.errors import InputError
 from mixpriv.threads import available_threads
 from mixpriv.wire.address import parse_servers
 from mixpriv.wire.contract import SegmenterContract
@@ -34,6 +35,8 @@ from mixpriv.wire.servers import ServerPool
 from mixpriv.wire.transport import DEFAULT_TIMEOUT_S
 
 Progress = Callable[[str], None]
+NOWHERE = "nowhere"
+"""In place of a server's address in mode local."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         weight=arguments.weight,
         allow_repeat=arguments.allow_repeat,
     )
+    if not options.sends and (arguments.server or arguments.save_wire):
+        raise InputError("mode local sends nothing: expected no --server and no --save-wire")
     bundle = load_bundle(arguments.bundle)
     jobs = plan(arguments)
     if arguments.report and arguments.report.suffix == ".json":
@@ -75,7 +80,7 @@ class Connection:
         self, arguments: argparse.Namespace, bundle: Bundle, options: Options, stack: contextlib.ExitStack
     ) -> None:
         self.arguments, self.bundle, self.options = arguments, bundle, options
-        self.server: str = arguments.server or EMBEDDED
+        self.server = (arguments.server or EMBEDDED) if options.sends else NOWHERE
         self.device = choose_device(arguments.device, len(arguments.scans))
         self.seconds: float | None = None
         self._stack = stack
@@ -106,6 +111,8 @@ def connect(connection: Connection, stack: contextlib.ExitStack) -> Client:
     """Reach the server, or start one of our own, and load the client's networks; the stack closes it all."""
     given, bundle, options = connection.arguments, connection.bundle, connection.options
     key = load_or_create_key()
+    if not options.sends:
+        return open_client(bundle, key, None, server=NOWHERE, generator=False, device=connection.device)
     address = given.server
     if address is None:
         from mixpriv.server.embedded import embedded_server
@@ -114,7 +121,7 @@ def connect(connection: Connection, stack: contextlib.ExitStack) -> Client:
     how = connection_options(given, timeout_s=DEFAULT_TIMEOUT_S)
     segmenter = stack.enter_context(ServerPool(parse_servers(address), SegmenterContract.of(bundle), **how))
     segmenter.check()
-    generator = options.mode != "none" and not options.from_bank
+    generator = options.mixes and not options.from_bank
     return open_client(bundle, key, segmenter, server=connection.server, generator=generator, device=connection.device)
 
 
@@ -232,8 +239,8 @@ def _document(
         "version": __version__,
         "bundle": {"name": bundle.name, "version": bundle.version, "fingerprint": bundle.fingerprint},
         "mode": options.mode,
-        "references": 0 if options.mode == "none" else options.references,
-        "server": connection.server,
+        "references": options.references if options.mixes else 0,
+        "server": connection.server if options.sends else None,
         "device": connection.device.name,
         "start_seconds": connection.seconds,
         "scans": results,
@@ -247,7 +254,7 @@ def _tell(result: dict[str, Any], options: Options, *, quiet: bool) -> None:
     if "error" in result:
         complain(f"error: {result['error']}")
     elif not quiet:
-        how = "mode none" if options.mode == "none" else f"mode {options.mode}, references {options.references}"
+        how = f"mode {options.mode}" + (f", references {options.references}" if options.mixes else "")
         total = result["seconds"]["total"]
         what = "crop" if result["brain_ml"] is None else f"brain of {result['brain_ml']:.0f} ml"
         print(f"{result['output']}: {what} segmented in {total:.1f} s, {how}")

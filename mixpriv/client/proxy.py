@@ -13,7 +13,7 @@ from mixpriv.bundle import Bundle
 from mixpriv.client.conform import Conformed
 from mixpriv.client.device import CPU, Device
 from mixpriv.client.reference import Reference
-from mixpriv.client.warp import Warp, undo_warp
+from mixpriv.client.warp import Warp
 from mixpriv.engine import Engine
 from mixpriv.errors import InputError
 
@@ -69,13 +69,15 @@ class Unmixer:
     """
 
     network: Engine = field(repr=False)
+    classes: int
     sees_target: bool = False
     _inputs: dict[tuple[str, tuple[int, ...]], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @staticmethod
     def of(bundle: Bundle, threads: int | None = None) -> Unmixer:
         """Load a bundle's; InputError if the file is missing or damaged."""
-        return Unmixer(engine.load(bundle.unmixer_path, threads=threads), bundle.unmixer_sees_target)
+        network = engine.load(bundle.unmixer_path, threads=threads)
+        return Unmixer(network, len(bundle.classes), bundle.unmixer_sees_target)
 
     def __call__(
         self,
@@ -106,11 +108,16 @@ class Unmixer:
         images = {"target": target.astype(np.float32)[None]} if self.sees_target else {}
         return np.ascontiguousarray(self.network(unmixer_input=known[None], **images)["probabilities"][0], np.float32)
 
+    def alone(self, target: NDArray[np.float16]) -> NDArray[np.float32]:
+        """Get the class probabilities (C, D, H, W) from the scan alone, of a network that was trained to do so."""
+        nothing = np.zeros((2 * self.classes + 1, *target.shape[1:]), np.float32)
+        inputs = {"unmixer_input": nothing[None], "target": target.astype(np.float32)[None]}
+        return np.ascontiguousarray(self.network(**inputs)["probabilities"][0], np.float32)
+
 
 def straighten(answer: NDArray[np.uint8], warp: Warp) -> NDArray[np.uint8]:
     """The answer (C-1, D, H, W) to a mixture that was bent, bent back."""
-    straight = undo_warp(unpack_probabilities(answer), warp)
-    return np.asarray(np.rint(straight[1:] * np.float32(255)), np.uint8)
+    return kernels.warp_answer(answer, *warp.inverse)
 
 
 def linear_unmix(answer: NDArray[np.uint8], reference_labels: NDArray[np.uint8], weight: float) -> NDArray[np.float32]:

@@ -28,7 +28,7 @@ from mixpriv.client.warp import Warp, draw_warp
 from mixpriv.errors import InputError
 from mixpriv.wire.transport import Segmenter
 
-MODES = ("none", "mixup", "shielded")
+MODES = ("local", "shielded", "mixup", "none")
 MAX_REFERENCES = 20
 
 
@@ -54,20 +54,31 @@ class Options:
             raise InputError(f"references: expected 1 to {MAX_REFERENCES}, got {self.references}")
         if self.mode == "shielded" and self.references > 1:
             raise InputError("mode shielded sends one request for a scan: expected no number of references")
-        if self.mode == "none" and (self.references > 1 or self.from_bank or self.weight is not None):
-            raise InputError("mode none sends the brain itself: expected no references and no weight")
+        if not self.mixes and (self.references > 1 or self.from_bank or self.weight is not None):
+            what = "sends the brain itself" if self.mode == "none" else "sends nothing"
+            raise InputError(f"mode {self.mode} {what}: expected no references and no weight")
         if self.weight is not None and not 0.0 < self.weight < 1.0:
             raise InputError(f"weight: expected a number between 0 and 1, got {self.weight}")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether mixtures are sent."""
+        return self.mode in ("shielded", "mixup")
+
+    @property
+    def sends(self) -> bool:
+        """Whether anything is sent: in mode local the unmixer does without a server."""
+        return self.mode != "local"
 
 
 @dataclass(frozen=True)
 class Client:
-    """All that a client needs for scan after scan: made once by `open_client`."""
+    """All that a client needs for scan after scan: made once by `open_client`; no segmenter for mode local."""
 
     bundle: Bundle
     key: ClientKey
     ledger: Ledger
-    segmenter: Segmenter
+    segmenter: Segmenter | None
     server: str
     conformer: Conformer = field(repr=False)
     unmixer: Unmixer = field(repr=False)
@@ -123,7 +134,7 @@ class Segmentation:
 def open_client(
     bundle: Bundle,
     key: ClientKey,
-    segmenter: Segmenter,
+    segmenter: Segmenter | None,
     *,
     server: str = EMBEDDED,
     generator: bool = True,
@@ -174,6 +185,8 @@ def prepare(scan: Volume, client: Client, options: Options, stages: Stages) -> P
     """
     if options.mode == "shielded" and client.bundle.shielded is None:
         raise InputError(f"bundle {client.bundle.name} has no mode shielded: expected mixup or none")
+    if options.mode == "local" and not client.bundle.unmixer_alone:
+        raise InputError(f"bundle {client.bundle.name} has no mode local: its unmixer needs a server's answer")
     # The digest and what is drawn from it take one core, and the search for a brain not all of the others.
     with ThreadPoolExecutor(1) as other:
         digest = other.submit(content_digest, scan.voxels, scan.affine)
@@ -181,7 +194,7 @@ def prepare(scan: Volume, client: Client, options: Options, stages: Stages) -> P
         target = client.conformer(scan, stages)
         with stages("digest"):
             content = digest.result()
-        if options.mode == "none":
+        if not options.mixes:
             return Prepared(scan, content, target, None, None)
         with stages("reference"):
             reference, warp = drawing.result()
@@ -189,13 +202,22 @@ def prepare(scan: Volume, client: Client, options: Options, stages: Stages) -> P
 
 
 def segment_prepared(prepared: Prepared, client: Client, options: Options, stages: Stages) -> Segmentation:
-    """Note in the ledger what will be sent, send it, and make labels of the answer; see `segment`."""
+    """Note in the ledger what will be sent, send it, and make labels of the answer; see `segment`.
+
+    In mode local nothing is sent, and nothing noted.
+    """
     target = prepared.target
     with stages("mix"):
         plain = mix_modalities(target, None, 1.0)
-    with stages("ledger"):
-        warnings = _enter(prepared.content, plain, client, options)
-    if options.mode == "none":
+    warnings: tuple[str, ...] = ()
+    views: list[View] = []
+    if options.sends:
+        with stages("ledger"):
+            warnings = _enter(prepared.content, plain, client, options)
+    if options.mode == "local":
+        with stages("unmix"):
+            probabilities = client.unmixer.alone(plain)
+    elif options.mode == "none":
         view, probabilities = _send_plain(plain, target.device, client, stages)
         views = [view]
     else:
@@ -211,7 +233,7 @@ def _send_plain(
     plain: NDArray[np.float16], device: Device, client: Client, stages: Stages
 ) -> tuple[View, NDArray[np.float32]]:
     with stages("server"):
-        answer = client.segmenter.segment(plain[None])[0]
+        answer = _ask(client, plain)
     with stages("unmix"):
         probabilities = unpack_probabilities(answer, device)
     return View(plain, answer), probabilities
@@ -233,7 +255,7 @@ def _send_mixtures(
             with stages("mix"):
                 mixture = mix_modalities(prepared.target, reference, weight, warp)
             with stages("server"), _found_meanwhile(warp):
-                answer = client.segmenter.segment(mixture[None])[0]
+                answer = _ask(client, mixture)
             with stages("unmix"):
                 straight = answer if warp is None else straighten(answer, warp)
                 probabilities = client.unmixer(straight, reference.labels, weight, plain, prepared.target.device)
@@ -244,6 +266,12 @@ def _send_mixtures(
             views.append(View(mixture, answer))
     assert total is not None  # noqa: S101 - Options ask for at least one
     return views, total
+
+
+def _ask(client: Client, image: NDArray[np.float16]) -> NDArray[np.uint8]:
+    assert client.segmenter is not None  # noqa: S101 - only mode local has none
+    answer: NDArray[np.uint8] = client.segmenter.segment(image[None])[0]
+    return answer
 
 
 @contextmanager
@@ -301,8 +329,8 @@ def _draw(content: bytes, index: int, client: Client, options: Options) -> Refer
 
 
 def _draw_first(content: bytes, client: Client, options: Options) -> tuple[Reference | None, Warp | None]:
-    """What is drawn before anything is sent: nothing in mode none."""
-    drawn = options.mode != "none" and not options.from_bank
+    """What is drawn before anything is sent."""
+    drawn = options.mixes and not options.from_bank
     return _draw(content, 0, client, options) if drawn else None, _draw_warp(content, client, options)
 
 

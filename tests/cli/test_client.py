@@ -168,6 +168,13 @@ class TestRefusals:
             ),
             (["head.nii.gz", "--threads", "0"], 2, "MIXPRIV_THREADS: expected a whole number from 1, got '0'"),
             (["head.nii.gz", "--references", "0"], 2, "references: expected 1 to 20, got 0"),
+            (
+                ["head.nii.gz", "--mode", "local", "--server", "a:1"],
+                2,
+                "mode local sends nothing: expected no --server",
+            ),
+            (["head.nii.gz", "--mode", "local", "--save-wire", "w"], 2, "mode local sends nothing: expected no"),
+            (["head.nii.gz", "--mode", "local"], 2, "bundle toy-t1 has no mode local"),
             (["head.nii.gz", "--mode", "none", "--references", "3"], 2, "mode none sends the brain itself"),
             (["head.nii.gz", "-o", "out.mgz"], 2, "out.mgz: expected an output named .nii or .nii.gz, or an existing"),
             (["head.nii.gz", "-o", "head.nii.gz", "--force"], 2, "expected an output that is not the scan itself"),

@@ -113,7 +113,7 @@ class TestUnmix:
         target = np.random.default_rng(0).random((2, *SHAPE)).astype(np.float16)
         for sees, names in ((False, {"unmixer_input"}), (True, {"unmixer_input", "target"})):
             seen.clear()
-            Unmixer(network, sees)(answer_to(0.5, labels, labels), labels, 0.5, target)
+            Unmixer(network, CLASSES, sees)(answer_to(0.5, labels, labels), labels, 0.5, target)
             assert set(seen) == names
         np.testing.assert_array_equal(seen["target"], target.astype(np.float32)[None])
 

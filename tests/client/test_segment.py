@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mixpriv.bundle import Bundle
 from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.key import ClientKey
-from mixpriv.client.proxy import mix_modalities
+from mixpriv.client.proxy import Unmixer, mix_modalities
 from mixpriv.client.reference import Reference
 from mixpriv.client.segment import Client, Options, segment
 from mixpriv.client.stages import Stages
@@ -116,7 +116,9 @@ class TestModes:
         ("options", "message"),
         [
             ({"mode": "shielded", "references": 2}, "mode shielded sends one request for a scan: expected no number"),
-            ({"mode": "plain"}, "mode: expected one of none, mixup, shielded, got 'plain'"),
+            ({"mode": "plain"}, "mode: expected one of local, shielded, mixup, none, got 'plain'"),
+            ({"mode": "local", "references": 2}, "mode local sends nothing: expected no references"),
+            ({"mode": "local", "weight": 0.5}, "mode local sends nothing: expected no references and no weight"),
             ({"references": 0}, "references: expected 1 to 20, got 0"),
             ({"references": 21}, "references: expected 1 to 20, got 21"),
             ({"mode": "none", "references": 2}, "mode none sends the brain itself: expected no references"),
@@ -128,6 +130,39 @@ class TestModes:
     def test_options_that_make_no_sense(self, options: dict[str, object], message: str) -> None:
         with pytest.raises(InputError, match=message):
             Options(**options)  # type: ignore[arg-type]
+
+
+class TestLocal:
+    """The unmixer without a server."""
+
+    @staticmethod
+    def alone(client: Client, found: list[dict[str, NDArray[np.float32]]]) -> Client:
+        """A client without a server, whose unmixer calls all that it sees grey matter."""
+
+        def network(**inputs: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+            found.append(inputs)
+            grey = inputs["target"][:, 0] > 0
+            return {"probabilities": np.stack([~grey, 0 * grey, grey, *[0 * grey] * 3], 1).astype(np.float32)}
+
+        bundle = replace(client.bundle, unmixer_sees_target=True, unmixer_alone=True)
+        unmixer = Unmixer(network, len(bundle.classes), sees_target=True)
+        return replace(client, bundle=bundle, unmixer=unmixer, segmenter=None)
+
+    def test_nothing_is_sent_and_nothing_noted(self, client: Client) -> None:
+        found: list[dict[str, NDArray[np.float32]]] = []
+        scan, _ = brain_scan()
+        result = segment(scan, self.alone(client, found), Options("local"))
+        sent = segment(scan, client, PLAIN).views[0].mixture
+        assert result.views == ()
+        assert len(client.ledger.entries()) == 1, "of mode none alone"
+        assert set(np.unique(result.labels)) == {0, 2}
+        (inputs,) = found
+        np.testing.assert_array_equal(inputs["target"][0], sent.astype(np.float32))
+        assert not inputs["unmixer_input"].any()
+
+    def test_an_unmixer_that_needs_an_answer_is_refused(self, client: Client) -> None:
+        with pytest.raises(InputError, match="bundle toy-t1 has no mode local: its unmixer needs a server's answer"):
+            segment(brain_scan()[0], client, Options("local"))
 
 
 class TestWhatIsSent:

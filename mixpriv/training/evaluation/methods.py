@@ -186,7 +186,9 @@ class Methods:
         return linear_unmix(answer, _labels(proxy), proxy.weight)
 
     def blanked(self, proxy: Proxy, _answer: NDArray[np.uint8]) -> Probabilities:
-        """D without the server: its answer replaced by the average anatomy's share beside the reference's."""
+        """D without the server: with no answer, or with the average anatomy's share in its place if it needs one."""
+        if self.bundle.unmixer_alone:
+            return self.unmixer.alone(proxy.plain[None])
         known = np.eye(len(self.average), dtype=np.float32)[_labels(proxy)].transpose(3, 0, 1, 2)
         answer = proxy.weight * self.average + (1 - proxy.weight) * known
         return self.unmixer(to_answer(answer), _labels(proxy), proxy.weight, proxy.plain[None])
