@@ -16,11 +16,12 @@ from mixpriv.export.initial import load_initial
 from mixpriv.export.parity import PARITY, examples, joint_graphs, measure_parity
 from torch import nn
 
-from mixpriv.bundle import SCHEMA, fingerprint_of
+from mixpriv.bundle import SCHEMA, Shielded, fingerprint_of
 from mixpriv.errors import InputError
 from mixpriv.training.config import TrainingConfig
 from mixpriv.training.joint import JointConfig, JointModel
 from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds
+from mixpriv.training.strangers import measure_strangers
 
 MULTIPLE = 16
 _OUTPUTS = {"segmenter": "segmentation_mixture", "unmixer": "probabilities", "extractor": "brain_probability"}
@@ -34,11 +35,14 @@ def round_weights(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def pack(config: TrainingConfig, joint: Path, extractor: Path | None, folder: Path, version: str) -> Path:
+def pack(
+    config: TrainingConfig, joint: Path, extractor: Path | None, folder: Path, version: str, data: Path | None = None
+) -> Path:
     """Write a bundle from the averaged weights of a joint run and, for whole heads, of an extractor run.
 
     ``joint`` and ``extractor`` are run folders as ``mixpriv train`` writes them, or bundles whose networks are taken
-    over. Returns the bundle's folder.
+    over. ``data``: the training data, on which it is measured how alike mode shielded's mixtures are to strangers'
+    scans. Returns the bundle's folder.
 
     Raises
     ------
@@ -67,7 +71,12 @@ def pack(config: TrainingConfig, joint: Path, extractor: Path | None, folder: Pa
         trained["extractor_steps"] = initial.steps
     (folder / "reference.npz").write_bytes((joint / "reference.npz").read_bytes())
     cost = _write_graphs(config.segmenter, graphs, folder)
+    shielded = config.raw["bundle"].get("shielded")
+    if shielded is not None and data is not None:
+        how = Shielded(tuple(shielded["weight_range"]), shielded["warp_mm"])
+        shielded = {**shielded, "strangers": measure_strangers(config.segmenter, how, data)}
     record = _record(config, folder, version) | {
+        **({} if shielded is None else {"shielded": shielded}),
         "multiply_adds": cost,
         PARITY: measure_parity(config.segmenter, graphs, folder),
         "trained": trained,
@@ -99,6 +108,7 @@ def _record(config: TrainingConfig, folder: Path, version: str) -> dict[str, obj
         "spacing_mm": spec.spacing_mm,
         "multiple": MULTIPLE,
         "unmixer_sees": spec.unmixer_sees,
+        "unmixer_alone": spec.lone_unmixer and spec.plain_share > 0,
         **said,
         "config": config.raw,
     }

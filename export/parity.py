@@ -25,7 +25,7 @@ from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.engine.precision import mixed_precision
 from mixpriv.training.config import TrainingConfig, load_config
 from mixpriv.training.joint import JointConfig, JointModel
-from mixpriv.training.networks import SpaceToDepthUNet, unmixer_input
+from mixpriv.training.networks import Alone, SpaceToDepthUNet, unmixer_input
 
 PARITY = "parity_with_torch_f64"
 """In bundle.json: network, runtime, and how its answer to an example differs from torch's in float64."""
@@ -73,10 +73,7 @@ def torch_graphs(config: TrainingConfig, folder: Path) -> dict[str, nn.Module]:
     """The networks of a bundle's folder as torch modules, float32, by the names of their files."""
     model = JointModel.of(config.segmenter)
     load_initial(folder, "segmenter").load_into(model)
-    graphs: dict[str, nn.Module] = {
-        "segmenter": SegmenterGraph(model.segmenter),
-        "unmixer": UnmixerGraph(model.unmixer),
-    }
+    graphs = joint_graphs(model)
     if config.extractor is not None:
         brain = SpaceToDepthUNet(1, 1, config.extractor.filters)
         load_initial(folder, "extractor").load_into(brain)
@@ -87,6 +84,7 @@ def torch_graphs(config: TrainingConfig, folder: Path) -> dict[str, nn.Module]:
 
 def joint_graphs(model: JointModel) -> dict[str, nn.Module]:
     """S and D as they ship, by the names of their files."""
+    assert model.segmenter is not None  # noqa: S101 - only a control has none
     return {"segmenter": SegmenterGraph(model.segmenter).eval(), "unmixer": UnmixerGraph(model.unmixer).eval()}
 
 
@@ -109,10 +107,10 @@ def runtimes(bundle: Bundle, config: TrainingConfig) -> dict[str, Segment]:
 
 
 def torch_segmenter(config: JointConfig, run: Path) -> Callable[[NDArray[np.float16]], NDArray[np.uint8]]:
-    """S of a run (a control's, another method's), image (D, H, W) to answer (C-1, D, H, W), computed by torch."""
+    """S of a run, or D alone of a control's: image (D, H, W) to answer (C-1, D, H, W), computed by torch."""
     model = JointModel.of(config)
     load_initial(run, "segmenter").load_into(model)
-    graph = SegmenterGraph(model.segmenter).eval()
+    graph = SegmenterGraph(model.segmenter or Alone(model.unmixer)).eval()
 
     @torch.no_grad()
     def answer(image: NDArray[np.float16]) -> NDArray[np.uint8]:

@@ -43,14 +43,27 @@ class Crop:
 
 
 @dataclass(frozen=True)
+class Strangers:
+    """How alike mode ``shielded``'s mixtures and other people's scans are: mean and standard deviation of `risk`'s.
+
+    A mixture that is more than ``limit`` standard deviations above the mean alike to its own scan is not sent.
+    """
+
+    mean: float
+    std: float
+    limit: float
+
+
+@dataclass(frozen=True)
 class Shielded:
     """How mode ``shielded`` sends: the target's share is drawn from ``weight_range``, the mixture bent by ``warp_mm``.
 
-    ``warp_mm``: mean length of the displacement, mm.
+    ``warp_mm``: mean length of the displacement, mm. ``strangers``: None if nobody measured them.
     """
 
     weight_range: tuple[float, float]
     warp_mm: float
+    strangers: Strangers | None = None
 
 
 @dataclass(frozen=True)
@@ -228,7 +241,12 @@ def _parse(fields: Any, folder: Path) -> Bundle:
 
 def _shielded(fields: Any) -> Shielded:
     low, high = (float(a) for a in fields["weight_range"])
-    return Shielded((low, high), float(fields["warp_mm"]))
+    strangers = fields.get("strangers")
+    if strangers is not None:
+        strangers = Strangers(float(strangers["mean"]), float(strangers["std"]), float(fields["risk_limit"]))
+        if not strangers.std > 0:
+            raise ValueError("shielded.strangers.std must be above 0")
+    return Shielded((low, high), float(fields["warp_mm"]), strangers)
 
 
 def _sees_target(what: Any) -> bool:

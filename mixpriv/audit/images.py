@@ -1,4 +1,4 @@
-"""What attacks measure on images: fine structure, and likeness to the truth over that of a template."""
+"""What attacks measure on images: likeness to the truth, over that of a template."""
 
 from __future__ import annotations
 
@@ -8,24 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Image = NDArray[np.float32]
-"""An image (D, H, W) of the bundle's grid, or of a coarser one."""
-
-BAND_MM = (1.0, 6.0)
-"""The folds of a brain are finer than the second and coarser than the first, as Gaussian widths."""
+from mixpriv.client.structure import BAND_MM, Image, coarsen, fine_structure, unit
 
 _WINDOW_MM = 4.0
 _CONTRAST = (0.01, 0.03)
-
-
-def coarsen(image: NDArray[np.floating[Any]], factor: int) -> Image:
-    """Mean of blocks of ``factor`` voxels a side; sizes must be multiples of it."""
-    array = np.asarray(image, np.float32)
-    if factor == 1:
-        return array
-    d, h, w = (n // factor for n in array.shape)
-    blocks = array[: d * factor, : h * factor, : w * factor].reshape(d, factor, h, factor, w, factor)
-    return np.asarray(blocks.mean(axis=(1, 3, 5)), np.float32)
 
 
 def displaced(channels: NDArray[np.float32], displacement: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -33,13 +19,6 @@ def displaced(channels: NDArray[np.float32], displacement: NDArray[np.float32]) 
     index = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in channels.shape[1:]), indexing="ij"))
     moved = [ndimage.map_coordinates(channel, index + displacement, order=1) for channel in channels]
     return np.asarray(moved, dtype=np.float32)
-
-
-def fine_structure(image: NDArray[np.floating[Any]], spacing_mm: float) -> Image:
-    """Band-pass of (D, H, W), zero mean and unit norm: the inner product of two is their correlation."""
-    array = np.asarray(image, np.float32)
-    low, high = (ndimage.gaussian_filter(array, mm / spacing_mm) for mm in BAND_MM)
-    return unit(low - high)
 
 
 def high_pass(image: NDArray[np.floating[Any]], voxels: float = 1.5) -> Image:
@@ -53,12 +32,6 @@ def locally_normalised(image: NDArray[np.floating[Any]], spacing_mm: float) -> I
     detail = fine_structure(image, spacing_mm)
     strength = np.sqrt(ndimage.gaussian_filter(detail**2, 2 * BAND_MM[1] / spacing_mm))
     return unit(detail / np.maximum(strength, 0.2 * float(strength.max())))
-
-
-def unit(image: NDArray[np.floating[Any]]) -> Image:
-    """Zero mean and unit norm."""
-    centred = np.asarray(image, np.float32) - np.float32(image.mean())
-    return np.asarray(centred / max(float(np.linalg.norm(centred)), 1e-12), np.float32)
 
 
 def matched(image: Image, truth: Image, mask: NDArray[np.bool_]) -> Image:

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixpriv.audit.images import coarsen, fine_structure, locally_normalised
-from mixpriv.audit.matching import Matcher
-
-WORKING_MM = 4.5
-"""Images are compared on a grid about this fine: what is finer is mostly noise."""
+from mixpriv.audit.images import locally_normalised
+from mixpriv.client.matching import Matcher
+from mixpriv.client.structure import coarsen, fine_structure, working_factor
 
 WAYS = {
     "correlation": "correlation of fine structure in place",
@@ -47,7 +45,7 @@ class Linker:
     @staticmethod
     def of(images: Sequence[NDArray[np.floating[Any]]], spacing_mm: float) -> Linker:
         """Prepare a gallery."""
-        factor = max(1, round(WORKING_MM / spacing_mm))
+        factor = working_factor(spacing_mm)
         working = [coarsen(image, factor) for image in images]
         details = [fine_structure(image, factor * spacing_mm) for image in working]
         local = [locally_normalised(image, factor * spacing_mm).ravel() for image in working]

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image as Pillow
 
 from mixpriv.audit.findings import Finding
-from mixpriv.audit.images import Image
 from mixpriv.audit.policy import Verdict
+from mixpriv.client.structure import Image
 
 _ATTACKS = {
     "view": "What is seen before any attack",

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mixpriv.audit.findings import Finding, Outcome
-from mixpriv.audit.images import Image
 from mixpriv.audit.linkage import Linker
 from mixpriv.audit.people import People
 from mixpriv.audit.policy import check_controls
 from mixpriv.audit.scene import Effort, Scene, template_of
 from mixpriv.audit.views import BLIND, NONE, Mode, World
+from mixpriv.client.structure import Image
 from mixpriv.errors import InputError
 
 ATTACKS = {

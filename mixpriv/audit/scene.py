@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.audit.findings import Finding, finding
-from mixpriv.audit.images import Image, ms_ssim, psnr, ssim
+from mixpriv.audit.images import ms_ssim, psnr, ssim
 from mixpriv.audit.linkage import WAYS, Linker, centre, rank
 from mixpriv.audit.people import People, Visit
 from mixpriv.audit.views import Mode, Sent, World, attacker_key, client_key
+from mixpriv.client.structure import Image
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from mixpriv.audit.findings import Finding, finding
-from mixpriv.audit.images import Image
 from mixpriv.audit.linkage import Linker
 from mixpriv.audit.people import read_visits, rescan
 from mixpriv.audit.policy import check_controls
@@ -17,6 +16,7 @@ from mixpriv.audit.views import BLIND, NONE, client_key
 from mixpriv.audit.wire import find_wires, identifying_fields, read_wire
 from mixpriv.bundle import Bundle
 from mixpriv.client.random import Stream
+from mixpriv.client.structure import Image
 from mixpriv.client.target import Conformer
 from mixpriv.errors import InputError
 

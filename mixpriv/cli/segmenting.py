@@ -203,6 +203,7 @@ def _finish(job: Job, prepared: Prepared, client: Client, options: Options, stag
         "brain_ml": None if result.brain_ml is None else round(result.brain_ml, 1),
         "classes": [asdict(volume) for volume in volumes],
         "warnings": list(result.warnings),
+        **({} if result.risk is None else {"risk": round(result.risk, 2)}),
         "seconds": {**_rounded(stages.seconds), "total": round(sum(stages.seconds.values()), 4)},
     }
 
@@ -279,6 +280,7 @@ _DOING = {
     "digest": "reading",
     "extract": "finding the brain",
     "conform": "bringing it to the networks' grid",
+    "risk": "looking for the scan in the mixture",
     "ledger": "looking into the ledger",
     "reference": "drawing a reference",
     "mix": "mixing",

@@ -42,11 +42,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("-o", "--output", type=Path, required=True, help="folder of checkpoints and log")
     train.add_argument("--initial", type=Path, help="start from the weights of a run or of a bundle")
+    train.add_argument("--initial-unmixer", type=Path, metavar="RUN", help="D starts from the weights of another run")
     pack = commands.add_parser("pack", help="pack trained weights into a bundle (ONNX, with a parity check)")
     pack.add_argument("config", help="the config that the runs were trained with")
     pack.add_argument("--segmenter-run", type=Path, required=True, help="folder of the joint training, or a bundle")
     pack.add_argument(
         "--extractor-run", type=Path, help="folder of its training, or a bundle; crops and stripped need none"
+    )
+    pack.add_argument(
+        "--data",
+        type=Path,
+        help="the training data: how alike to strangers shielded mixtures are is measured",
     )
     pack.add_argument("--version", required=True, help="the bundle's version, such as 1.0.0")
     pack.add_argument("-o", "--output", type=Path, required=True, help="the bundle's folder")
@@ -102,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
     pool.add_argument("scores", type=Path, nargs="+", help="CSV files that evaluate wrote")
     pool.add_argument("--split", default="given", help="what the scans are called in the table")
     pool.add_argument("-o", "--output", type=Path, required=True, help="markdown file")
+    joined = commands.add_parser("front", help="accuracy against linkage: what evaluate and audit found, in a picture")
+    joined.add_argument("config", help="the config that the bundle was trained with")
+    joined.add_argument("--bundle", help="a shipped name or a folder (the config's name)")
+    joined.add_argument("--scores", type=Path, required=True, help="CSV file that evaluate wrote")
+    joined.add_argument("--audits", type=Path, nargs="+", required=True, help="audit.csv files, the last one counts")
+    joined.add_argument("--split", default="given", help="what the scans are called in the table")
+    joined.add_argument("-o", "--output", type=Path, required=True, help="markdown file; the picture is put beside it")
     add_audit(commands)
     return parser
 
@@ -134,14 +147,16 @@ def _train(args: argparse.Namespace) -> None:
             joint = replace(joint, seed=args.seed)
         if args.proxy is not None:
             joint = proxy_config(joint, *parse_proxy(args.proxy))
-        print(train_joint(joint, args.data, args.output, initial))
+        unmixer = None if args.initial_unmixer is None else load_initial(args.initial_unmixer, "segmenter")
+        print(train_joint(joint, args.data, args.output, initial, unmixer))
 
 
 def _pack(args: argparse.Namespace) -> None:
     from mixpriv.export.pack import pack
     from mixpriv.training.config import load_config
 
-    print(pack(load_config(args.config), args.segmenter_run, args.extractor_run, args.output, args.version))
+    config = load_config(args.config)
+    print(pack(config, args.segmenter_run, args.extractor_run, args.output, args.version, args.data))
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -224,6 +239,25 @@ def _pool(args: argparse.Namespace) -> None:
     print(args.output.read_text(encoding="utf-8"), end="")
 
 
+def _front(args: argparse.Namespace) -> None:
+    from mixpriv.bundle import load_bundle
+    from mixpriv.provenance import commit
+    from mixpriv.training.config import load_config
+    from mixpriv.training.evaluation import front, report
+
+    config, audits = load_config(args.config), [path.name for path in args.audits]
+    command = (
+        f"mixpriv front {Path(args.config).name} --scores {args.scores.name} --audits {' '.join(audits)} "
+        f"--split {args.split} -o {args.output.name}"
+    )
+    run = report.Run(commit(), args.split, config.counted, 0, "", command)
+    scores, linkage = report.read_scores(args.scores), front.read_linkage(args.audits)
+    front.write_front(
+        scores, linkage, load_bundle(args.bundle or config.name), run, [args.scores.name, *audits], args.output
+    )
+    print(args.output.read_text(encoding="utf-8"), end="")
+
+
 def _rivals(own: Methods, config: TrainingConfig, said: Sequence[str]) -> Iterator[Method]:
     from mixpriv.export.parity import torch_segmenter
     from mixpriv.training.joint import parse_proxy, proxy_config
@@ -297,7 +331,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.command == "audit":
             return run_audit(args)
-        commands = {"train": _train, "pack": _pack, "export": _export, "evaluate": _evaluate, "pool": _pool}
+        commands = {"train": _train, "pack": _pack, "export": _export, "evaluate": _evaluate, "pool": _pool,
+                    "front": _front}  # fmt: skip
         commands[args.command](args)
     except MixprivError as error:
         print(f"mixpriv: error: {error}", file=sys.stderr)

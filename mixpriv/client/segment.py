@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from mixpriv.client.likeness import SAME_SCAN, difference, likeness
 from mixpriv.client.proxy import Unmixer, draw_weight, mix_modalities, straighten, unpack_probabilities
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
+from mixpriv.client.risk import MOST_DRAWS, Recognition
 from mixpriv.client.stages import Stages
 from mixpriv.client.target import Conformer, load_conformer
 from mixpriv.client.volume import Volume
@@ -52,8 +53,8 @@ class Options:
             raise InputError(f"mode: expected one of {', '.join(MODES)}, got {self.mode!r}")
         if not 1 <= self.references <= MAX_REFERENCES:
             raise InputError(f"references: expected 1 to {MAX_REFERENCES}, got {self.references}")
-        if self.mode == "shielded" and self.references > 1:
-            raise InputError("mode shielded sends one request for a scan: expected no number of references")
+        if self.mode == "shielded" and (self.references > 1 or self.from_bank):
+            raise InputError("mode shielded sends one request for a scan: expected no number of references, no bank")
         if not self.mixes and (self.references > 1 or self.from_bank or self.weight is not None):
             what = "sends the brain itself" if self.mode == "none" else "sends nothing"
             raise InputError(f"mode {self.mode} {what}: expected no references and no weight")
@@ -89,8 +90,9 @@ class Client:
 class Prepared:
     """A scan as it is before anything is sent of it.
 
-    ``reference`` is the first one if it is drawn, None if there is none or the bank lends it; ``warp`` is there in mode
-    shielded.
+    ``reference`` is the first one if it is drawn, None if there is none or the bank lends it. In mode shielded there is
+    a ``warp``, and ``risk``: how many standard deviations more alike than to strangers' scans the mixture is, None if
+    the bundle does not know strangers.
     """
 
     scan: Volume
@@ -98,6 +100,7 @@ class Prepared:
     target: Conformed
     reference: Reference | None = field(repr=False)
     warp: Warp | None = field(repr=False)
+    risk: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class Segmentation:
     target : the scan in the bundle's grid; secret
     brain_ml : volume of the extracted brain, None for a crop
     views : all that was sent and received
+    risk : of mode shielded, see `Prepared`
     warnings : for the user, one line each
     """
 
@@ -129,6 +133,7 @@ class Segmentation:
     brain_ml: float | None
     views: tuple[View, ...]
     warnings: tuple[str, ...]
+    risk: float | None = None
 
 
 def open_client(
@@ -198,7 +203,32 @@ def prepare(scan: Volume, client: Client, options: Options, stages: Stages) -> P
             return Prepared(scan, content, target, None, None)
         with stages("reference"):
             reference, warp = drawing.result()
-    return Prepared(scan, content, target, reference, warp)
+    prepared = Prepared(scan, content, target, reference, warp)
+    if options.mode != "shielded":
+        return prepared
+    with stages("risk"):
+        return _hidden(prepared, client, options)
+
+
+def _hidden(prepared: Prepared, client: Client, options: Options) -> Prepared:
+    """Draw again until a mixture is not too much like its scan."""
+    shielded, spacing_mm = client.bundle.shielded, client.bundle.spacing_mm
+    if shielded is None or shielded.strangers is None:
+        return prepared
+    content, target, risk = prepared.content, prepared.target, 0.0
+    known = [Recognition.of(image, spacing_mm) for image in mix_modalities(target, None, 1.0)]
+    for draw in range(MOST_DRAWS):
+        if draw:
+            reference, warp = _draw(content, draw, client, options), _draw_warp(content, draw, client, options)
+            prepared = replace(prepared, reference=reference, warp=warp)
+        mixture = mix_modalities(target, prepared.reference, _weight(content, 0, client, options), prepared.warp)
+        risk = max(one.risk(image, shielded.strangers) for one, image in zip(known, mixture, strict=True))
+        if risk <= shielded.strangers.limit:
+            return replace(prepared, risk=risk)
+    raise InputError(
+        f"scan: {MOST_DRAWS} mixtures were drawn and each is too much like it (risk {risk:.1f}, at most "
+        f"{shielded.strangers.limit:g}): not sent in mode shielded"
+    )
 
 
 def segment_prepared(prepared: Prepared, client: Client, options: Options, stages: Stages) -> Segmentation:
@@ -226,7 +256,7 @@ def segment_prepared(prepared: Prepared, client: Client, options: Options, stage
         # the client knows where the target ends: what the answer shows beyond is the reference's
         labels = to_scan(probabilities, target.grid, prepared.scan, target.mask, target.device)
     brain_ml = None if client.bundle.crop else target.mask_ml
-    return Segmentation(labels, probabilities, target, brain_ml, tuple(views), warnings)
+    return Segmentation(labels, probabilities, target, brain_ml, tuple(views), warnings, prepared.risk)
 
 
 def _send_plain(
@@ -242,16 +272,14 @@ def _send_plain(
 def _send_mixtures(
     prepared: Prepared, plain: NDArray[np.float16], client: Client, options: Options, stages: Stages
 ) -> tuple[list[View], NDArray[np.float32]]:
-    purpose, warp = _purpose(client.bundle, options), prepared.warp
+    warp = prepared.warp
     views: list[View] = []
     total: NDArray[np.float32] | None = None
     with closing(_references(prepared, client, options)) as references:
         for index in range(options.references):
             with stages("reference"):
                 reference = next(references)
-                seed = client.key.derive(f"weight/{purpose}", prepared.content, index)
-                drawn = draw_weight(seed, _weight_range(client.bundle, options))
-                weight = drawn if options.weight is None else options.weight
+                weight = _weight(prepared.content, index, client, options)
             with stages("mix"):
                 mixture = mix_modalities(prepared.target, reference, weight, warp)
             with stages("server"), _found_meanwhile(warp):
@@ -286,10 +314,15 @@ def _found_meanwhile(warp: Warp | None) -> Generator[None, None, None]:
         found.result()
 
 
-def _weight_range(bundle: Bundle, options: Options) -> tuple[float, float]:
+def _weight(content: bytes, index: int, client: Client, options: Options) -> float:
+    """The target's share in mixture number ``index``."""
+    if options.weight is not None:
+        return options.weight
+    bundle = client.bundle
+    weight_range = bundle.weight_range
     if options.mode == "shielded" and bundle.shielded is not None:
-        return bundle.shielded.weight_range
-    return bundle.weight_range
+        weight_range = bundle.shielded.weight_range
+    return draw_weight(client.key.derive(f"weight/{_purpose(bundle, options)}", content, index), weight_range)
 
 
 def _purpose(bundle: Bundle, options: Options) -> str:
@@ -331,14 +364,14 @@ def _draw(content: bytes, index: int, client: Client, options: Options) -> Refer
 def _draw_first(content: bytes, client: Client, options: Options) -> tuple[Reference | None, Warp | None]:
     """What is drawn before anything is sent."""
     drawn = options.mixes and not options.from_bank
-    return _draw(content, 0, client, options) if drawn else None, _draw_warp(content, client, options)
+    return _draw(content, 0, client, options) if drawn else None, _draw_warp(content, 0, client, options)
 
 
-def _draw_warp(content: bytes, client: Client, options: Options) -> Warp | None:
+def _draw_warp(content: bytes, index: int, client: Client, options: Options) -> Warp | None:
     bundle = client.bundle
     if options.mode != "shielded" or bundle.shielded is None:
         return None
-    seed = client.key.derive(f"warp/{_purpose(bundle, options)}", content)
+    seed = client.key.derive(f"warp/{_purpose(bundle, options)}", content, index)
     return draw_warp(Stream(seed), bundle.grid_shape, bundle.shielded.warp_mm, bundle.spacing_mm)
 
 

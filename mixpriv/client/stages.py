@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 STAGES = (
-    "load", "digest", "extract", "conform", "ledger",
+    "load", "digest", "extract", "conform", "risk", "ledger",
     "reference", "mix", "server", "unmix",
     "restore", "report", "save",
 )  # fmt: skip

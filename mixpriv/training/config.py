@@ -53,7 +53,7 @@ class TrainingConfig:
 
 
 _ELSEWHERE = ("classes", "grid_shape", "spacing_mm", "alignment", "region", "folds", "modalities", "tumours", "proxy",
-              "strength")  # fmt: skip
+              "strength", "alone")  # fmt: skip
 """Fields of `JointConfig` that other tables of the file give."""
 
 
@@ -78,7 +78,7 @@ def load_config(name_or_path: str, fold: int = 0) -> TrainingConfig:
         if joint.region is None and joint.tumours is None:
             extractor = ExtractorConfig(**_tuples(raw["extractor"]))
         control = raw["control"]
-        alone = control_config(joint, tuple(control["filters"]), int(control["steps"]), float(control["learning_rate"]))
+        alone = control_config(joint, int(control["steps"]), float(control["learning_rate"]))
         counted = tuple(int(label) for label in raw["evaluation"]["counted"])
         variants = {name: replace(joint, **_tuples(other)) for name, other in raw.get("variants", {}).items()}
         return TrainingConfig(str(raw["name"]), joint, extractor, alone, counted, variants, raw)

@@ -43,8 +43,9 @@ class JointConfig:
     warp before S sees them. With a ``proxy`` of `PROXIES` nothing is mixed: S learns to segment what that method sends
     at a strength.
 
-    For ablations: ``joint=False`` keeps the gradient of L_unmix from S, ``frozen`` trains a new D alone beside a given
-    S, and D sees one of `SEEN`.
+    A D that sees the target learns in the plain steps to do without an answer; with ``alone`` that is all, and there is
+    no S. ``frozen`` trains D beside a given S. For ablations: ``joint=False`` keeps the gradient of L_unmix from S, and
+    D sees one of `SEEN`.
     """
 
     classes: tuple[str, ...]
@@ -54,7 +55,7 @@ class JointConfig:
     region: Region | None
     crop: tuple[int, int, int]
     filters: tuple[int, ...]
-    unmixer_width: int
+    unmixer_filters: tuple[int, ...]
     weight_range: tuple[float, float]
     plain_share: float
     plain_steps: int
@@ -70,6 +71,7 @@ class JointConfig:
     tumours: Tumours | None = None
     proxy: str = ""
     strength: float = 0.0
+    alone: bool = False
     joint: bool = True
     frozen: bool = False
     unmixer_sees: str = "labels"
@@ -81,6 +83,11 @@ class JointConfig:
     def __post_init__(self) -> None:
         if self.unmixer_sees not in SEEN:
             raise InputError(f"unmixer_sees: expected one of {', '.join(SEEN)}, got {self.unmixer_sees!r}")
+
+    @property
+    def lone_unmixer(self) -> bool:
+        """Whether D learns to do without an answer."""
+        return self.unmixer_sees == "target" and not self.proxy
 
 
 class SegmentationLoss(nn.Module):
@@ -174,7 +181,8 @@ class Examples:
     def at(self, step: int) -> Example:
         """The examples of a step: plain (weight 1) for the first steps and a share of the others, else mixtures."""
         config, rng = self.config, np.random.default_rng([self.config.seed, step])
-        plain = (step < config.plain_steps or rng.random() < config.plain_share) and not config.frozen
+        plain = step < config.plain_steps or rng.random() < config.plain_share
+        plain = plain and (config.lone_unmixer or not config.frozen)
         # nothing is drawn where there is no such share: examples stay those of earlier trainings
         shielded = not plain and config.shielded_share > 0 and rng.random() < config.shielded_share
         images, targets, references, weights = [], [], [], []
@@ -223,31 +231,32 @@ def bend(image: Tensor, warp: Warp) -> tuple[Tensor, Tensor]:
 
 
 class JointModel(nn.Module):
-    """S and D together."""
+    """S and D together; without S it is what a client could do alone."""
 
-    def __init__(
-        self, classes: int, filters: tuple[int, ...], unmixer_width: int, images: int = 0, modalities: int = 1
-    ) -> None:
+    def __init__(self, segmenter: SpaceToDepthUNet | None, unmixer: Unmixer) -> None:
         super().__init__()
-        self.segmenter = SpaceToDepthUNet(modalities, classes, filters)
-        self.unmixer = Unmixer(classes, unmixer_width, images)
+        self.segmenter, self.unmixer = segmenter, unmixer
 
     @staticmethod
     def of(config: JointConfig) -> JointModel:
         """The networks of a config, untrained."""
-        modalities = len(config.modalities)
-        images = SEEN[config.unmixer_sees] * modalities
-        return JointModel(len(config.classes), config.filters, config.unmixer_width, images, modalities)
+        classes, modalities = len(config.classes), len(config.modalities)
+        segmenter = None if config.alone else SpaceToDepthUNet(modalities, classes, config.filters)
+        return JointModel(segmenter, Unmixer(classes, config.unmixer_filters, SEEN[config.unmixer_sees] * modalities))
 
 
 def losses(model: JointModel, loss: SegmentationLoss, example: Example, config: JointConfig) -> dict[str, Tensor]:
-    """``plain`` alone, or ``mixed`` (L_mix) and ``unmixed`` (lambda L_unmix); the latter's gradient reaches S."""
+    """Of mixtures ``mixed`` (L_mix) and ``unmixed`` (lambda L_unmix), whose gradient reaches S; else ``plain``.
+
+    ``alone``: of a D that has no answer, beside plain.
+    """
+    if example.reference is None:
+        return _plain_losses(model, loss, example, config)
+    assert model.segmenter is not None  # noqa: S101 - nothing is mixed without it
     weight = example.weight.view(-1, 1, 1, 1, 1)
     with autocast(), torch.set_grad_enabled(not config.frozen):
         logits = model.segmenter(example.image)
     logits = logits.float()
-    if example.reference is None:
-        return {"plain": loss(logits, example.target)}
     probabilities = example.straight(logits.softmax(1))
     share = weight.expand_as(example.image[:, :1])
     with autocast():
@@ -260,31 +269,59 @@ def losses(model: JointModel, loss: SegmentationLoss, example: Example, config: 
     return {"mixed": loss(said, weight * example.target + (1 - weight) * example.reference), "unmixed": unmixed}
 
 
-def train_joint(config: JointConfig, data: Path, folder: Path, initial: Initial | None = None) -> Path:
+def _plain_losses(
+    model: JointModel, loss: SegmentationLoss, example: Example, config: JointConfig
+) -> dict[str, Tensor]:
+    result = {}
+    with autocast():
+        if model.segmenter is not None and not config.frozen:
+            result["plain"] = loss(model.segmenter(example.image).float(), example.target)
+        if config.lone_unmixer:
+            result["alone"] = config.unmix_lambda * loss(model.unmixer(None, example.image).float(), example.target)
+    return result
+
+
+def train_joint(
+    config: JointConfig, data: Path, folder: Path, initial: Initial | None = None, unmixer: Initial | None = None
+) -> Path:
     """Train S and D, resuming from the folder; weights of an earlier run may start a new one.
 
-    Writes the reference model beside the checkpoints; returns the path of the averaged weights.
+    ``unmixer``: weights that D alone starts from, in place of those of ``initial``. Writes the reference model beside
+    the checkpoints; returns the path of the averaged weights.
     """
-    if config.frozen and initial is None:
-        raise InputError("frozen: expected weights of the segmenter to start from")
     torch.manual_seed(config.seed)
+    model, loss = JointModel.of(config), SegmentationLoss()
+    start = _start(model, config, initial, unmixer)
     targets = open_targets(config, data)
     reference_model = targets.reference_model()
     folder.mkdir(parents=True, exist_ok=True)
     reference_model.save(folder / "reference.npz")
     source = Examples(config, targets, ReferencePool(reference_model, config.seed, config.references))
-    model, loss = JointModel.of(config), SegmentationLoss()
-    if config.frozen and initial is not None:
-        initial.part("segmenter").load_into(model.segmenter)
+    if config.frozen and model.segmenter is not None:
         model.segmenter.requires_grad_(False)
-        initial = None
     schedule = Schedule(config.steps, config.learning_rate)
-    return fit(model, lambda k: losses(model, loss, source.at(k), config), schedule, folder, initial)
+    return fit(model, lambda k: losses(model, loss, source.at(k), config), schedule, folder, start)
 
 
-def control_config(config: JointConfig, filters: tuple[int, ...], steps: int, learning_rate: float) -> JointConfig:
-    """Training of a network of D's size on the scan itself: what a client could do without the server."""
-    return replace(config, filters=filters, steps=steps, plain_steps=steps, learning_rate=learning_rate, references=0)
+def _start(model: JointModel, config: JointConfig, initial: Initial | None, unmixer: Initial | None) -> Initial | None:
+    if initial is None:
+        if config.frozen or unmixer is not None:
+            raise InputError("frozen: expected weights of the segmenter to start from")
+        return None
+    weights = dict(initial.weights)
+    if unmixer is not None:
+        weights |= {name: value for name, value in unmixer.weights.items() if name.startswith("unmixer.")}
+    elif config.frozen:
+        weights |= {f"unmixer.{name}": value.detach() for name, value in model.unmixer.named_parameters()}
+    return Initial(weights, initial.steps)
+
+
+def control_config(config: JointConfig, steps: int, learning_rate: float) -> JointConfig:
+    """Training of D alone on the scan itself: what a client could do without the server."""
+    return replace(
+        config, alone=True, unmixer_sees="target", steps=steps, plain_steps=steps, learning_rate=learning_rate,
+        references=0,
+    )  # fmt: skip
 
 
 def with_steps(config: JointConfig, steps: int) -> JointConfig:

@@ -47,22 +47,15 @@ class Initial:
         return Initial({k.removeprefix(prefix): v for k, v in self.weights.items() if k.startswith(prefix)}, self.steps)
 
     def load_into(self, model: nn.Module) -> None:
-        """Set all parameters of a model, but those that its parts name as ``additions`` and the weights lack.
+        """Set all parameters of a model.
 
         Raises
         ------
         InputError
             a parameter is missing or has another shape.
         """
-        added = tuple(
-            f"{name}.{prefix}".removeprefix(".")
-            for name, part in model.named_modules()
-            for prefix in getattr(part, "additions", ())
-        )
         for name, parameter in model.named_parameters():
             given = self.weights.get(name)
-            if given is None and name.startswith(added):
-                continue
             if given is None or given.shape != parameter.shape:
                 shape = None if given is None else tuple(given.shape)
                 raise InputError(f"initial weights: expected {name} of shape {tuple(parameter.shape)}, got {shape}")

@@ -6,6 +6,7 @@ add little. Sizes must be multiples of 16.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -49,57 +50,62 @@ def unmixer_input(mixed: Tensor, reference: Tensor, weight: Tensor) -> Tensor:
 
 
 class Unmixer(nn.Module):
-    """D: linear unmixing plus a learned correction.
+    """D: linear unmixing trusted as far as the target's weight goes, plus what a small U-Net makes of it and of images.
 
-    Input (N, 2C+1, D, H, W) of :func:`unmixer_input`, and images (N, images, D, H, W) if it sees some. Output logits
-    (N, C, D, H, W).
+    Input (N, 2C+1, D, H, W) of :func:`unmixer_input`, all zeros or None without an answer, and images
+    (N, images, D, H, W) if it sees some. Output logits (N, C, D, H, W). Sizes must be multiples of 2 to the power of
+    the number of levels.
     """
 
-    additions = ("look.", "deep.")
-    """Prefixes of parameters that earlier weights may lack: at first they change nothing."""
-
-    def __init__(self, classes: int, width: int, images: int = 0) -> None:
+    def __init__(self, classes: int, filters: Sequence[int], images: int = 0) -> None:
         super().__init__()
         self.classes = classes
         self.sharpness = nn.Parameter(torch.tensor(6.0))
-
-        def block(inp: int, out: int, kernel: int = 3, stride: int = 1) -> nn.Module:
-            convolution = nn.Conv3d(inp, out, kernel, stride, padding=(kernel - 1) // 2)
-            return nn.Sequential(convolution, nn.LeakyReLU(0.01))
-
+        first, pairs = filters[0], list(itertools.pairwise(filters))
         # a 2x2x2 convolution at stride 2 is space-to-depth and a 1x1x1 convolution in one, without moving the voxels
-        self.stem = nn.Sequential(nn.Conv3d(2 * classes + 1, width, 2, 2), nn.LeakyReLU(0.01))
-        self.look = zeroed(nn.Conv3d(images, width, 2, 2, bias=False)) if images else None
-        self.fine = block(width, width)
-        self.down = nn.Sequential(
-            block(width, 2 * width, 3, 2), block(2 * width, 2 * width), block(2 * width, 2 * width)
-        )
-        self.deep = nn.Sequential(
-            block(2 * width, 4 * width, 3, 2),
-            block(4 * width, 4 * width),
-            zeroed(nn.ConvTranspose3d(4 * width, 2 * width, 2, 2)),
-        )
-        self.up = nn.ConvTranspose3d(2 * width, width, 2, 2)
-        self.merge = block(2 * width, width, 1)
-        self.last = block(width, width)
-        self.head = nn.ConvTranspose3d(width, classes, 2, 2)
+        self.stem = nn.Conv3d(2 * classes + 1, first, 2, 2, bias=False)
+        self.look = nn.Conv3d(images, first, 2, 2, bias=False) if images else None
+        self.fine = nn.Sequential(*_normalised(first), _block(first, first))
+        self.down = nn.ModuleList(nn.Sequential(_block(a, b, 3, 2), _block(b, b)) for a, b in pairs)
+        self.up = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, 2) for a, b in pairs)
+        self.merge = nn.ModuleList(nn.Sequential(_block(2 * a, a, 1), _block(a, a)) for a, _ in pairs)
+        self.head = nn.ConvTranspose3d(first, classes, 2, 2)
 
-    def forward(self, known: Tensor, images: Tensor | None = None) -> Tensor:
-        x = self.stem[0](known)
+    def forward(self, known: Tensor | None, images: Tensor | None = None) -> Tensor:
+        parts = [self.stem(known)] if known is not None else []
         if self.look is not None:
-            x = x + self.look(images)
-        x = self.fine(self.stem[1](x))
-        low = self.down(x)
-        x = self.merge(torch.cat([x, self.up(low + self.deep(low))], 1))
-        logits: Tensor = self.sharpness * known[:, : self.classes] + self.head(self.last(x))
+            parts.append(self.look(images))
+        levels = [self.fine(sum(parts))]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        x = levels.pop()
+        for up, merge in zip(reversed(self.up), reversed(self.merge), strict=True):
+            x = merge(torch.cat([levels.pop(), up(x)], 1))
+        logits: Tensor = self.head(x)
+        if known is not None:
+            # times the weight: an error of S counts alike at every weight
+            logits = logits + self.sharpness * known[:, -1:] * known[:, : self.classes]
         return logits
 
 
-def zeroed(layer: nn.Module) -> nn.Module:
-    """The layer, all its parameters 0: what it adds to is at first as without it."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
+class Alone(nn.Module):
+    """D without an answer: image (N, M, D, H, W) to logits (N, C, D, H, W)."""
+
+    def __init__(self, unmixer: Unmixer) -> None:
+        super().__init__()
+        self.unmixer = unmixer
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.unmixer(None, image)
+        return logits
+
+
+def _normalised(channels: int) -> tuple[nn.Module, nn.Module]:
+    return nn.InstanceNorm3d(channels, affine=True), nn.LeakyReLU(0.01)
+
+
+def _block(inp: int, out: int, kernel: int = 3, stride: int = 1) -> nn.Module:
+    return nn.Sequential(nn.Conv3d(inp, out, kernel, stride, padding=(kernel - 1) // 2), *_normalised(out))
 
 
 def multiply_adds(network: nn.Module, *example: Tensor) -> int:

@@ -8,10 +8,10 @@ from scipy import ndimage
 
 from mixpriv.audit.attacks import linkage
 from mixpriv.audit.findings import Finding
-from mixpriv.audit.images import fine_structure
 from mixpriv.audit.linkage import centre, rank
-from mixpriv.audit.matching import Matcher
 from mixpriv.audit.views import parse_mode
+from mixpriv.client.matching import Matcher
+from mixpriv.client.structure import fine_structure
 from tests.audit.conftest import Stage
 
 

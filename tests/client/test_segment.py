@@ -116,6 +116,10 @@ class TestModes:
         ("options", "message"),
         [
             ({"mode": "shielded", "references": 2}, "mode shielded sends one request for a scan: expected no number"),
+            (
+                {"mode": "shielded", "from_bank": True},
+                "mode shielded sends one request .* no bank",
+            ),
             ({"mode": "plain"}, "mode: expected one of local, shielded, mixup, none, got 'plain'"),
             ({"mode": "local", "references": 2}, "mode local sends nothing: expected no references"),
             ({"mode": "local", "weight": 0.5}, "mode local sends nothing: expected no references and no weight"),

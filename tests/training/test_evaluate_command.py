@@ -28,12 +28,12 @@ shape = [32, 32, 32]
 spacing_mm = 1.0
 [segmenter]
 filters = [8, 16, 16]
-unmixer_width = 8
+unmixer_filters = [8, 16]
 crop = [32, 32, 32]
 weight_range = [0.3, 0.7]
 plain_share = 0.5
 plain_steps = 1
-steps = 3
+steps = 6
 learning_rate = 0.1  # far enough from the start that no two weights are the same, which ONNX would store once
 unmix_lambda = 1.0
 seed = 3
@@ -45,7 +45,6 @@ joint = false
 frozen = true
 unmixer_sees = "reference and mixture"
 [control]
-filters = [8, 8, 8]
 steps = 2
 learning_rate = 1e-3
 [evaluation]

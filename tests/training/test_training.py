@@ -47,7 +47,7 @@ CONFIG = JointConfig(
     region=None,
     crop=(32, 32, 32),
     filters=(8, 16, 16),
-    unmixer_width=8,
+    unmixer_filters=(8, 16),
     weight_range=(0.3, 0.7),
     plain_share=0.5,
     plain_steps=1,
@@ -106,7 +106,7 @@ class TestExamples:
 
 class TestNetworks:
     def test_unmixer_starts_from_linear_unmixing(self) -> None:
-        unmixer = Unmixer(C, 8)
+        unmixer = Unmixer(C, (8, 16))
         nn.init.zeros_(unmixer.head.weight)
         nn.init.zeros_(unmixer.head.bias)
         truth = nn.functional.one_hot(torch.randint(C, (1, 16, 16, 16)), C).permute(0, 4, 1, 2, 3).float()
@@ -118,20 +118,17 @@ class TestNetworks:
         answer = unmixer(known).argmax(1)
         assert torch.equal(answer, truth.argmax(1))
 
-    def test_what_an_unmixer_sees_changes_nothing_at_first(self) -> None:
+    def test_an_unmixer_without_an_answer_is_given_zeros(self) -> None:
         torch.manual_seed(0)
-        blind = Unmixer(C, 8)
-        seeing = Unmixer(C, 8, images=1)
-        Initial({k: v for k, v in blind.state_dict().items() if not k.startswith("deep.")}, 7).load_into(seeing)
-        known, image = torch.rand(1, 2 * C + 1, 16, 16, 16), torch.rand(1, 1, 16, 16, 16)
-        assert torch.equal(seeing(known, image), blind(known))
-        nn.init.ones_(seeing.look.weight)
-        assert not torch.equal(seeing(known, image), blind(known))
+        unmixer, image = Unmixer(C, (8, 16), images=1), torch.rand(1, 1, 16, 16, 16)
+        nothing = torch.zeros(1, 2 * C + 1, 16, 16, 16)
+        torch.testing.assert_close(unmixer(nothing, image), unmixer(None, image))
+        assert not torch.equal(unmixer(nothing, image), unmixer(nothing, image.flip(2)))
 
-    def test_only_additions_may_be_missing(self) -> None:
-        weights = {k: v for k, v in Unmixer(C, 8).state_dict().items() if not k.startswith("up.")}
-        with pytest.raises(InputError, match=r"initial weights: expected up\.weight of shape"):
-            Initial(weights, 7).load_into(Unmixer(C, 8))
+    def test_a_missing_weight_is_named(self) -> None:
+        weights = {k: v for k, v in Unmixer(C, (8,)).state_dict().items() if not k.startswith("stem.")}
+        with pytest.raises(InputError, match=r"initial weights: expected stem\.weight of shape"):
+            Initial(weights, 7).load_into(Unmixer(C, (8,)))
 
     def test_multiply_adds_of_one_convolution(self) -> None:
         assert multiply_adds(nn.Conv3d(2, 3, 3, padding=1), torch.zeros(1, 2, 4, 4, 4)) == 27 * 2 * 3 * 64
@@ -197,7 +194,7 @@ class TestOptimisers:
         assert float(values.max()) < 1.3
 
     def test_each_parameter_is_in_one_optimiser(self) -> None:
-        model = JointModel(C, (16, 32, 32), 16)
+        model = JointModel(SpaceToDepthUNet(1, C, (16, 32, 32)), Unmixer(C, (16, 32)))
         both = optimisers(model, 1e-3)
         held = [p for optimiser in both for group in optimiser.param_groups for p in group["params"]]
         assert len(held) == len(set(map(id, held))) == len(list(model.parameters()))
@@ -258,7 +255,7 @@ class TestFit:
         assert steps_of(tmp_path) == 12
 
     def test_a_control_of_more_steps_still_mixes_nothing(self) -> None:
-        control = with_steps(control_config(CONFIG, (8, 8, 8), 2, 1e-3), 9)
+        control = with_steps(control_config(CONFIG, 2, 1e-3), 9)
         assert (control.steps, control.plain_steps) == (9, 9)
         assert with_steps(CONFIG, 9).plain_steps == CONFIG.plain_steps
         with pytest.raises(InputError, match="steps: expected at least 1, got 0"):

@@ -36,7 +36,12 @@ def config() -> TrainingConfig:
     """The shipped config, its networks small."""
     shipped = load_config("brats-tumour")
     small = replace(
-        shipped.segmenter, filters=(8, 16, 16), unmixer_width=8, crop=(64, 64, 64), references=2, plain_share=0.5
+        shipped.segmenter,
+        filters=(8, 16, 16),
+        unmixer_filters=(8, 16),
+        crop=(64, 64, 64),
+        references=2,
+        plain_share=0.5,
     )
     return replace(shipped, segmenter=small)
 

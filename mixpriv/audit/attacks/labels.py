@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.audit.findings import Finding, Outcome, finding
-from mixpriv.audit.images import Image
 from mixpriv.audit.linkage import Linker
 from mixpriv.audit.scene import Scene
 from mixpriv.audit.views import Sent, View, attacker_key
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import draw_reference
+from mixpriv.client.structure import Image
 
 Probabilities = NDArray[np.float32]
 """(C, D, H, W)."""

@@ -10,11 +10,12 @@ from scipy import ndimage
 
 from mixpriv.audit.attacks.subtraction import bent_onto
 from mixpriv.audit.findings import Finding, Outcome, finding
-from mixpriv.audit.images import Image, ssim
+from mixpriv.audit.images import ssim
 from mixpriv.audit.people import Visit
 from mixpriv.audit.scene import Scene
 from mixpriv.audit.views import attacker_key, client_key
 from mixpriv.client.key import ClientKey
+from mixpriv.client.structure import Image
 
 Stack = NDArray[np.float32]
 """Requests of one scan, (K, D, H, W)."""

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from mixpriv.audit.attacks.subtraction import bent_onto, without
 from mixpriv.audit.findings import Outcome, finding
-from mixpriv.audit.images import Image
 from mixpriv.audit.linkage import Linker
 from mixpriv.audit.scene import Scene
 from mixpriv.audit.views import client_key, noise
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import draw_reference
+from mixpriv.client.structure import Image
 
 
 def attack(scene: Scene) -> Outcome:

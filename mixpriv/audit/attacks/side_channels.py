@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mixpriv.audit.findings import Finding, Outcome, finding
-from mixpriv.audit.images import Image, coarsen, fine_structure
-from mixpriv.audit.matching import Matcher
 from mixpriv.audit.scene import Scene
 from mixpriv.audit.views import Sent
 from mixpriv.audit.wire import identifying_fields
 from mixpriv.bundle import DEFAULT_BUNDLE, load_bundle
 from mixpriv.client import segment
+from mixpriv.client.matching import Matcher
 from mixpriv.client.report import save_wire
+from mixpriv.client.structure import Image, coarsen, fine_structure
 from mixpriv.client.warp import displacement
 
 _RIDGE = 10.0

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mixpriv.audit.images import BAND_MM, Image, coarsen, displaced, fine_structure
-from mixpriv.audit.linkage import WORKING_MM
-from mixpriv.audit.matching import Matcher
+from mixpriv.audit.images import displaced
+from mixpriv.client.matching import Matcher
+from mixpriv.client.structure import BAND_MM, Image, coarsen, fine_structure, working_factor
 
 _MOST = 0.95
 
 
 def bent_onto(images: Sequence[Image], seen: Image, spacing_mm: float) -> list[Image]:
     """Images (D, H, W), each smoothly registered to what was seen (D, H, W)."""
-    factor = max(1, round(WORKING_MM / spacing_mm))
+    factor = working_factor(spacing_mm)
     working = [fine_structure(coarsen(image, factor), factor * spacing_mm) for image in images]
     fit = Matcher.of(working).fit(fine_structure(coarsen(seen, factor), factor * spacing_mm))
     bent = []

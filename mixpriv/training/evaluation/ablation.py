@@ -53,6 +53,7 @@ class TorchNetworks:
     @torch.no_grad()
     def segment(self, image: NDArray[np.float16]) -> NDArray[Any]:
         """Image (D, H, W) to probabilities x 255 (C-1, D, H, W), uint8 or not rounded float32."""
+        assert self.model.segmenter is not None  # noqa: S101 - only a control has none
         logits = self.model.segmenter(torch.from_numpy(image).float()[None, None])
         answer: NDArray[np.float32] = logits.softmax(1)[0, 1:].numpy() * 255
         return np.rint(answer).astype(np.uint8) if self.levels else answer

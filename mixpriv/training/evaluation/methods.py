@@ -116,7 +116,8 @@ class Methods:
         for weight in weights:
             yield Method(f"linear unmixing, a = {weight}", partial(self.mixture, weight), self.linear)
         yield Method("linear unmixing, a drawn", partial(self.mixture, None), self.linear)
-        yield Method(BLANKED, partial(self.mixture, None), self.blanked, sends=False)
+        protect = self.plain if self.bundle.unmixer_alone else partial(self.mixture, None)
+        yield Method(BLANKED, protect, self.blanked, sends=False)
         if control is not None:
             yield Method(ALONE, self.plain, self.read, segment=control, sends=False)
         how = self.bundle.shielded
@@ -125,7 +126,8 @@ class Methods:
                 yield Method(f"shielded, a = {weight}", partial(self.mixture, weight, how=how), self.unmix)
             drawn = partial(self.mixture, None, how=how)
             yield Method(SHIELDED, drawn, self.unmix)
-            yield Method(SHIELDED_BLANKED, drawn, self.blanked, sends=False)
+            if not self.bundle.unmixer_alone:  # else it is the same as of mixtures that are not bent
+                yield Method(SHIELDED_BLANKED, drawn, self.blanked, sends=False)
 
     def rival(self, proxy: str, strength: float, network: Network) -> Method:
         """Another method with a network of its own; `PROXIES` says what its strength is."""

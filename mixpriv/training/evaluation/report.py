@@ -89,7 +89,7 @@ def against_the_client_alone(scores: Sequence[Score], counted: Sequence[int]) ->
     methods = dict.fromkeys(score.method for score in scores)
     lines = []
     for method in (m for m in methods if m.startswith((DRAWN, SHIELDED))):
-        blanked = SHIELDED_BLANKED if method == SHIELDED else BLANKED
+        blanked = SHIELDED_BLANKED if method == SHIELDED and SHIELDED_BLANKED in methods else BLANKED
         for control in (c for c in (blanked, ALONE) if c in methods):
             gain = difference(scores, method, control, counted)
             _, low, high = bootstrap(gain)
@@ -135,8 +135,9 @@ def write_report(
         f"{len(cases)} scans of {len(subjects)} subjects; Dice, 95 % Hausdorff distance and volume similarity in the",
         f"scan's own grid, {run.transport}. Intervals: bootstrap over subjects (visits of one person averaged",
         "first), 10,000 resamples; they say nothing of other scanners, protocols or diseases, nor of another training.",
-        "*D, answer blanked*: in place of the server's answer the unmixer gets the average anatomy's. *Network of D's",
-        "size*: trained on the same data, it sees the scan itself. These two are what a client could do alone.",
+        "*D, answer blanked*: the unmixer without an answer, mode `local`; one that was not trained to do so gets the",
+        "average anatomy's. *Network of D's size*: trained on the same data, it sees the scan itself. These two are",
+        "what a client could do alone.",
         "*Likeness*: what is sent, high-pass filtered, correlated with each of these scans: an attack without training",
         "in its easiest case, where the gallery holds the very scan; lower is better, 1.00 first: always recognised.",
         "",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from mixpriv.audit.images import Image, unit
+from mixpriv.client.structure import Image, unit
 
 BLOCK, REACH = 6, 4
 """Voxels of the working grid (4 to 5 mm): a block's side, and how far it is searched for along each axis."""

@@ -1,0 +1,46 @@
+"""The fine structure of an image, the folds of a brain: what people are told apart by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Image = NDArray[np.float32]
+"""An image (D, H, W) of the bundle's grid, or of a coarser one."""
+
+BAND_MM = (1.0, 6.0)
+"""The folds of a brain are finer than the second and coarser than the first, as Gaussian widths."""
+
+WORKING_MM = 4.5
+"""Images are compared on a grid about this fine: what is finer is mostly noise."""
+
+
+def coarsen(image: NDArray[np.floating[Any]], factor: int) -> Image:
+    """Mean of blocks of ``factor`` voxels a side; sizes must be multiples of it."""
+    array = np.asarray(image, np.float32)
+    if factor == 1:
+        return array
+    d, h, w = (n // factor for n in array.shape)
+    blocks = array[: d * factor, : h * factor, : w * factor].reshape(d, factor, h, factor, w, factor)
+    return np.asarray(blocks.mean(axis=(1, 3, 5)), np.float32)
+
+
+def fine_structure(image: NDArray[np.floating[Any]], spacing_mm: float) -> Image:
+    """Band-pass of (D, H, W), zero mean and unit norm: the inner product of two is their correlation."""
+    array = np.asarray(image, np.float32)
+    low, high = (ndimage.gaussian_filter(array, mm / spacing_mm) for mm in BAND_MM)
+    return unit(low - high)
+
+
+def unit(image: NDArray[np.floating[Any]]) -> Image:
+    """Zero mean and unit norm."""
+    centred = np.asarray(image, np.float32) - np.float32(image.mean())
+    return np.asarray(centred / max(float(np.linalg.norm(centred)), 1e-12), np.float32)
+
+
+def working_factor(spacing_mm: float) -> int:
+    """Voxels of a grid in one of the grid on which images are compared."""
+    return max(1, round(WORKING_MM / spacing_mm))
