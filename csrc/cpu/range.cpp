@@ -160,12 +160,31 @@ struct Collector {
     }
 };
 
+// The order statistic `rank` of values between two limits: found among those of its slice, of which there are few.
+float select(const std::vector<float>& values, float low, float high, int64_t rank) {
+    constexpr int slices = 1024;
+    const float width = high - low, scale = static_cast<float>(slices) / width;
+    std::vector<float> own;
+    if (std::isfinite(width) && std::isfinite(scale)) {
+        // a larger value is never in an earlier slice
+        const auto slice_of = [&](float x) { return std::min(static_cast<int>((x - low) * scale), slices - 1); };
+        int64_t count[slices] = {};
+        for (const float x : values) ++count[slice_of(x)];
+        const auto slice = static_cast<int>(bin_of(count, &rank));
+        for (const float x : values)
+            if (slice_of(x) == slice) own.push_back(x);
+    } else {
+        own = values;
+    }
+    std::nth_element(own.begin(), own.begin() + rank, own.end());
+    return own[static_cast<size_t>(rank)];
+}
+
 // The order statistics of one end, from the counts of all workers.
 struct End {
     float low, high;
     int64_t below = 0, found = 0;
     std::vector<float> values;  // those in the bracket
-    int64_t sorted = 0;         // of those, as far as the largest rank that was asked for
     bool complete = true;
 
     End(const std::vector<Collector>& workers, int e)
@@ -179,18 +198,15 @@ struct End {
         }
     }
 
-    // False if it was not found; ranks must not fall from call to call.
-    bool value_at(int64_t rank, double* value) {
+    // False if it was not found.
+    bool value_at(int64_t rank, double* value) const {
         if (rank < below || rank >= below + found) return false;
         if (low == high) {
             *value = low;
             return true;
         }
         if (!complete) return false;
-        const auto nth = values.begin() + (rank - below);
-        std::nth_element(values.begin() + sorted, nth, values.end());
-        sorted = rank - below;
-        *value = *nth;
+        *value = select(values, low, high, rank - below);
         return true;
     }
 };
