@@ -52,6 +52,12 @@ def pack(
     """
     if (config.extractor is None) != (extractor is None):
         raise InputError(f"config {config.name}: expected {'no ' if extractor else 'an '}extractor run")
+    shielded = config.raw["bundle"].get("shielded")
+    if (data is None) != ("risk_limit" not in (shielded or {})):
+        raise InputError(
+            f"config {config.name}: expected {'training data, to measure' if data is None else 'no data without'} "
+            "shielded.risk_limit"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if config.segmenter.unmixer_sees not in ("labels", "target"):
         raise InputError(
@@ -71,7 +77,6 @@ def pack(
         trained["extractor_steps"] = initial.steps
     (folder / "reference.npz").write_bytes((joint / "reference.npz").read_bytes())
     cost = _write_graphs(config.segmenter, graphs, folder)
-    shielded = config.raw["bundle"].get("shielded")
     if shielded is not None and data is not None:
         how = Shielded(tuple(shielded["weight_range"]), shielded["warp_mm"])
         shielded = {**shielded, "strangers": measure_strangers(config.segmenter, how, data)}

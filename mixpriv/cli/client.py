@@ -170,7 +170,6 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     server = parser.add_argument_group("server")
     server.add_argument(
         "--server",
-        default=os.environ.get("MIXPRIV_SERVER") or None,
         metavar="HOST:PORT",
         help="or several, A:PORT,B:PORT, asked in turn, another when one fails; default: $MIXPRIV_SERVER, or a server "
         "of our own on this machine, stopped at the end",

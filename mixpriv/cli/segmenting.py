@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from mixpriv.cli.jobs import Job, plan
 from mixpriv.cli.options import connection as connection_options
 from mixpriv.client.device import choose_device
 from mixpriv.client.files import check_outputs, make_folder, write_file
-from mixpriv.client.key import load_or_create_key
+from mixpriv.client.key import ClientKey, load_or_create_key
 from mixpriv.client.ledger import EMBEDDED
 from mixpriv.client.report import ClassVolume, class_volumes, encode_table, save_wire
 from mixpriv.client.segment import Client, Options, Prepared, Segmentation, open_client, prepare, segment_prepared
@@ -80,7 +81,8 @@ class Connection:
         self, arguments: argparse.Namespace, bundle: Bundle, options: Options, stack: contextlib.ExitStack
     ) -> None:
         self.arguments, self.bundle, self.options = arguments, bundle, options
-        self.server = (arguments.server or EMBEDDED) if options.sends else NOWHERE
+        named = arguments.server or os.environ.get("MIXPRIV_SERVER")
+        self.server: str = (named or EMBEDDED) if options.sends else NOWHERE
         self.device = choose_device(arguments.device, len(arguments.scans))
         self.seconds: float | None = None
         self._stack = stack
@@ -110,11 +112,12 @@ class Connection:
 def connect(connection: Connection, stack: contextlib.ExitStack) -> Client:
     """Reach the server, or start one of our own, and load the client's networks; the stack closes it all."""
     given, bundle, options = connection.arguments, connection.bundle, connection.options
-    key = load_or_create_key()
     if not options.sends:
-        return open_client(bundle, key, None, server=NOWHERE, generator=False, device=connection.device)
-    address = given.server
-    if address is None:
+        unused = ClientKey(secrets.token_bytes(32))
+        return open_client(bundle, unused, None, server=NOWHERE, generator=False, device=connection.device)
+    key = load_or_create_key()
+    address = connection.server
+    if address == EMBEDDED:
         from mixpriv.server.embedded import embedded_server
 
         address = stack.enter_context(embedded_server(bundle))
@@ -203,7 +206,7 @@ def _finish(job: Job, prepared: Prepared, client: Client, options: Options, stag
         "brain_ml": None if result.brain_ml is None else round(result.brain_ml, 1),
         "classes": [asdict(volume) for volume in volumes],
         "warnings": list(result.warnings),
-        **({} if result.risk is None else {"risk": round(result.risk, 2)}),
+        **({} if result.risk is None else {"risk": round(2 * result.risk) / 2}),
         "seconds": {**_rounded(stages.seconds), "total": round(sum(stages.seconds.values()), 4)},
     }
 

@@ -128,6 +128,8 @@ def _train(args: argparse.Namespace) -> None:
     if args.network != "segmenter" and (args.proxy is not None or args.variant is not None):
         raise InputError(f"--proxy, --variant: expected the segmenter as the network, got the {args.network}")
     if args.network == "extractor":
+        if args.initial_unmixer is not None:
+            raise InputError("--initial-unmixer: expected the segmenter as the network, got the extractor")
         if args.steps is not None or args.seed is not None:
             raise InputError("--steps, --seed: expected the segmenter or the control as the network, got the extractor")
         from mixpriv.training.extraction import train_extractor
@@ -186,6 +188,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     if not all(0 < weight < 1 for weight in [*args.weights, *args.shielded_weights]) or min(args.fused, default=1) < 1:
         raise InputError("--weights, --fused: expected weights between 0 and 1, and numbers from 1")
+    _require_markdown(args.output)
     config = load_config(args.config, args.fold or 0)
     bundle, region = load_bundle(args.bundle or config.name), config.segmenter.region
     require_one_modality(bundle, "evaluate")
@@ -231,6 +234,7 @@ def _pool(args: argparse.Namespace) -> None:
     from mixpriv.training.config import load_config
     from mixpriv.training.evaluation import report
 
+    _require_markdown(args.output)
     config, names = load_config(args.config), [path.name for path in args.scores]
     command = f"mixpriv pool {Path(args.config).name} {' '.join(names)} --split {args.split} -o {args.output.name}"
     run = report.Run(commit(), args.split, config.counted, 0, "", command)
@@ -245,6 +249,7 @@ def _front(args: argparse.Namespace) -> None:
     from mixpriv.training.config import load_config
     from mixpriv.training.evaluation import front, report
 
+    _require_markdown(args.output)
     config, audits = load_config(args.config), [path.name for path in args.audits]
     command = (
         f"mixpriv front {Path(args.config).name} --scores {args.scores.name} --audits {' '.join(audits)} "
@@ -256,6 +261,12 @@ def _front(args: argparse.Namespace) -> None:
         scores, linkage, load_bundle(args.bundle or config.name), run, [args.scores.name, *audits], args.output
     )
     print(args.output.read_text(encoding="utf-8"), end="")
+
+
+def _require_markdown(path: Path) -> None:
+    """Table and picture are put beside it, by other endings."""
+    if path.suffix != ".md":
+        raise InputError(f"{path.name}: expected an output named .md")
 
 
 def _rivals(own: Methods, config: TrainingConfig, said: Sequence[str]) -> Iterator[Method]:

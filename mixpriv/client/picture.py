@@ -31,21 +31,20 @@ Rgb = NDArray[np.uint8]
 def draw_picture(result: Segmentation, volumes: Sequence[ClassVolume]) -> bytes:
     """A PNG: planes through the middle of the brain or crop (rows) of scan, mixture and segmentation (columns).
 
-    Of several modalities the first is shown.
+    Of several modalities the first is shown; where nothing was sent there is no mixture.
     """
     columns = _panels(result)
-    heads = (
-        "the scan stays here",
-        "sent to the server" if len(result.views) == 1 else f"sent to the server, 1 of {len(result.views)}",
-        "the segmentation made from the answer",
-    )
+    heads = ["the scan stays here", "the segmentation made here"]
+    if result.views:
+        sent = "sent to the server" if len(result.views) == 1 else f"sent to the server, 1 of {len(result.views)}"
+        heads[1:] = [sent, "the segmentation made from the answer"]
     widths = [2 * _SIDE + max(panel.shape[1] for panel in column) for column in columns]
     heights = [max(column[row].shape[0] for column in columns) for row in range(len(_PLANES))]
     top = _MARGIN + _LINE + _GAP
     legend = top + sum(heights) + _GAP * len(heights)
-    canvas = Image.new(
-        "RGB", (2 * _MARGIN + sum(widths) + 2 * _GAP, legend + _LINE * _legend_rows(volumes) + _MARGIN), _BACKGROUND
-    )
+    width = 2 * _MARGIN + sum(widths) + _GAP * (len(columns) - 1)
+    height = legend + _LINE * _legend_rows(volumes) + _MARGIN
+    canvas = Image.new("RGB", (width, height), _BACKGROUND)
     draw, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(20), ImageFont.load_default(15)
     x = _MARGIN
     for head, column, width in zip(heads, columns, widths, strict=True):
@@ -64,27 +63,24 @@ def draw_picture(result: Segmentation, volumes: Sequence[ClassVolume]) -> bytes:
     return buffer.getvalue()
 
 
-def _panels(result: Segmentation) -> tuple[list[Rgb], list[Rgb], list[Rgb]]:
-    """Each column's planes, drawn: scan, mixture, segmentation over the scan."""
+def _panels(result: Segmentation) -> list[list[Rgb]]:
+    """Each column's planes, drawn: scan, mixture if there is one, segmentation over the scan."""
     target = result.target
     low, high = target.intensity_range
     scan = np.clip((target.image - low) / (1.1 * (high - low)), 0, 1)
-    mixture = result.views[0].mixture[0].astype(np.float32)
     labels = kernels.argmax(result.probabilities) * (target.mask != 0)
     middle = [round(float(np.average(np.arange(n), weights=w))) for n, w in _profiles(target.mask)]
     extent_mm = float((np.array(scan.shape) * target.grid.spacing_mm).max())
     pixel_mm = min(_PIXEL_MM, extent_mm / _LONGEST)
-    columns: tuple[list[Rgb], list[Rgb], list[Rgb]] = ([], [], [])
+    planes: list[list[Rgb]] = []
     for axis, _, _ in _PLANES:
         spacing = np.delete(target.grid.spacing_mm, axis)
         size = tuple(round(n * s / pixel_mm) for n, s in zip(np.delete(scan.shape, axis), spacing, strict=True))
         grey = _enlarge(np.take(scan, middle[axis], axis), size)
-        sent = _enlarge(np.take(mixture, middle[axis], axis), size)
+        sent = [_enlarge(np.take(v.mixture[0].astype(np.float32), middle[axis], axis), size) for v in result.views[:1]]
         seen = _enlarge_labels(np.take(labels, middle[axis], axis), size, len(result.probabilities))
-        columns[0].append(_grey(grey))
-        columns[1].append(_grey(sent))
-        columns[2].append(_overlay(grey, seen))
-    return columns
+        planes.append([_grey(grey), *map(_grey, sent), _overlay(grey, seen)])
+    return [list(column) for column in zip(*planes, strict=True)]
 
 
 def _profiles(mask: NDArray[np.uint8]) -> list[tuple[int, NDArray[np.intp]]]:

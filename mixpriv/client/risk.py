@@ -1,11 +1,13 @@
 """How well a mixture could be linked to its own scan: measured before it leaves, and drawn again if need be.
 
-The strongest attack without training, smooth registration, is made on the mixture. What it finds is set against what
-it finds between the mixtures of other people's scans and this kind of scan, which the bundle knows the spread of.
+The scan is smoothly registered to the mixture, as somebody would who looks for it in what a server sees. How alike
+both are is set against how alike mixtures and the scans of strangers are, which the bundle knows. Other attacks may
+see more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,20 +27,30 @@ class Recognition:
     """A scan as somebody knows it who looks for it in what a server sees."""
 
     spacing_mm: float
-    matcher: Matcher = field(repr=False)
+    matchers: Sequence[Matcher] = field(repr=False)
 
     @staticmethod
     def of(scan: NDArray[np.floating[Any]], spacing_mm: float) -> Recognition:
-        """Get ready to look for a normalised scan (D, H, W) of a grid."""
-        return Recognition(spacing_mm, Matcher.of([_detail(scan, spacing_mm)]))
+        """Get ready to look for a normalised scan (M, D, H, W) of a grid."""
+        return Recognition(spacing_mm, [Matcher.of([_detail(image, spacing_mm)]) for image in scan])
 
     def likeness(self, mixture: NDArray[np.floating[Any]]) -> float:
-        """Correlation of fine structure with what was sent (D, H, W), the scan smoothly registered to it."""
-        return float(self.matcher.fit(_detail(mixture, self.spacing_mm)).registered[0])
+        """Correlation of fine structure with what was sent (M, D, H, W), registered: that of the most alike modality.
+
+        Infinite where there is nothing to compare: it must not pass.
+        """
+        found = [
+            float(matcher.fit(detail).registered[0]) if detail.any() else np.inf
+            for matcher, detail in zip(self.matchers, self._details(mixture), strict=True)
+        ]
+        return max(found) if np.isfinite(found).all() else np.inf
 
     def risk(self, mixture: NDArray[np.floating[Any]], strangers: Strangers) -> float:
         """Standard deviations by which the likeness is above that of strangers' scans."""
         return (self.likeness(mixture) - strangers.mean) / strangers.std
+
+    def _details(self, mixture: NDArray[np.floating[Any]]) -> list[NDArray[np.float32]]:
+        return [_detail(image, self.spacing_mm) for image in mixture]
 
 
 def _detail(image: NDArray[np.floating[Any]], spacing_mm: float) -> NDArray[np.float32]:

@@ -92,7 +92,7 @@ class Prepared:
 
     ``reference`` is the first one if it is drawn, None if there is none or the bank lends it. In mode shielded there is
     a ``warp``, and ``risk``: how many standard deviations more alike than to strangers' scans the mixture is, None if
-    the bundle does not know strangers.
+    the bundle does not know strangers; ``draw`` counts the mixtures drawn before it.
     """
 
     scan: Volume
@@ -101,6 +101,7 @@ class Prepared:
     reference: Reference | None = field(repr=False)
     warp: Warp | None = field(repr=False)
     risk: float | None = None
+    draw: int = 0
 
 
 @dataclass(frozen=True)
@@ -211,20 +212,22 @@ def prepare(scan: Volume, client: Client, options: Options, stages: Stages) -> P
 
 
 def _hidden(prepared: Prepared, client: Client, options: Options) -> Prepared:
-    """Draw again until a mixture is not too much like its scan."""
+    """Draw again until a mixture is not too much like its scan; where none leaves this machine the last will do."""
     shielded, spacing_mm = client.bundle.shielded, client.bundle.spacing_mm
     if shielded is None or shielded.strangers is None:
         return prepared
     content, target, risk = prepared.content, prepared.target, 0.0
-    known = [Recognition.of(image, spacing_mm) for image in mix_modalities(target, None, 1.0)]
+    known = Recognition.of(mix_modalities(target, None, 1.0), spacing_mm)
     for draw in range(MOST_DRAWS):
         if draw:
             reference, warp = _draw(content, draw, client, options), _draw_warp(content, draw, client, options)
-            prepared = replace(prepared, reference=reference, warp=warp)
+            prepared = replace(prepared, reference=reference, warp=warp, draw=draw)
         mixture = mix_modalities(target, prepared.reference, _weight(content, 0, client, options), prepared.warp)
-        risk = max(one.risk(image, shielded.strangers) for one, image in zip(known, mixture, strict=True))
+        risk = known.risk(mixture, shielded.strangers)
         if risk <= shielded.strangers.limit:
             return replace(prepared, risk=risk)
+    if client.server == EMBEDDED:
+        return replace(prepared, risk=risk)
     raise InputError(
         f"scan: {MOST_DRAWS} mixtures were drawn and each is too much like it (risk {risk:.1f}, at most "
         f"{shielded.strangers.limit:g}): not sent in mode shielded"
@@ -243,7 +246,7 @@ def segment_prepared(prepared: Prepared, client: Client, options: Options, stage
     views: list[View] = []
     if options.sends:
         with stages("ledger"):
-            warnings = _enter(prepared.content, plain, client, options)
+            warnings = _enter(prepared, plain, client, options)
     if options.mode == "local":
         with stages("unmix"):
             probabilities = client.unmixer.alone(plain)
@@ -330,7 +333,10 @@ def _purpose(bundle: Bundle, options: Options) -> str:
 
     Two shares of one scan with one reference are two equations with two unknowns.
     """
-    return f"{options.mode}/{bundle.fingerprint}/{options.weight or 'drawn'}"
+    shielded = bundle.shielded if options.mode == "shielded" else None
+    weight_range = bundle.weight_range if shielded is None else shielded.weight_range
+    bent = "" if shielded is None else f"/{shielded.warp_mm} mm"
+    return f"{options.mode}/{bundle.fingerprint}/{options.weight or weight_range}{bent}"
 
 
 def _references(prepared: Prepared, client: Client, options: Options) -> Generator[Reference, None, None]:
@@ -375,7 +381,7 @@ def _draw_warp(content: bytes, index: int, client: Client, options: Options) -> 
     return draw_warp(Stream(seed), bundle.grid_shape, bundle.shielded.warp_mm, bundle.spacing_mm)
 
 
-def _enter(content: bytes, plain: NDArray[np.float16], client: Client, options: Options) -> tuple[str, ...]:
+def _enter(prepared: Prepared, plain: NDArray[np.float16], client: Client, options: Options) -> tuple[str, ...]:
     """Note in the ledger what is about to be sent; warn if another file of this scan went to a server before."""
     bits = likeness(plain[0], client.bundle.spacing_mm, client.key)
     entry = Entry(
@@ -384,10 +390,10 @@ def _enter(content: bytes, plain: NDArray[np.float16], client: Client, options: 
         bundle=f"{client.bundle.name} {client.bundle.version}",
         mode=options.mode,
         views=options.references,
-        content=client.key.derive("ledger", content),
+        content=client.key.derive("ledger", prepared.content),
         likeness=bits,
         client=client.key.derive("ledger/client")[:8],
-        view=client.key.derive(f"ledger/{_purpose(client.bundle, options)}/{options.from_bank}"),
+        view=client.key.derive(f"ledger/{_purpose(client.bundle, options)}/{options.from_bank}/{prepared.draw}"),
     )
     copies = [e for e in client.ledger.enter(entry, allow_repeat=options.allow_repeat) if _is_copy(e, entry)]
     if not copies:

@@ -305,12 +305,17 @@ def train_joint(
 
 def _start(model: JointModel, config: JointConfig, initial: Initial | None, unmixer: Initial | None) -> Initial | None:
     if initial is None:
-        if config.frozen or unmixer is not None:
+        if unmixer is not None:
+            raise InputError("--initial-unmixer: expected weights of the segmenter to start from, too")
+        if config.frozen:
             raise InputError("frozen: expected weights of the segmenter to start from")
         return None
     weights = dict(initial.weights)
     if unmixer is not None:
-        weights |= {name: value for name, value in unmixer.weights.items() if name.startswith("unmixer.")}
+        own = {name: value for name, value in unmixer.weights.items() if name.startswith("unmixer.")}
+        if not own:
+            raise InputError("--initial-unmixer: expected a run with an unmixer, got one without")
+        weights |= own
     elif config.frozen:
         weights |= {f"unmixer.{name}": value.detach() for name, value in model.unmixer.named_parameters()}
     return Initial(weights, initial.steps)

@@ -32,8 +32,8 @@ def measure_strangers(config: JointConfig, shielded: Shielded, data: Path, count
     for step in range(count):
         example = source.at(step)
         assert example.target_image is not None  # noqa: S101 - a mixture has a target
-        mixtures.append(example.image[0, 0].numpy())
-        known.append(Recognition.of(example.target_image[0, 0].numpy(), sent.spacing_mm))
+        mixtures.append(example.image[0].numpy())
+        known.append(Recognition.of(example.target_image[0].numpy(), sent.spacing_mm))
     found = [one.likeness(mixture) for n, one in enumerate(known) for m, mixture in enumerate(mixtures) if n != m]
     middle = float(np.median(found))
     spread = 1.4826 * float(np.median(np.abs(np.array(found) - middle)))

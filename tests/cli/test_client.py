@@ -18,6 +18,8 @@ from mixpriv import cuda
 from mixpriv.bundle import Bundle
 from mixpriv.cli import segmenting
 from mixpriv.cli.client import main
+from mixpriv.client.key import key_path
+from mixpriv.client.ledger import ledger_path
 from mixpriv.client.segment import Client
 from mixpriv.client.stages import STAGES
 from mixpriv.errors import ServerUnavailableError
@@ -407,6 +409,20 @@ class TestCrops:
         assert {"crop.png", "crop_dseg.nii.gz", "crop_dseg.tsv", "w/mixture.nii.gz"} <= listing(folder)
         assert nib.load(folder / "crop_dseg.nii.gz").shape == voxels.shape
         assert nib.load(folder / "w" / "mixture.nii.gz").shape == crops.grid_shape
+
+    def test_mode_local_needs_no_server_no_key_and_no_ledger(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MIXPRIV_SERVER", "nowhere.invalid:1")
+        voxels = np.random.default_rng(0).uniform(0, 900, (26, 33, 24)).astype(np.float32)
+        nib.Nifti1Image(voxels, np.eye(4)).to_filename(folder / "crop.nii.gz")
+        arguments = ["--bundle", "hippocampus", "--mode", "local", "--report", str(folder / "crop.png"), "--json"]
+        before = key_path().exists(), ledger_path().exists()
+        assert main(["segment", str(folder / "crop.nii.gz"), *arguments]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert (document["mode"], document["server"], document["references"]) == ("local", None, 0)
+        assert (key_path().exists(), ledger_path().exists()) == before == (False, False)
+        assert {"crop.png", "crop_dseg.nii.gz", "crop_dseg.tsv"} <= listing(folder)
 
     def test_a_whole_head_is_refused(
         self, crops: Bundle, in_process: list[Client], scan: Path, folder: Path, capsys: pytest.CaptureFixture[str]

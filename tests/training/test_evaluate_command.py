@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mixpriv.bundle import load_bundle
 from mixpriv.cli.train import main
 from mixpriv.training.evaluation.report import read_scores
 from mixpriv.training.evaluation.statistics import per_subject
@@ -17,6 +18,10 @@ name = "toy-crops"
 classes = ["background", "front", "back"]
 weight_range = [0.3, 0.7]
 licence = "Apache-2.0"
+[bundle.shielded]
+weight_range = [0.1, 0.3]
+warp_mm = 2.0
+risk_limit = 3.0
 [region]
 name = "toy"
 min_mm = [16, 16, 16]
@@ -36,6 +41,7 @@ plain_steps = 1
 steps = 6
 learning_rate = 0.1  # far enough from the start that no two weights are the same, which ONNX would store once
 unmix_lambda = 1.0
+unmixer_sees = "target"
 seed = 3
 references = 2
 reference_warp_mm = 1.0
@@ -66,8 +72,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         more = ["--variant", name, "--initial", str(folder / "joint"), "--seed", "4"]
         assert main(["train", config, "--data", data, "-o", str(folder / name), *more]) == 0
     pack = ["pack", config, "--segmenter-run", str(folder / "joint"), "--version", "0.0.1"]
-    assert main([*pack, "-o", str(folder / "bundle")]) == 0
+    assert main([*pack, "--data", data, "-o", str(folder / "bundle")]) == 0
     return folder
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_bundle_knows_strangers_and_an_unmixer_that_does_without(made: Path) -> None:
+    bundle = load_bundle(made / "bundle")
+    assert bundle.unmixer_alone
+    assert bundle.shielded is not None
+    strangers = bundle.shielded.strangers
+    assert strangers is not None
+    assert strangers.limit == 3.0
+    assert 0 < strangers.mean < 1
+    assert 0 < strangers.std < 0.5
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporter warns of itself
@@ -118,13 +136,18 @@ def test_a_table_is_made_again_by_its_command(made: Path, tmp_path: Path) -> Non
         (["train", "--variant", "no"], "config toy-crops: variant: expected one of separate, seeing, got 'no'"),
         (["train", "--variant", "seeing"], "frozen: expected weights of the segmenter to start from"),
         (["train", "--steps", "0"], "steps: expected at least 1, got 0"),
+        (["train", "--initial-unmixer", "joint"], "--initial-unmixer: expected weights of the segmenter"),
+        (
+            ["train", "--network", "extractor", "--initial-unmixer", "joint"],
+            "--initial-unmixer: expected the segmenter",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_what_does_not_fit_is_said(
     made: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command, *more = arguments
+    command, *more = [str(made / part) if part == "joint" else part for part in arguments]
     given = [command, str(made / "toy.toml"), "--data", str(made / "data"), "-o", str(tmp_path / "out.md"), *more]
     if command == "evaluate":
         given += ["--bundle", str(made / "bundle"), "--in-process"]

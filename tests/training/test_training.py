@@ -291,12 +291,16 @@ class TestInitial:
     def test_a_run_and_a_bundle_make_a_bundle(self, tmp_path: Path) -> None:
         config = load_config("brain-t1")
         small = replace(config, segmenter=replace(config.segmenter, filters=(8, 16, 16), crop=(32, 32, 32)))
+        shipped = load_bundle("brain-t1")
+        with pytest.raises(InputError, match="config brain-t1: expected training data, to measure"):
+            pack(small, shipped.directory, shipped.directory, tmp_path / "bundle", "9.9.9")
+        said = {name: value for name, value in config.raw["bundle"].items() if name != "shielded"}
+        small = replace(small, raw={**config.raw, "bundle": said})
         run = tmp_path / "run"
         run.mkdir()
         torch.manual_seed(0)
         torch.save(JointModel.of(small.segmenter).state_dict(), run / "averaged.pt")
         (run / "log.jsonl").write_text(json.dumps({"total_steps": 7}) + "\n")
-        shipped = load_bundle("brain-t1")
         (run / "reference.npz").write_bytes(shipped.reference_path.read_bytes())
         bundle = load_bundle(pack(small, run, shipped.directory, tmp_path / "bundle", "9.9.9"))
         assert bundle.extra["trained"]["steps"] == 7

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mixpriv.audit.views import parse_mode
 from mixpriv.bundle import Bundle
 from mixpriv.errors import InputError
 from mixpriv.training.evaluation.methods import BLANKED, DRAWN, NONE, SHIELDED
@@ -43,26 +44,28 @@ def read_linkage(paths: Sequence[Path]) -> dict[str, Linkage]:
     """A1's figure by mode, of the ``audit.csv`` files of several audits; InputError if one has none."""
     found: dict[str, Linkage] = {}
     for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path.name}: no such file")
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if (row.get("attack"), row.get("figure")) == ("A1", LINKED)]
         if not rows:
             raise InputError(f"{path.name}: expected an audit.csv with attack A1, got none")
         for row in rows:
             value, low, high, chance = (float(row[name]) for name in ("value", "low", "high", "baseline"))
-            found[row["mode"]] = Linkage(value, low, high, chance)
+            found[_canonical(row["mode"])] = Linkage(value, low, high, chance)
     return found
 
 
 def front(
-    scores: Sequence[Score], linkage: Mapping[str, Linkage], counted: Sequence[int], warp_mm: float
+    scores: Sequence[Score], linkage: Mapping[str, Linkage], counted: Sequence[int], bundle: Bundle
 ) -> list[Point]:
-    """The modes that both have measured; where nothing is sent there is nothing to link."""
-    points = []
+    """The modes that both have measured; in mode local nothing is sent, so there is nothing to link."""
+    points, warp_mm = [], bundle.shielded.warp_mm if bundle.shielded else 0.0
     for method in dict.fromkeys(score.method for score in scores):
         mode = audited_mode(method, warp_mm)
         if mode in linkage:
             here = linkage[mode]
-        elif method == BLANKED:
+        elif method == BLANKED and bundle.unmixer_alone:
             chance = next(iter(linkage.values())).chance
             here = Linkage(chance, chance, chance, chance)
         else:
@@ -74,17 +77,27 @@ def front(
 def audited_mode(method: str, warp_mm: float) -> str:
     """How an audit calls a method of the evaluation."""
     name, _, weight = method.partition(", a = ")
-    fixed = {"mixup": f"mixup={weight}", "shielded": f"warp={warp_mm:g}+mixup={weight}"}
+    fixed = {"mixup": f"mixup={weight}", "shielded": f"warp={warp_mm}+mixup={weight}"}
     known = {NONE: "none", DRAWN: "mixup", SHIELDED: "shielded"}
-    return fixed.get(name, "") if weight else known.get(method, "")
+    return _canonical(fixed.get(name, "")) if weight else known.get(method, "")
+
+
+def _canonical(mode: str) -> str:
+    """One spelling of each mode with numbers."""
+    if "=" not in mode:
+        return mode
+    parsed = parse_mode(mode)
+    parts = [f"warp={parsed.warp_mm:g}"] if parsed.warp_mm else []
+    if parsed.mixes:
+        parts.append("mixup" if parsed.weight is None else f"mixup={parsed.weight:g}")
+    return "+".join(parts)
 
 
 def write_front(
     scores: Sequence[Score], linkage: Mapping[str, Linkage], bundle: Bundle, run: Run, files: Sequence[str], path: Path
 ) -> None:
     """Write the picture and the table."""
-    warp_mm = bundle.shielded.warp_mm if bundle.shielded else 0.0
-    points = front(scores, linkage, run.counted, warp_mm)
+    points = front(scores, linkage, run.counted, bundle)
     picture = path.with_suffix(".png")
     plot(points, picture)
     head = ["method", "mean Dice [95 %]", "difference to none [95 %]", "A1: right person first [95 %]", "times chance"]

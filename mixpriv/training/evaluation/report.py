@@ -41,8 +41,19 @@ def write_scores(scores: Sequence[Score], path: Path) -> None:
 
 
 def read_scores(path: Path) -> list[Score]:
-    """Scores that `write_scores` wrote."""
+    """Scores that `write_scores` wrote.
+
+    Raises
+    ------
+    InputError
+        there is no such file, or it is another one.
+    """
+    if not path.is_file():
+        raise InputError(f"{path.name}: no such file")
     with path.open(newline="", encoding="utf-8") as file:
+        if file.readline().strip().split(",") != [field.name for field in fields(Score)]:
+            raise InputError(f"{path.name}: expected scores as evaluate writes them")
+        file.seek(0)
         return [
             Score(
                 row["method"], row["subject"], row["case"], int(row["label"]),
