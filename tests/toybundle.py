@@ -59,7 +59,12 @@ def write_toy_bundle(
         "spacing_mm": 3.0,
         "multiple": 16,
         "weight_range": [0.3, 0.7],
-        "shielded": {"weight_range": [0.2, 0.4], "warp_mm": 4.0},
+        "shielded": {
+            "weight_range": [0.2, 0.4],
+            "warp_mm": 4.0,
+            "risk_limit": 9.0,
+            "strangers": {"mean": 0.2, "std": 0.1},
+        },
         "alignment": {"std_mm": [31.0, 39.0, 30.0], "centre_voxel": [31.5, 39.5, 31.5]},
         "extractor_spacing_mm": 3.0 if len(modalities) == 1 else None,
         "licence": "Apache-2.0",

@@ -55,9 +55,17 @@ class TestSegment:
         assert (document["mode"], document["references"], document["server"]) == ("mixup", 2, "embedded")
         (result,) = document["scans"]
         assert result["exit_code"] == 0
-        assert set(result["seconds"]) == {*STAGES, "total"}
+        assert set(result["seconds"]) == {*STAGES, "total"} - {"risk"}
+        assert "risk" not in result
         assert [c["name"] for c in result["classes"]][:2] == ["white matter", "grey matter"]
         assert "weight" not in out
+
+    def test_json_of_mode_shielded_tells_the_risk_to_the_nearest_half(self, run: Run, scan: Path) -> None:
+        code, out, _ = run(scan, "--json", "--mode", "shielded")
+        (result,) = json.loads(out)["scans"]
+        assert code == 0
+        assert result["seconds"]["risk"] > 0
+        assert result["risk"] * 2 % 1 == 0
 
     def test_device(self, run: Run, scan: Path, emulation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as without:

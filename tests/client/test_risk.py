@@ -40,7 +40,9 @@ def test_a_scan_is_most_like_itself(client: Client) -> None:
 
 
 def test_the_first_draw_is_kept_where_its_risk_is_low(client: Client) -> None:
-    without, low = prepared(client), prepared(with_limit(client, 5.0))
+    assert client.bundle.shielded is not None
+    unknown = replace(client.bundle, shielded=replace(client.bundle.shielded, strangers=None))
+    without, low = prepared(replace(client, bundle=unknown)), prepared(with_limit(client, 5.0))
     assert (without.risk, without.draw) == (None, 0)
     assert low.draw == 0
     assert low.reference is not None
