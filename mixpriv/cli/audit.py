@@ -159,6 +159,7 @@ def _command(args: argparse.Namespace) -> str:
         if getattr(args, name) is not None:
             parts.append(f"--{name} {getattr(args, name)}")
     parts += [f"--subjects {args.subjects}"] if args.phantoms else [f"--rescans {args.rescans}"]
+    parts += [f"--policy {Path(args.policy).name}"] if args.policy else []
     return " ".join([*parts, f"-o {args.output.name}"])
 
 
