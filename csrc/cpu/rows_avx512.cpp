@@ -179,8 +179,8 @@ void finish() {
 
 }  // namespace
 
-const RowKernels avx512_rows{mix,          unmix,      unmix_background, one_hot, fill_weight, avx2::argmax,
-                             tally,        accumulate, normalise,        pick,    locate,      bend,
-                             bend_nearest, blend,      blend_bytes, blend_masked,     finish};
+const RowKernels avx512_rows{mix,          unmix,      unmix_background, one_hot,      fill_weight, avx2::argmax,
+                             tally,        accumulate, normalise,        pick,         locate,      bend,
+                             bend_nearest, blend,      blend_bytes,      blend_masked, finish};
 
 }  // namespace mixpriv
