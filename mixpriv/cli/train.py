@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mixpriv.training.evaluation.cases import Case
     from mixpriv.training.evaluation.methods import Method, Methods
     from mixpriv.training.evaluation.metrics import Score
+    from mixpriv.training.joint import JointConfig
     from mixpriv.wire.transport import Segmenter
 
 REAL_REFERENCES = 20
@@ -35,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--fold", type=int, default=0, help="the fold held out, of a config that has folds (0)")
     train.add_argument("--steps", type=int, metavar="N", help="in place of the config's, as for a run with --initial")
     train.add_argument("--seed", type=int, metavar="N", help="in place of the config's")
-    train.add_argument("--variant", metavar="NAME", help="train S and D as the config's [variants.NAME] says")
+    train.add_argument(
+        "--variant", metavar="NAME", help="as the config's [variants.NAME] says: S and D, or a control of that D's size"
+    )
     train.add_argument("--proxy", metavar="NAME=STRENGTH", help="S for a method to compare with: warp=MM or noise=STD")
     train.add_argument(
         "--data", type=Path, required=True, help="folder of *_dseg.nii.gz in FreeSurfer numbering, of MSD crops, ..."
@@ -93,8 +96,13 @@ def _parser() -> argparse.ArgumentParser:
         help="other methods, each with its S's run folder",
     )
     evaluate.add_argument(
-        "--variants", nargs="+", default=[], metavar="NAME=RUN", help="S and D trained otherwise, and their runs"
+        "--variants",
+        nargs="+",
+        default=[],
+        metavar="NAME=RUN[:CONTROL]",
+        help="S and D trained otherwise, their runs, and those of a control of their D's size",
     )
+    evaluate.add_argument("--fuse-variants", action="store_true", help="--fused for them, too")
     evaluate.add_argument(
         "--ablations", action="store_true", help="also answers that are not rounded, and references of other kinds"
     )
@@ -103,9 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "-o", "--output", type=Path, required=True, help="markdown file; CSV and plot are put beside it"
     )
-    pool = commands.add_parser("pool", help="one table of the scores of several: the folds of one config")
+    pool = commands.add_parser("pool", help="one table of the scores of several: folds, or trainings")
     pool.add_argument("config", help="the config that all were trained with")
     pool.add_argument("scores", type=Path, nargs="+", help="CSV files that evaluate wrote")
+    pool.add_argument("--repeats", action="store_true", help="the files are of several trainings, on the same scans")
     pool.add_argument("--split", default="given", help="what the scans are called in the table")
     pool.add_argument("-o", "--output", type=Path, required=True, help="markdown file")
     joined = commands.add_parser("front", help="accuracy against linkage: what evaluate and audit found, in a picture")
@@ -125,9 +134,11 @@ def _train(args: argparse.Namespace) -> None:
 
     config = load_config(args.config, args.fold)
     initial = None if args.initial is None else load_initial(args.initial, args.network)
-    if args.network != "segmenter" and (args.proxy is not None or args.variant is not None):
-        raise InputError(f"--proxy, --variant: expected the segmenter as the network, got the {args.network}")
+    if args.network != "segmenter" and args.proxy is not None:
+        raise InputError(f"--proxy: expected the segmenter as the network, got the {args.network}")
     if args.network == "extractor":
+        if args.variant is not None:
+            raise InputError("--variant: expected the segmenter or the control as the network, got the extractor")
         if args.initial_unmixer is not None:
             raise InputError("--initial-unmixer: expected the segmenter as the network, got the extractor")
         if args.steps is not None or args.seed is not None:
@@ -137,20 +148,26 @@ def _train(args: argparse.Namespace) -> None:
         if config.extractor is None:
             raise InputError(f"config {config.name}: expected an [extractor] to train, got none")
         print(train_extractor(config.extractor, args.data, args.output, initial))
-    else:
-        from mixpriv.training.joint import parse_proxy, proxy_config, train_joint, with_steps
+        return
+    from mixpriv.training.joint import train_joint
 
-        joint = config.segmenter if args.network == "segmenter" else config.control
-        if args.variant is not None:
-            joint = config.variant(args.variant)
-        if args.steps is not None:
-            joint = with_steps(joint, args.steps)
-        if args.seed is not None:
-            joint = replace(joint, seed=args.seed)
-        if args.proxy is not None:
-            joint = proxy_config(joint, *parse_proxy(args.proxy))
-        unmixer = None if args.initial_unmixer is None else load_initial(args.initial_unmixer, "segmenter")
-        print(train_joint(joint, args.data, args.output, initial, unmixer))
+    unmixer = None if args.initial_unmixer is None else load_initial(args.initial_unmixer, "segmenter")
+    print(train_joint(_joint_training(args, config), args.data, args.output, initial, unmixer))
+
+
+def _joint_training(args: argparse.Namespace, config: TrainingConfig) -> JointConfig:
+    """The training that the command line asks for."""
+    from mixpriv.training.joint import parse_proxy, proxy_config, with_steps
+
+    if args.network == "segmenter":
+        joint = config.segmenter if args.variant is None else config.variant(args.variant)
+    else:
+        joint = config.control if args.variant is None else config.control_of(args.variant)
+    if args.steps is not None:
+        joint = with_steps(joint, args.steps)
+    if args.seed is not None:
+        joint = replace(joint, seed=args.seed)
+    return joint if args.proxy is None else proxy_config(joint, *parse_proxy(args.proxy))
 
 
 def _pack(args: argparse.Namespace) -> None:
@@ -232,14 +249,19 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _pool(args: argparse.Namespace) -> None:
     from mixpriv.provenance import commit
     from mixpriv.training.config import load_config
-    from mixpriv.training.evaluation import report
+    from mixpriv.training.evaluation import pooling, report
 
     _require_markdown(args.output)
     config, names = load_config(args.config), [path.name for path in args.scores]
-    command = f"mixpriv pool {Path(args.config).name} {' '.join(names)} --split {args.split} -o {args.output.name}"
+    repeats = " --repeats" if args.repeats else ""
+    command = (
+        f"mixpriv pool {Path(args.config).name} {' '.join(names)}{repeats} --split {args.split} -o {args.output.name}"
+    )
     run = report.Run(commit(), args.split, config.counted, 0, "", command)
-    scores = report.pool(args.scores)
-    report.write_pooled(scores, config.name, config.segmenter.classes, run, names, args.output)
+    scores = pooling.average(args.scores) if args.repeats else pooling.pool(args.scores)
+    pooling.write_pooled(
+        scores, config.name, config.segmenter.classes, run, args.scores, args.output, repeats=args.repeats
+    )
     print(args.output.read_text(encoding="utf-8"), end="")
 
 
@@ -286,6 +308,7 @@ def _ablations(
 ) -> list[Method]:
     from mixpriv.client.target import load_conformer
     from mixpriv.export.initial import load_initial
+    from mixpriv.export.parity import torch_segmenter
     from mixpriv.training.evaluation import cases
     from mixpriv.training.evaluation.ablation import OtherReferences, TorchNetworks, real_references
 
@@ -297,10 +320,14 @@ def _ablations(
         real = real_references(others, load_conformer(own.bundle), len(own.bundle.classes))
         tried += OtherReferences(own, real).methods()
     for text in args.variants:
-        name, _, run = text.partition("=")
+        name, _, runs = text.partition("=")
+        run, _, alone = runs.partition(":")
         if not run:
-            raise InputError(f"--variants: expected NAME=RUN, got {text!r}")
-        tried += TorchNetworks.of(config.variant(name), load_initial(Path(run), "segmenter")).methods(own, name)
+            raise InputError(f"--variants: expected NAME=RUN or NAME=RUN:CONTROL, got {text!r}")
+        control = torch_segmenter(config.control_of(name), Path(alone)) if alone else None
+        weights = load_initial(Path(run), "segmenter")
+        networks = TorchNetworks.of(config.variant(name), weights, control=control)
+        tried += networks.methods(own, name, args.fused if args.fuse_variants else ())
     return tried
 
 
@@ -317,6 +344,11 @@ def _segmenter(bundle: Bundle, *, in_process: bool, stack: contextlib.ExitStack)
     return stack.enter_context(GrpcSegmenter(address, SegmenterContract.of(bundle)))
 
 
+def _without_paths(variant: str) -> str:
+    name, _, runs = variant.partition("=")
+    return f"{name}=RUN" + (":CONTROL" if ":" in runs else "")
+
+
 def _evaluate_command(args: argparse.Namespace) -> str:
     return " ".join(
         [
@@ -326,7 +358,8 @@ def _evaluate_command(args: argparse.Namespace) -> str:
             *([f"--split {args.split}"] if args.split != "given" else []),
             *(["--control RUN"] if args.control is not None else []),
             *(["--proxies", *(f"{p.split(':')[0]}:RUN" for p in args.proxies)] if args.proxies else []),
-            *(["--variants", *(f"{v.split('=')[0]}=RUN" for v in args.variants)] if args.variants else []),
+            *(["--variants", *map(_without_paths, args.variants)] if args.variants else []),
+            *(["--fuse-variants"] if args.fuse_variants else []),
             *(["--ablations"] if args.ablations else []),
             *(["--in-process"] if args.in_process else []),
             f"--weights {' '.join(map(str, args.weights))}",

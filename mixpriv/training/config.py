@@ -51,6 +51,10 @@ class TrainingConfig:
             )
         return self.variants[name]
 
+    def control_of(self, name: str) -> JointConfig:
+        """The control's training for a D as a variant has it; raises as `variant`."""
+        return control_config(self.variant(name), self.control.steps, self.control.learning_rate)
+
 
 _ELSEWHERE = ("classes", "grid_shape", "spacing_mm", "alignment", "region", "folds", "modalities", "tumours", "proxy",
               "strength", "alone")  # fmt: skip

@@ -324,8 +324,8 @@ def _start(model: JointModel, config: JointConfig, initial: Initial | None, unmi
 def control_config(config: JointConfig, steps: int, learning_rate: float) -> JointConfig:
     """Training of D alone on the scan itself: what a client could do without the server."""
     return replace(
-        config, alone=True, unmixer_sees="target", steps=steps, plain_steps=steps, learning_rate=learning_rate,
-        references=0,
+        config, alone=True, frozen=False, unmixer_sees="target", steps=steps, plain_steps=steps,
+        learning_rate=learning_rate, references=0,
     )  # fmt: skip
 
 

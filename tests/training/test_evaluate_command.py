@@ -50,6 +50,12 @@ joint = false
 [variants.seeing]
 frozen = true
 unmixer_sees = "reference and mixture"
+[variants.plain]
+plain_steps = 6
+references = 0
+[variants.small]
+frozen = true
+unmixer_filters = [4, 8]
 [control]
 steps = 2
 learning_rate = 1e-3
@@ -68,9 +74,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = {"joint": [], "control": ["--network", "control"], "warp": ["--proxy", "warp=2", "--steps", "2"]}
     for name, more in runs.items():
         assert main(["train", config, "--data", data, "-o", str(folder / name), *more]) == 0
-    for name in ("separate", "seeing"):
+    for name in ("separate", "seeing", "plain", "small"):
         more = ["--variant", name, "--initial", str(folder / "joint"), "--seed", "4"]
         assert main(["train", config, "--data", data, "-o", str(folder / name), *more]) == 0
+    more = ["--network", "control", "--variant", "small"]
+    assert main(["train", config, "--data", data, "-o", str(folder / "small-control"), *more]) == 0
     pack = ["pack", config, "--segmenter-run", str(folder / "joint"), "--version", "0.0.1"]
     assert main([*pack, "--data", data, "-o", str(folder / "bundle")]) == 0
     return folder
@@ -93,7 +101,8 @@ def test_a_table_is_made_again_by_its_command(made: Path, tmp_path: Path) -> Non
     paths = {"--data": made / "data", "--bundle": made / "bundle", "--control": made / "control"}
     arguments = ["evaluate", str(made / "toy.toml"), *(str(part) for pair in paths.items() for part in pair)]
     arguments += ["--in-process", "--proxies", f"warp=2:{made / 'warp'}", "--fused", "2", "--split", "held-out"]
-    arguments += ["--ablations", "--variants", *(f"{name}={made / name}" for name in ("separate", "seeing"))]
+    arguments += ["--ablations", "--variants", *(f"{name}={made / name}" for name in ("separate", "seeing", "plain"))]
+    arguments += [f"small={made / 'small'}:{made / 'small-control'}", "--fuse-variants"]
     for name in ("one", "two"):
         assert main([*arguments, "-o", str(tmp_path / f"{name}.md")]) == 0
     assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
@@ -108,7 +117,15 @@ def test_a_table_is_made_again_by_its_command(made: Path, tmp_path: Path) -> Non
         "reference far from it: mixup, a drawn",
         "separate: none",
         "separate: mixup, a drawn",
+        "separate: mixup, a drawn, K = 2",
+        "separate: D, answer blanked",
         "seeing: mixup, a drawn",
+        "seeing: mixup, a drawn, K = 2",
+        "plain: none",
+        "small: mixup, a drawn",
+        "small: mixup, a drawn, K = 2",
+        "small: D, answer blanked",
+        "small: network of D's size on the scan",
     ]
     # without rounding the same networks in another runtime: close to what is shipped
     means = {m: sum(per_subject(scores, m, [1, 2]).values()) for m in methods}
@@ -116,6 +133,9 @@ def test_a_table_is_made_again_by_its_command(made: Path, tmp_path: Path) -> Non
     assert {"mixup, a drawn, K = 2", "D, answer blanked", "network of D's size on the scan"} <= set(methods)
     text = (tmp_path / "one.md").read_text()
     assert all(f"| {method} | 0." in text for method in methods)
+    assert "less *small: network of D's size on the scan*" in text
+    assert "- *mixup, a drawn* less *plain: none*" in text
+    assert "small=RUN:CONTROL --fuse-variants" in text
     assert "Made by `mixpriv evaluate" in text
     assert "2 scans of 2 subjects" in text
     assert str(made) not in text
@@ -130,11 +150,18 @@ def test_a_table_is_made_again_by_its_command(made: Path, tmp_path: Path) -> Non
         (["evaluate", "--proxies", "warp=2"], "--proxies: expected NAME=STRENGTH:RUN, got 'warp=2'"),
         (
             ["train", "--proxy", "warp=2", "--network", "control"],
-            "--proxy, --variant: expected the segmenter",
+            "--proxy: expected the segmenter",
         ),
-        (["evaluate", "--variants", "separate"], "--variants: expected NAME=RUN, got 'separate'"),
-        (["train", "--variant", "no"], "config toy-crops: variant: expected one of separate, seeing, got 'no'"),
+        (["evaluate", "--variants", "separate"], "--variants: expected NAME=RUN or NAME=RUN:CONTROL, got 'separate'"),
+        (
+            ["train", "--variant", "no"],
+            "config toy-crops: variant: expected one of separate, seeing, plain, small, got 'no'",
+        ),
         (["train", "--variant", "seeing"], "frozen: expected weights of the segmenter to start from"),
+        (
+            ["train", "--variant", "small", "--network", "extractor"],
+            "--variant: expected the segmenter or the control",
+        ),
         (["train", "--steps", "0"], "steps: expected at least 1, got 0"),
         (["train", "--initial-unmixer", "joint"], "--initial-unmixer: expected weights of the segmenter"),
         (
@@ -170,6 +197,11 @@ def test_the_scores_of_two_files_make_one_table(made: Path, tmp_path: Path, caps
     assert "2 scans of 2 subjects" in text
     assert "[one.csv](one.csv), [two.csv](two.csv)" in text
     assert str(tmp_path) not in text
+    again = ["pool", str(made / "toy.toml"), files[0], files[0], "--repeats", "-o", str(tmp_path / "again.md")]
+    assert main(again) == 0
+    text = (tmp_path / "again.md").read_text()
+    assert "1 scans of 1 subjects, each measured with the networks of 2\ntrainings" in text
+    assert "| method | one | one | standard deviation |" in text
     capsys.readouterr()
     assert main(["pool", str(made / "toy.toml"), files[0], files[0], "-o", str(tmp_path / "no.md")]) == 2
     assert capsys.readouterr().err.startswith("mixpriv: error: one.csv: expected scans that no other file has")

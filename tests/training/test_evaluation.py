@@ -14,7 +14,15 @@ from mixpriv.training.crops import Region
 from mixpriv.training.evaluation.cases import find_crops, find_heads
 from mixpriv.training.evaluation.methods import Cost, Likeness, to_answer
 from mixpriv.training.evaluation.metrics import Score, dice, hd95_mm, volume_similarity
-from mixpriv.training.evaluation.report import against_the_client_alone, plot, pool, read_scores, table, write_scores
+from mixpriv.training.evaluation.pooling import average, each_training, pool
+from mixpriv.training.evaluation.report import (
+    against_plain,
+    against_the_client_alone,
+    plot,
+    read_scores,
+    table,
+    write_scores,
+)
 from mixpriv.training.evaluation.statistics import bootstrap, difference, per_subject
 
 
@@ -135,6 +143,25 @@ class TestStatistics:
             pool(paths)
         with pytest.raises(InputError, match=r"a\.csv: expected scans that no other file has, got sub-1 again"):
             pool([paths[0], paths[0]])
+
+    def test_trainings_are_averaged_scan_by_scan(self, tmp_path: Path) -> None:
+        paths = [tmp_path / name for name in ("a.csv", "b.csv", "c.csv")]
+        for path, values in zip(paths, ((0.5, 0.7), (0.7, 0.9), (0.5,)), strict=True):
+            write_scores([score("none", f"sub-{n}", f"sub-{n}", 1, v) for n, v in enumerate(values)], path)
+        assert [s.dice for s in average(paths[:2])] == pytest.approx([0.6, 0.8])
+        assert each_training(paths[:2], (1,))[-1] == "| none | 0.600 | 0.800 | 0.141 |"
+        with pytest.raises(InputError, match=r"a\.csv: expected the same scans in every file, got sub-1 in 2"):
+            average(paths)
+
+    def test_what_is_lost_to_plain_segmentation_is_paired(self) -> None:
+        values = {"none": 0.8, "mixup, a drawn": 0.7, "warp, 4 mm": 0.6, "seeing: mixup, a drawn": 0.1}
+        scores = [score(method, "sub-1", "sub-1", 1, value) for method, value in values.items()]
+        assert against_plain(scores, (1,)) == []
+        lines = against_plain([*scores, score("plain: none", "sub-1", "sub-1", 1, 0.9)], (1,))
+        assert [line.split(":")[0] for line in lines[3:]] == [
+            f"- *{method}* less *plain" for method in ("none", "mixup, a drawn", "warp, 4 mm")
+        ]
+        assert lines[3].endswith("-0.100 [-0.100, -0.100]")
 
     def test_a_sweep_is_drawn_from_three_weights_on(self, tmp_path: Path) -> None:
         scores = [score("none", "sub-1", "sub-1", 1, 0.9)]

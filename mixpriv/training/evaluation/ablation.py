@@ -20,7 +20,17 @@ from mixpriv.client.stages import Stages
 from mixpriv.client.target import Conformer
 from mixpriv.client.volume import load_volume
 from mixpriv.training.evaluation.cases import Case
-from mixpriv.training.evaluation.methods import DRAWN, NONE, Method, Methods, Probabilities, Proxy
+from mixpriv.training.evaluation.methods import (
+    ALONE,
+    BLANKED,
+    DRAWN,
+    NONE,
+    Method,
+    Methods,
+    Network,
+    Probabilities,
+    Proxy,
+)
 from mixpriv.training.joint import Example, JointConfig, JointModel, one_hot
 from mixpriv.training.loop import Initial
 from mixpriv.training.networks import unmixer_input
@@ -36,9 +46,10 @@ class TorchNetworks:
     model: JointModel
     config: JointConfig
     levels: int = 255
+    control: Network | None = None  # a network of D's size that saw scans alone
 
     @staticmethod
-    def of(config: JointConfig, weights: Initial, levels: int = 255) -> TorchNetworks:
+    def of(config: JointConfig, weights: Initial, levels: int = 255, control: Network | None = None) -> TorchNetworks:
         """Networks with given weights.
 
         Raises
@@ -48,7 +59,7 @@ class TorchNetworks:
         """
         model = JointModel.of(config)
         weights.load_into(model)
-        return TorchNetworks(model.eval(), config, levels)
+        return TorchNetworks(model.eval(), config, levels, control)
 
     @torch.no_grad()
     def segment(self, image: NDArray[np.float16]) -> NDArray[Any]:
@@ -74,11 +85,28 @@ class TorchNetworks:
         corrected = self.model.unmixer(unmixer_input(mixed, known, torch.full_like(image, proxy.weight)), seen)
         return np.asarray(corrected.softmax(1)[0].numpy())
 
-    def methods(self, own: Methods, name: str) -> Iterator[Method]:
-        """Its table rows: without mixing, and mixed with a drawn weight."""
-        if self.levels and not self.config.frozen:
-            yield Method(f"{name}: {NONE}", own.plain, own.read, segment=self.segment)
-        yield Method(f"{name}: {DRAWN}", partial(own.mixture, None), self.reveal, segment=self.segment)
+    @torch.no_grad()
+    def alone(self, proxy: Proxy, _answer: NDArray[Any]) -> Probabilities:
+        """What this run's D says without an answer."""
+        image = torch.from_numpy(np.asarray(proxy.plain, np.float32))[None, None]
+        return np.asarray(self.model.unmixer(None, image).softmax(1)[0].numpy())
+
+    def methods(self, own: Methods, name: str, fused: Sequence[int] = ()) -> Iterator[Method]:
+        """Its table rows: not mixed, mixed with a drawn weight, and what its D can do alone."""
+        config = self.config
+        # a frozen S is the bundle's
+        segment = None if config.frozen and self.levels else self.segment
+        if segment is not None and self.levels:
+            yield Method(f"{name}: {NONE}", own.plain, own.read, segment=segment)
+        if config.plain_steps >= config.steps:
+            return
+        for views in (1, *fused):
+            method = DRAWN if views == 1 else f"{DRAWN}, K = {views}"
+            yield Method(f"{name}: {method}", partial(own.mixture, None), self.reveal, views, segment=segment)
+        if self.levels and config.lone_unmixer and config.plain_share > 0:
+            yield Method(f"{name}: {BLANKED}", own.plain, self.alone, segment=segment, sends=False)
+        if self.control is not None:
+            yield Method(f"{name}: {ALONE}", own.plain, own.read, segment=self.control, sends=False)
 
 
 Choice = Callable[[bytes, Conformed, int], Reference]

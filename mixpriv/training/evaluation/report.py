@@ -19,6 +19,12 @@ from mixpriv.training.evaluation.statistics import bootstrap, difference, per_su
 
 _FIXED = "mixup, a = "
 
+PLAIN = f"plain: {NONE}"
+"""The row of an S that was trained on scans alone, a config's ``[variants.plain]``."""
+
+RIVALS = ("warp, ", "noise, ")
+"""What the names of other methods begin with."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -99,9 +105,12 @@ def against_the_client_alone(scores: Sequence[Score], counted: Sequence[int]) ->
     """One line per control: what the server adds to it, paired, in numbers and in words."""
     methods = dict.fromkeys(score.method for score in scores)
     lines = []
-    for method in (m for m in methods if m.startswith((DRAWN, SHIELDED))):
-        blanked = SHIELDED_BLANKED if method == SHIELDED and SHIELDED_BLANKED in methods else BLANKED
-        for control in (c for c in (blanked, ALONE) if c in methods):
+    for method in methods:
+        variant, mode = _parted(method)
+        if not mode.startswith((DRAWN, SHIELDED)):
+            continue
+        blanked = SHIELDED_BLANKED if mode == SHIELDED and SHIELDED_BLANKED in methods else BLANKED
+        for control in (c for c in (variant + blanked, variant + ALONE) if c in methods):
             gain = difference(scores, method, control, counted)
             _, low, high = bootstrap(gain)
             words = (
@@ -113,6 +122,22 @@ def against_the_client_alone(scores: Sequence[Score], counted: Sequence[int]) ->
             )
             lines.append(f"- *{method}* less *{control}*: {interval(gain)}: {words}")
     return lines
+
+
+def against_plain(scores: Sequence[Score], counted: Sequence[int]) -> list[str]:
+    """What is lost to an S that was trained on scans alone, paired: none where no such was measured."""
+    methods = dict.fromkeys(score.method for score in scores)
+    if PLAIN not in methods:
+        return []
+    modes = [m for m in methods if m == NONE or m.startswith((DRAWN, SHIELDED, *RIVALS))]
+    lines = [f"- *{m}* less *{PLAIN}*: {interval(difference(scores, m, PLAIN, counted))}" for m in modes]
+    return ["", "Against the same S, trained on scans alone, paired:", "", *lines]
+
+
+def _parted(method: str) -> tuple[str, str]:
+    """The name of a variant, with what parts it from the mode, and the mode."""
+    variant, colon, mode = method.rpartition(": ")
+    return variant + colon, mode
 
 
 def interval(values: NDArray[np.float64], digits: int = 3) -> str:
@@ -157,6 +182,7 @@ def write_report(
         "What the server adds, paired:",
         "",
         *against_the_client_alone(scores, run.counted),
+        *against_plain(scores, run.counted),
         "",
         *([f"![Mean Dice by the target's weight, and by likeness]({picture.name})", ""] if drawn else []),
         f"Multiply-adds for one grid: S {multiply_adds.get('segmenter', 0) / 1e9:.1f} G, "
@@ -165,54 +191,6 @@ def write_report(
         f"Commit {run.commit}, segmenter fingerprint {bundle.fingerprint[:12]}, evaluation seed {run.seed}, references",
         f"and weights from fresh keys; {hardware()}. Every score is in [{path.with_suffix('.csv').name}]"
         f"({path.with_suffix('.csv').name}).",
-        "",
-        f"Made by `{run.command}`.",
-    ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def pool(paths: Sequence[Path]) -> list[Score]:
-    """Scores of several files that measured the same methods on different scans.
-
-    Raises
-    ------
-    InputError
-        the files differ in their methods, or two have a scan in common.
-    """
-    parts = [read_scores(path) for path in paths]
-    methods = [list(dict.fromkeys(score.method for score in part)) for part in parts]
-    cases: set[str] = set()
-    for path, part, names in zip(paths, parts, methods, strict=True):
-        if names != methods[0]:
-            raise InputError(f"{path.name}: expected the methods of {paths[0].name}, got others")
-        common = cases & {score.case for score in part}
-        if common:
-            raise InputError(f"{path.name}: expected scans that no other file has, got {min(common)} again")
-        cases |= {score.case for score in part}
-    return [score for part in parts for score in part]
-
-
-def write_pooled(
-    scores: Sequence[Score], name: str, classes: Sequence[str], run: Run, files: Sequence[str], path: Path
-) -> None:
-    """Write one table of the scores of several files, such as those of all folds."""
-    subjects, cases = {score.subject for score in scores}, {score.case for score in scores}
-    lines = [
-        f"# {name}: accuracy on the {run.split} scans",
-        "",
-        f"{len(cases)} scans of {len(subjects)} subjects, each measured with the networks of the fold that held the",
-        "person out; the networks differ from fold to fold. Dice, 95 % Hausdorff distance and volume similarity in the",
-        "scan's own grid. Intervals: bootstrap over subjects (visits of one person averaged first), 10,000 resamples;",
-        "they say nothing of other scanners, protocols or diseases, nor of another training.",
-        "",
-        *table(scores, classes, run.counted, {}, {}),
-        "",
-        "What the server adds, paired:",
-        "",
-        *(against_the_client_alone(scores, run.counted) or ["- no control was measured"]),
-        "",
-        f"Pooled at commit {run.commit} from {', '.join(f'[{file}]({file})' for file in files)};",
-        "beside each stands the table with its own commit, networks and hardware.",
         "",
         f"Made by `{run.command}`.",
     ]
