@@ -17,6 +17,7 @@ from mixpriv.training.loop import Initial, steps_of
 
 _FILES: Mapping[str, Mapping[str, str]] = {
     "segmenter": {"segmenter": "segmenter.", "unmixer": "unmixer."},
+    "control": {"unmixer": "unmixer."},
     "extractor": {"extractor": ""},
 }
 """Network to train: file of the bundle -> prefix of its weights in the trained module."""

@@ -125,22 +125,37 @@ std::vector<float> sample_of(const float* image, const uint8_t* mask, int64_t co
     return sample;
 }
 
-float order_statistic(std::vector<float>* sample, int64_t rank) {
-    const auto nth = sample->begin() + rank;
-    std::nth_element(sample->begin(), nth, sample->end());
-    return *nth;
-}
-
 // Where a percentile surely lies, from a sample; neighbours resemble each other, so the margin is wide.
-Bracket bracket_of(std::vector<float>* sample, double percent) {
-    const auto size = static_cast<double>(sample->size()), q = percent / 100.0;
+Bracket bracket_of(std::vector<float> sample, double percent) {
+    const auto size = static_cast<double>(sample.size()), q = percent / 100.0;
     const double centre = q * (size - 1.0), margin = 8.0 * std::sqrt(size * q * (1.0 - q)) + 16.0;
     constexpr float infinity = std::numeric_limits<float>::infinity();
     const auto low = static_cast<int64_t>(std::floor(centre - margin)),
                high = static_cast<int64_t>(centre + margin) + 1;
+    const auto count = static_cast<int64_t>(sample.size());
+    auto first = sample.begin(), last = sample.end();
     Bracket bracket{};
-    bracket.low = low < 0 ? -infinity : order_statistic(sample, low);
-    bracket.high = high >= static_cast<int64_t>(sample->size()) ? infinity : order_statistic(sample, high);
+    bracket.low = -infinity, bracket.high = infinity;
+    const auto take_high = [&] {
+        if (high >= count) return;
+        std::nth_element(first, sample.begin() + high, last);
+        last = sample.begin() + high;
+        bracket.high = *last;
+    };
+    const auto take_low = [&] {
+        if (low < 0) return;
+        std::nth_element(first, sample.begin() + low, last);
+        bracket.low = sample[static_cast<size_t>(low)];
+        first = sample.begin() + low;
+    };
+    // the one nearer to its end first: few values are left for the other
+    if (q < 0.5) {
+        take_high();
+        take_low();
+    } else {
+        take_low();
+        take_high();
+    }
     return bracket;
 }
 
@@ -160,31 +175,37 @@ struct Collector {
     }
 };
 
-// The order statistic `rank` of values between two limits: found among those of its slice, of which there are few.
-float select(const std::vector<float>& values, float low, float high, int64_t rank) {
+// The order statistics `rank` and `next` (the same or one more) of values between two limits, found among those of
+// their slice, of which there are few. `each` calls a function with every value.
+template <class Each>
+void select(const Each& each, float low, float high, int64_t rank, int64_t next, double* value) {
     constexpr int slices = 1024;
     const float width = high - low, scale = static_cast<float>(slices) / width;
+    const bool one = rank == next;
     std::vector<float> own;
     if (std::isfinite(width) && std::isfinite(scale)) {
         // a larger value is never in an earlier slice
         const auto slice_of = [&](float x) { return std::min(static_cast<int>((x - low) * scale), slices - 1); };
         int64_t count[slices] = {};
-        for (const float x : values) ++count[slice_of(x)];
-        const auto slice = static_cast<int>(bin_of(count, &rank));
-        for (const float x : values)
-            if (slice_of(x) == slice) own.push_back(x);
+        each([&](float x) { ++count[slice_of(x)]; });
+        const auto slice = static_cast<int>(bin_of(count, &rank)), last = static_cast<int>(bin_of(count, &next));
+        each([&](float x) {
+            if (const int at = slice_of(x); slice <= at && at <= last) own.push_back(x);
+        });
     } else {
-        own = values;
+        each([&](float x) { own.push_back(x); });
     }
-    std::nth_element(own.begin(), own.begin() + rank, own.end());
-    return own[static_cast<size_t>(rank)];
+    const auto nth = own.begin() + rank;
+    std::nth_element(own.begin(), nth, own.end());
+    value[0] = *nth;
+    value[1] = one ? value[0] : *std::min_element(nth + 1, own.end());
 }
 
 // The order statistics of one end, from the counts of all workers.
 struct End {
     float low, high;
     int64_t below = 0, found = 0;
-    std::vector<float> values;  // those in the bracket
+    std::vector<const Bracket*> parts;
     bool complete = true;
 
     End(const std::vector<Collector>& workers, int e)
@@ -194,19 +215,22 @@ struct End {
             below += own.below;
             found += own.found;
             complete = complete && own.found <= own.room;
-            if (complete) values.insert(values.end(), own.in_it, own.in_it + own.found);
+            parts.push_back(&own);
         }
     }
 
-    // False if it was not found.
-    bool value_at(int64_t rank, double* value) const {
-        if (rank < below || rank >= below + found) return false;
+    // The values at two ranks, the same or neighbours; false if they were not found.
+    bool values_at(const int64_t* rank, double* value) const {
+        if (rank[0] < below || rank[1] >= below + found) return false;
         if (low == high) {
-            *value = low;
+            value[0] = value[1] = low;
             return true;
         }
         if (!complete) return false;
-        *value = select(values, low, high, rank - below);
+        const auto each = [&](const auto& call) {
+            for (const Bracket* part : parts) std::for_each(part->in_it, part->in_it + part->found, call);
+        };
+        select(each, low, high, rank[0] - below, rank[1] - below, value);
         return true;
     }
 };
@@ -215,9 +239,13 @@ struct End {
 bool range_by_brackets(const float* image, const uint8_t* mask, int64_t count, double lower_percent,
                        double upper_percent, Isa isa, int threads, Range* range) {
     if (count < sample_runs * run_length) return false;
-    std::vector<float> sample = sample_of(image, mask, count);
+    const std::vector<float> sample = sample_of(image, mask, count);
     if (static_cast<int64_t>(sample.size()) < smallest_sample) return false;
-    const Bracket brackets[2] = {bracket_of(&sample, lower_percent), bracket_of(&sample, upper_percent)};
+    const double percents[2] = {lower_percent, upper_percent};
+    Bracket brackets[2];
+    parallel_for(2, 1, threads, [&](int64_t begin, int64_t end, int) {
+        for (int64_t e = begin; e < end; ++e) brackets[e] = bracket_of(sample, percents[e]);
+    });
     std::vector<Collector> workers;
     for (int w = worker_count(count, grain, threads); w > 0; --w) workers.emplace_back(brackets, count / 8);
     const RowKernels& rows = rows_for(isa);
@@ -234,13 +262,13 @@ bool range_by_brackets(const float* image, const uint8_t* mask, int64_t count, d
     }
     if (finite != inside) return false;
     const Ranks of(inside, lower_percent, upper_percent);
-    End ends[2] = {End(workers, 0), End(workers, 1)};
+    const End ends[2] = {End(workers, 0), End(workers, 1)};
     double value[ranks];
-    bool found[ranks];
+    bool found[2];
     parallel_for(2, 1, threads, [&](int64_t begin, int64_t end, int) {
-        for (int64_t r = 2 * begin; r < 2 * end; ++r) found[r] = ends[r / 2].value_at(of.rank[r], &value[r]);
+        for (int64_t e = begin; e < end; ++e) found[e] = ends[e].values_at(of.rank + 2 * e, value + 2 * e);
     });
-    if (std::find(found, found + ranks, false) != found + ranks) return false;
+    if (!found[0] || !found[1]) return false;
     *range = of.between_values(value);
     return true;
 }

@@ -196,36 +196,56 @@ void argmax(const ArgmaxRow& row, int64_t count) {
     }
 }
 
-void tally(const float* image, const uint8_t* mask, int64_t length, Tally* found) {
+// In blocks: a first loop notes, without a choice, which vectors hold a voxel of a bracket, a second one collects them.
+template <bool masked>
+void tally_rows(const float* image, const uint8_t* mask, int64_t length, Tally* found) {
+    constexpr int64_t block = 8 * 256;
     const __m256i all = _mm256_set1_epi32(-1);
     const __m256 low[2] = {_mm256_set1_ps(found->end[0].low), _mm256_set1_ps(found->end[1].low)};
     const __m256 high[2] = {_mm256_set1_ps(found->end[0].high), _mm256_set1_ps(found->end[1].high)};
     __m256i inside = _mm256_setzero_si256(), finite = inside, below[2] = {inside, inside};
-    for (int64_t i = 0; i < length; i += 8) {
-        __m256i outside = _mm256_setzero_si256();
-        if (mask != nullptr) {
-            if (i % 32 == 0) {
+    struct {
+        uint16_t vector;
+        uint8_t first, second;
+    } hits[block / 8];
+    for (int64_t begin = 0; begin < length; begin += block) {
+        const int64_t end = length - begin < block ? length : begin + block;
+        int64_t count_of_hits = 0;
+        for (int64_t i = begin; i < end; i += 8) {
+            if (masked && i % 32 == 0) {
                 const __m256i group = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(mask + i));
                 if (_mm256_testz_si256(group, group) != 0) {
                     i += 24;
                     continue;
                 }
             }
-            outside = _mm256_cmpeq_epi32(load8_epi32(mask + i), _mm256_setzero_si256());
+            if (i % 16 == 0) _mm_prefetch(reinterpret_cast<const char*>(image + i) + tally_ahead, _MM_HINT_T0);
+            __m256 x = _mm256_loadu_ps(image + i);
+            if (masked) {
+                const __m256i outside = _mm256_cmpeq_epi32(load8_epi32(mask + i), _mm256_setzero_si256());
+                x = _mm256_or_ps(x, _mm256_castsi256_ps(outside));  // NaN outside
+                inside = _mm256_add_epi32(inside, _mm256_sub_epi32(outside, all));
+            }
+            count(_mm256_cmp_ps(_mm256_sub_ps(x, x), _mm256_setzero_ps(), _CMP_EQ_OQ), &finite);
+            const int first = _mm256_movemask_ps(count_end(x, low[0], high[0], &below[0]));
+            const int second = _mm256_movemask_ps(count_end(x, low[1], high[1], &below[1]));
+            hits[count_of_hits] = {static_cast<uint16_t>((i - begin) / 8), static_cast<uint8_t>(first),
+                                   static_cast<uint8_t>(second)};
+            count_of_hits += (first | second) != 0 ? 1 : 0;
         }
-        const __m256 x = _mm256_or_ps(_mm256_loadu_ps(image + i), _mm256_castsi256_ps(outside));  // NaN outside
-        inside = _mm256_add_epi32(inside, _mm256_sub_epi32(outside, all));
-        count(_mm256_cmp_ps(_mm256_sub_ps(x, x), _mm256_setzero_ps(), _CMP_EQ_OQ), &finite);
-        const __m256 first = count_end(x, low[0], high[0], &below[0]);
-        const __m256 second = count_end(x, low[1], high[1], &below[1]);
-        if (_mm256_movemask_ps(_mm256_or_ps(first, second)) != 0) {
-            collect(image + i, _mm256_movemask_ps(first), &found->end[0]);
-            collect(image + i, _mm256_movemask_ps(second), &found->end[1]);
+        for (int64_t h = 0; h < count_of_hits; ++h) {
+            const float* const at = image + begin + 8 * hits[h].vector;
+            collect(at, hits[h].first, &found->end[0]);
+            collect(at, hits[h].second, &found->end[1]);
         }
     }
-    found->inside += sum_of(inside);
+    found->inside += masked ? sum_of(inside) : length;
     found->finite += sum_of(finite);
     for (int e = 0; e < 2; ++e) found->end[e].below += sum_of(below[e]);
+}
+
+void tally(const float* image, const uint8_t* mask, int64_t length, Tally* found) {
+    mask == nullptr ? tally_rows<false>(image, mask, length, found) : tally_rows<true>(image, mask, length, found);
 }
 
 }  // namespace avx2

@@ -134,11 +134,15 @@ inline void count(__mmask16 hits, __m512i* counter) {
     *counter = _mm512_mask_add_epi32(*counter, hits, *counter, _mm512_set1_epi32(1));
 }
 
-// NaN is neither below nor in it. Whole vectors are written, found or not: a choice here could not be predicted.
-inline void tally_end(__mmask16 in, __m512 x, __m512 low, __m512 high, __m512i* below, Bracket* end) {
+// One end in 16 voxels: counts those below the bracket, returns those in it. NaN is neither.
+inline __mmask16 in_bracket(__mmask16 in, __m512 x, __m512 low, __m512 high, __m512i* below) {
     const __mmask16 is_below = _mm512_mask_cmp_ps_mask(in, x, low, _CMP_LT_OQ);
     count(is_below, below);
-    const auto found = static_cast<__mmask16>(_mm512_mask_cmp_ps_mask(in, x, high, _CMP_LE_OQ) & ~is_below);
+    return static_cast<__mmask16>(_mm512_mask_cmp_ps_mask(in, x, high, _CMP_LE_OQ) & ~is_below);
+}
+
+// Whole vectors are written, whatever of them was found.
+inline void collect(__mmask16 found, __m512 x, Bracket* end) {
     if (end->found <= end->room) _mm512_storeu_ps(end->in_it + end->found, _mm512_maskz_compress_ps(found, x));
     end->found += __builtin_popcount(found);
 }
@@ -151,26 +155,49 @@ inline int64_t sum_of(__m512i x) {
     return sum;
 }
 
-void tally(const float* image, const uint8_t* mask, int64_t length, Tally* found) {
-    Bracket first = found->end[0], second = found->end[1];
+// In blocks: a first loop notes, without a choice, which vectors hold a voxel of a bracket, a second one collects them.
+template <bool masked>
+void tally_rows(const float* image, const uint8_t* mask, int64_t length, Tally* all) {
+    constexpr int64_t block = 16 * 256;
+    Bracket first = all->end[0], second = all->end[1];
     const __m512 low[2] = {_mm512_set1_ps(first.low), _mm512_set1_ps(second.low)};
     const __m512 high[2] = {_mm512_set1_ps(first.high), _mm512_set1_ps(second.high)};
     __m512i voxels = _mm512_setzero_si512(), finite = voxels, below[2] = {voxels, voxels};
-    for (int64_t i = 0; i < length; i += 16) {
-        const __mmask16 in = mask == nullptr ? static_cast<__mmask16>(0xFFFF) : inside(mask + i);
-        if (in == 0) continue;
-        const __m512 x = _mm512_loadu_ps(image + i);
-        count(in, &voxels);
-        count(_mm512_mask_cmp_ps_mask(in, _mm512_sub_ps(x, x), _mm512_setzero_ps(), _CMP_EQ_OQ), &finite);
-        tally_end(in, x, low[0], high[0], &below[0], &first);
-        tally_end(in, x, low[1], high[1], &below[1], &second);
+    struct {
+        uint16_t vector;
+        __mmask16 first, second;
+    } hits[block / 16];
+    for (int64_t begin = 0; begin < length; begin += block) {
+        const int64_t end = length - begin < block ? length : begin + block;
+        int64_t count_of_hits = 0;
+        for (int64_t i = begin; i < end; i += 16) {
+            const __mmask16 in = masked ? inside(mask + i) : static_cast<__mmask16>(0xFFFF);
+            if (masked && in == 0) continue;
+            _mm_prefetch(reinterpret_cast<const char*>(image + i) + tally_ahead, _MM_HINT_T0);
+            const __m512 x = _mm512_loadu_ps(image + i);
+            if (masked) count(in, &voxels);
+            count(_mm512_mask_cmp_ps_mask(in, _mm512_sub_ps(x, x), _mm512_setzero_ps(), _CMP_EQ_OQ), &finite);
+            const __mmask16 one = in_bracket(in, x, low[0], high[0], &below[0]);
+            const __mmask16 other = in_bracket(in, x, low[1], high[1], &below[1]);
+            hits[count_of_hits] = {static_cast<uint16_t>((i - begin) / 16), one, other};
+            count_of_hits += (one | other) != 0 ? 1 : 0;
+        }
+        for (int64_t h = 0; h < count_of_hits; ++h) {
+            const __m512 x = _mm512_loadu_ps(image + begin + 16 * hits[h].vector);
+            collect(hits[h].first, x, &first);
+            collect(hits[h].second, x, &second);
+        }
     }
-    found->inside += sum_of(voxels);
-    found->finite += sum_of(finite);
+    all->inside += masked ? sum_of(voxels) : length;
+    all->finite += sum_of(finite);
     first.below += sum_of(below[0]);
     second.below += sum_of(below[1]);
-    found->end[0] = first;
-    found->end[1] = second;
+    all->end[0] = first;
+    all->end[1] = second;
+}
+
+void tally(const float* image, const uint8_t* mask, int64_t length, Tally* found) {
+    mask == nullptr ? tally_rows<false>(image, mask, length, found) : tally_rows<true>(image, mask, length, found);
 }
 
 void finish() {

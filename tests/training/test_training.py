@@ -200,6 +200,14 @@ class TestOptimisers:
         assert len(held) == len(set(map(id, held))) == len(list(model.parameters()))
         assert all(p.ndim > 1 for group in both[0].param_groups for p in group["params"])
 
+    def test_last_layers_are_left_to_the_faster_one(self) -> None:
+        model = JointModel(SpaceToDepthUNet(1, C, (16, 32, 32)), Unmixer(C, (16, 32)))
+        muon, _ = optimisers(model, 1e-3)
+        held = {id(p) for group in muon.param_groups for p in group["params"]}
+        last = [model.unmixer.head.weight, model.segmenter.unet.output_block.conv.conv.weight]
+        assert not held & set(map(id, last))
+        assert id(model.segmenter.unet.input_block.conv2.conv.weight) in held
+
     def test_both_take_the_same_rate(self) -> None:
         torch.manual_seed(0)
         network = nn.Conv3d(16, 16, 3)
@@ -277,6 +285,7 @@ class TestInitial:
         assert np.abs(ours.astype(int) - shipped).max() <= 1
         brain = SpaceToDepthUNet(1, 1, spec.extractor.filters)
         load_initial(bundle.directory, "extractor").load_into(brain)
+        load_initial(bundle.directory, "control").load_into(JointModel.of(spec.control))
 
     def test_other_weights_are_refused_by_name_and_shape(self) -> None:
         initial = load_initial(load_bundle("brain-t1").directory, "segmenter")
