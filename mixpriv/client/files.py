@@ -76,10 +76,11 @@ def check_outputs(paths: Iterable[Path], *, force: bool, made: bool = False) -> 
 
 
 def write_file(path: Path, content: bytes, *, mode: int = 0o666, replace: bool = True) -> None:
-    """Write a file whole or not at all: a temporary file beside it, flushed to disk, then renamed.
+    """Write a file whole or not at all: a file without a name, flushed to disk, then given its name.
 
-    With ``replace=False`` an existing file is left alone and `FileExistsError` is raised, also when another process
-    creates it at the same moment.
+    A client that is killed while it writes leaves nothing behind. Where the file system has none without names (NFS)
+    it is a hidden one beside it. With ``replace=False`` an existing file is left alone and `FileExistsError` is raised,
+    also when another process creates it at the same moment.
 
     Raises
     ------
@@ -88,15 +89,19 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o666, replace: bool =
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        descriptor, named = _open_new(temporary, mode)
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
+                if not named and replace:
+                    _link_open(stream.fileno(), temporary)
+                elif not named:
+                    _link_open(stream.fileno(), path)
             if replace:
                 temporary.replace(path)
-            else:
+            elif named:
                 os.link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -104,3 +109,22 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o666, replace: bool =
         raise
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or type(error).__name__})") from None
+
+
+def _open_new(path: Path, mode: int) -> tuple[int, bool]:
+    """A new file to write: without a name if that can be, else at ``path``; and whether it has one."""
+    unnamed = getattr(os, "O_TMPFILE", None)  # Linux
+    if unnamed is not None and Path("/proc/self/fd").is_dir():
+        with contextlib.suppress(OSError):
+            return os.open(path.parent, os.O_WRONLY | unnamed, mode), False
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), True
+
+
+def _link_open(descriptor: int, path: Path) -> None:
+    """Give an open file without a name one."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        # only with a folder's descriptor does Python have the system follow the link
+        os.link(f"/proc/self/fd/{descriptor}", path.name, dst_dir_fd=folder)
+    finally:
+        os.close(folder)

@@ -187,11 +187,15 @@ class TestServer:
 
 
 class TestClient:
-    def test_killed_in_mid_write(self, bundle: Bundle, server: TritonServer, scan: Path, truth: Path) -> None:
-        """What it began has a hidden name; the next run does not mind."""
+    @pytest.mark.parametrize("unnamed", [True, False])
+    def test_killed_in_mid_write(
+        self, bundle: Bundle, server: TritonServer, scan: Path, truth: Path, *, unnamed: bool
+    ) -> None:
+        """What it began has no name, or a hidden one where the file system wants one; the next run does not mind."""
         arguments = ("segment", scan, "--bundle", bundle.directory, "--server", server.address)
         die = (
             "import os, signal\n"
+            f"{'' if unnamed else 'del os.O_TMPFILE'}\n"
             f"here, real = {str(scan.parent)!r}, os.fsync\n"
             "def fsync(fd):\n"
             "    path = os.readlink(f'/proc/self/fd/{fd}')\n"
@@ -201,10 +205,12 @@ class TestClient:
         with started(*arguments, first=die) as running:
             running.communicate(timeout=60)
         assert running.returncode == -signal.SIGKILL
-        (left,) = (path for path in scan.parent.iterdir() if path != scan)
-        assert left.name.startswith(".head_dseg.nii.gz.")
-        assert left.suffix == ".part"
-        left.unlink()
+        left = [path for path in scan.parent.iterdir() if path != scan]
+        assert len(left) == (0 if unnamed else 1)
+        for path in left:
+            assert path.name.startswith(".head_dseg.nii.gz.")
+            assert path.suffix == ".part"
+            path.unlink()
         with started(*arguments) as running:
             running.communicate(timeout=60)
         assert running.returncode == 0
