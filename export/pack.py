@@ -16,7 +16,7 @@ from mixpriv.export.initial import load_initial
 from mixpriv.export.parity import PARITY, examples, joint_graphs, measure_parity
 from torch import nn
 
-from mixpriv.bundle import SCHEMA, Shielded, fingerprint_of
+from mixpriv.bundle import SCHEMA, fingerprint_of
 from mixpriv.errors import InputError
 from mixpriv.training.config import TrainingConfig
 from mixpriv.training.joint import JointConfig, JointModel
@@ -77,9 +77,8 @@ def pack(
         trained["extractor_steps"] = initial.steps
     (folder / "reference.npz").write_bytes((joint / "reference.npz").read_bytes())
     cost = _write_graphs(config.segmenter, graphs, folder)
-    if shielded is not None and data is not None:
-        how = Shielded(tuple(shielded["weight_range"]), shielded["warp_mm"])
-        shielded = {**shielded, "strangers": measure_strangers(config.segmenter, how, data)}
+    if config.shielded is not None and data is not None:
+        shielded = {**shielded, "strangers": measure_strangers(config.segmenter, config.shielded, data)}
     record = _record(config, folder, version) | {
         **({} if shielded is None else {"shielded": shielded}),
         "multiply_adds": cost,

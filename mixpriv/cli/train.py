@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--initial-unmixer", type=Path, metavar="RUN", help="D starts from the weights of another run")
     pack = commands.add_parser("pack", help="pack trained weights into a bundle (ONNX, with a parity check)")
     pack.add_argument("config", help="the config that the runs were trained with")
+    pack.add_argument("--variant", metavar="NAME", help="the config's [variants.NAME], if the run is of that")
     pack.add_argument("--segmenter-run", type=Path, required=True, help="folder of the joint training, or a bundle")
     pack.add_argument(
         "--extractor-run", type=Path, help="folder of its training, or a bundle; crops and stripped need none"
@@ -175,6 +176,8 @@ def _pack(args: argparse.Namespace) -> None:
     from mixpriv.training.config import load_config
 
     config = load_config(args.config)
+    if args.variant is not None:
+        config = config.as_variant(args.variant)
     print(pack(config, args.segmenter_run, args.extractor_run, args.output, args.version, args.data))
 
 
@@ -326,7 +329,9 @@ def _ablations(
             raise InputError(f"--variants: expected NAME=RUN or NAME=RUN:CONTROL, got {text!r}")
         control = torch_segmenter(config.control_of(name), Path(alone)) if alone else None
         weights = load_initial(Path(run), "segmenter")
-        networks = TorchNetworks.of(config.variant(name), weights, control=control)
+        trained = config.as_variant(name)
+        shielded = trained.shielded if trained.segmenter.shielded_share > 0 else None
+        networks = TorchNetworks.of(trained.segmenter, weights, control=control, shielded=shielded)
         tried += networks.methods(own, name, args.fused if args.fuse_variants else ())
     return tried
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import tomllib
 
-from mixpriv.bundle import Alignment
+from mixpriv.bundle import Alignment, Shielded
 from mixpriv.errors import InputError
 from mixpriv.training.crops import Region
 from mixpriv.training.extraction import ExtractorConfig
@@ -50,6 +50,23 @@ class TrainingConfig:
                 f"config {self.name}: variant: expected one of {', '.join(self.variants) or 'none'}, got {name!r}"
             )
         return self.variants[name]
+
+    def as_variant(self, name: str) -> TrainingConfig:
+        """The config with a variant's training as its own; without mode shielded if that trains nothing for it.
+
+        Raises as `variant`.
+        """
+        joint, bundle = self.variant(name), dict(self.raw["bundle"])
+        if joint.shielded_share == 0:
+            bundle.pop("shielded", None)
+        raw = {**self.raw, "bundle": bundle, "variant": name}
+        return replace(self, segmenter=joint, raw=raw)
+
+    @property
+    def shielded(self) -> Shielded | None:
+        """Mode shielded as the bundle will have it, strangers aside."""
+        said = self.raw["bundle"].get("shielded")
+        return None if said is None else Shielded(tuple(said["weight_range"]), float(said["warp_mm"]))
 
     def control_of(self, name: str) -> JointConfig:
         """The control's training for a D as a variant has it; raises as `variant`."""

@@ -53,6 +53,9 @@ unmixer_sees = "reference and mixture"
 [variants.plain]
 plain_steps = 6
 references = 0
+[variants.bent]
+plain_share = 0.2
+shielded_share = 1.0
 [variants.small]
 frozen = true
 unmixer_filters = [4, 8]
@@ -74,7 +77,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = {"joint": [], "control": ["--network", "control"], "warp": ["--proxy", "warp=2", "--steps", "2"]}
     for name, more in runs.items():
         assert main(["train", config, "--data", data, "-o", str(folder / name), *more]) == 0
-    for name in ("separate", "seeing", "plain", "small"):
+    for name in ("separate", "seeing", "plain", "bent", "small"):
         more = ["--variant", name, "--initial", str(folder / "joint"), "--seed", "4"]
         assert main(["train", config, "--data", data, "-o", str(folder / name), *more]) == 0
     more = ["--network", "control", "--variant", "small"]
@@ -96,12 +99,26 @@ def test_a_bundle_knows_strangers_and_an_unmixer_that_does_without(made: Path) -
     assert 0 < strangers.std < 0.5
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_variant_that_was_not_trained_for_mode_shielded_is_packed_without_it(made: Path, tmp_path: Path) -> None:
+    config, run = str(made / "toy.toml"), str(made / "separate")
+    pack = ["pack", config, "--variant", "separate", "--segmenter-run", run, "--version", "0.0.1"]
+    assert main([*pack, "-o", str(tmp_path / "bundle")]) == 0
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.shielded is None
+    assert bundle.extra["config"]["variant"] == "separate"
+
+
 @pytest.mark.filterwarnings("ignore")  # the exporter warns of itself
 def test_a_table_is_made_again_by_its_command(made: Path, tmp_path: Path) -> None:
     paths = {"--data": made / "data", "--bundle": made / "bundle", "--control": made / "control"}
     arguments = ["evaluate", str(made / "toy.toml"), *(str(part) for pair in paths.items() for part in pair)]
     arguments += ["--in-process", "--proxies", f"warp=2:{made / 'warp'}", "--fused", "2", "--split", "held-out"]
-    arguments += ["--ablations", "--variants", *(f"{name}={made / name}" for name in ("separate", "seeing", "plain"))]
+    arguments += [
+        "--ablations",
+        "--variants",
+        *(f"{name}={made / name}" for name in ("separate", "seeing", "plain", "bent")),
+    ]
     arguments += [f"small={made / 'small'}:{made / 'small-control'}", "--fuse-variants"]
     for name in ("one", "two"):
         assert main([*arguments, "-o", str(tmp_path / f"{name}.md")]) == 0
@@ -122,6 +139,11 @@ def test_a_table_is_made_again_by_its_command(made: Path, tmp_path: Path) -> Non
         "seeing: mixup, a drawn",
         "seeing: mixup, a drawn, K = 2",
         "plain: none",
+        "bent: none",
+        "bent: shielded, a = 0.3",
+        "bent: shielded, a = 0.1",
+        "bent: shielded, a drawn",
+        "bent: D, answer blanked",
         "small: mixup, a drawn",
         "small: mixup, a drawn, K = 2",
         "small: D, answer blanked",
@@ -155,7 +177,7 @@ def test_a_table_is_made_again_by_its_command(made: Path, tmp_path: Path) -> Non
         (["evaluate", "--variants", "separate"], "--variants: expected NAME=RUN or NAME=RUN:CONTROL, got 'separate'"),
         (
             ["train", "--variant", "no"],
-            "config toy-crops: variant: expected one of separate, seeing, plain, small, got 'no'",
+            "config toy-crops: variant: expected one of separate, seeing, plain, bent, small, got 'no'",
         ),
         (["train", "--variant", "seeing"], "frozen: expected weights of the segmenter to start from"),
         (

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mixpriv.bundle import Shielded
 from mixpriv.client.conform import Conformed, conform_labels
-from mixpriv.client.proxy import mix
+from mixpriv.client.proxy import mix, straighten
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference, draw_reference
 from mixpriv.client.stages import Stages
@@ -25,6 +26,7 @@ from mixpriv.training.evaluation.methods import (
     BLANKED,
     DRAWN,
     NONE,
+    SHIELDED,
     Method,
     Methods,
     Network,
@@ -47,9 +49,16 @@ class TorchNetworks:
     config: JointConfig
     levels: int = 255
     control: Network | None = None  # a network of D's size that saw scans alone
+    shielded: Shielded | None = None  # if it was trained for that mode
 
     @staticmethod
-    def of(config: JointConfig, weights: Initial, levels: int = 255, control: Network | None = None) -> TorchNetworks:
+    def of(
+        config: JointConfig,
+        weights: Initial,
+        levels: int = 255,
+        control: Network | None = None,
+        shielded: Shielded | None = None,
+    ) -> TorchNetworks:
         """Networks with given weights.
 
         Raises
@@ -59,7 +68,7 @@ class TorchNetworks:
         """
         model = JointModel.of(config)
         weights.load_into(model)
-        return TorchNetworks(model.eval(), config, levels, control)
+        return TorchNetworks(model.eval(), config, levels, control, shielded)
 
     @torch.no_grad()
     def segment(self, image: NDArray[np.float16]) -> NDArray[Any]:
@@ -73,7 +82,8 @@ class TorchNetworks:
     def reveal(self, proxy: Proxy, answer: NDArray[Any]) -> Probabilities:
         """Unmix by this run's D, shown the images that it was trained with."""
         assert proxy.reference is not None  # noqa: S101 - a mixture has one
-        share = torch.from_numpy(answer.astype(np.float32) / 255)[None]
+        straight = answer if proxy.warp is None else straighten(answer, proxy.warp)
+        share = torch.from_numpy(straight.astype(np.float32) / 255)[None]
         mixed = torch.cat([(1 - share.sum(1, keepdim=True)).clamp(min=0), share], 1)
         known = one_hot([torch.from_numpy(proxy.reference.labels)], mixed.shape[1])
         plain, other, image = (
@@ -92,7 +102,7 @@ class TorchNetworks:
         return np.asarray(self.model.unmixer(None, image).softmax(1)[0].numpy())
 
     def methods(self, own: Methods, name: str, fused: Sequence[int] = ()) -> Iterator[Method]:
-        """Its table rows: not mixed, mixed with a drawn weight, and what its D can do alone."""
+        """Its table rows: not mixed, mixed with a drawn weight or shielded, and what its D can do alone."""
         config = self.config
         # a frozen S is the bundle's
         segment = None if config.frozen and self.levels else self.segment
@@ -100,9 +110,15 @@ class TorchNetworks:
             yield Method(f"{name}: {NONE}", own.plain, own.read, segment=segment)
         if config.plain_steps >= config.steps:
             return
-        for views in (1, *fused):
+        for views in (1, *fused) if config.shielded_share < 1 else ():
             method = DRAWN if views == 1 else f"{DRAWN}, K = {views}"
             yield Method(f"{name}: {method}", partial(own.mixture, None), self.reveal, views, segment=segment)
+        if self.shielded is not None:
+            for weight in sorted(self.shielded.weight_range, reverse=True):
+                protect = partial(own.mixture, weight, how=self.shielded)
+                yield Method(f"{name}: shielded, a = {weight}", protect, self.reveal, segment=segment)
+            protect = partial(own.mixture, None, how=self.shielded)
+            yield Method(f"{name}: {SHIELDED}", protect, self.reveal, segment=segment)
         if self.levels and config.lone_unmixer and config.plain_share > 0:
             yield Method(f"{name}: {BLANKED}", own.plain, self.alone, segment=segment, sends=False)
         if self.control is not None:
