@@ -252,8 +252,12 @@ def tasks(s: Scene, threads: int) -> Iterator[Task]:
                    resamplers(s.image, matrix, 1), 0.05, where=s.inside(matrix))  # fmt: skip
     yield Task("resample_labels", 2 * n, lambda x: kernels.resample_labels(x, s.matrix, s.shape), (s.labels,),
                resamplers(s.labels, s.matrix, 0), 0, 0.999, s.inside(s.matrix))  # fmt: skip
-    yield Task("mix", 12 * n, lambda x, m, r: kernels.mix(x, m, RANGE, r, m, WEIGHT), (s.image, s.mask, s.reference),
+    masks = s.mask, s.mask.copy()  # two, as a client has: one read twice would be fetched once
+    yield Task("mix", 12 * n, lambda x, m, r, k, out: kernels.mix(x, m, RANGE, r, k, WEIGHT, out=out),
+               (s.image, masks[0], s.reference, masks[1], np.zeros(s.shape, np.float16)),
                others("mix", numpy=lambda: numpy_mix(s)), 5e-4)  # fmt: skip
+    yield Task("mix, new memory", 12 * n, lambda x, m, r, k: kernels.mix(x, m, RANGE, r, k, WEIGHT),
+               (s.image, masks[0], s.reference, masks[1]), {"numpy": lambda: numpy_mix(s)}, 5e-4)  # fmt: skip
     yield Task("mix, both warped", 12 * n,
                lambda x, m, r, u: kernels.mix(x, m, RANGE, r, m, WEIGHT, target_warp=(u, s.warp[1]),
                                               reference_warp=(u, s.warp[1])),

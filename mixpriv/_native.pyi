@@ -19,6 +19,7 @@ def mix(
     weight: float,
     target_warp: tuple[NDArray[np.float32], float] | None,
     reference_warp: tuple[NDArray[np.float32], float] | None,
+    out: NDArray[np.float16] | None,
     threads: int,
 ) -> NDArray[np.float16]: ...
 def unpack(

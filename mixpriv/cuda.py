@@ -160,8 +160,9 @@ def mix(
     *,
     target_warp: tuple[Any, float] | None = None,
     reference_warp: tuple[Any, float] | None = None,
-) -> DeviceArray:
-    """`mixpriv.kernels.mix` on a device; a warp's control points lie there too."""
+    out: Any = None,
+) -> Any:
+    """`mixpriv.kernels.mix` on a device; a warp's control points and ``out`` lie there too."""
     return _extension().mix(
         target,
         target_mask,
@@ -171,6 +172,7 @@ def mix(
         weight,
         target_warp,
         reference_warp,
+        out,
         _stream.get(),
     )
 

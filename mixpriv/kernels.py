@@ -63,6 +63,7 @@ def mix(
     *,
     target_warp: ControlGrid | None = None,
     reference_warp: ControlGrid | None = None,
+    out: NDArray[np.float16] | None = None,
     threads: int = 0,
 ) -> NDArray[np.float16]:
     """Normalise the target, mix it with the reference and round to FP16, in one pass.
@@ -81,6 +82,8 @@ def mix(
     target_range : (lo, hi) with lo < hi, see `robust_range`
     weight : the target's share, 0..1
     target_warp, reference_warp : (control, knots), see `warp`
+    out : (D, H, W), where the result goes, apart from the other arrays; None for new memory, which takes as long again
+        to get. After an error its content is undefined.
 
     Raises
     ------
@@ -96,6 +99,7 @@ def mix(
         weight,
         target_warp,
         reference_warp,
+        out,
         _threads(threads),
     )
 

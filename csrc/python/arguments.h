@@ -44,23 +44,28 @@ inline bool fits(const std::vector<int64_t>& shape, const std::vector<int64_t>& 
 
 // The array itself, never a copy or a cast. `wanted` is its shape, -1 standing for any size from 1; empty for any
 // shape.
-template <class T>
-py::array_t<T> checked(const char* name, const py::handle& value, const std::vector<int64_t>& wanted,
-                       bool writeable = false) {
-    using Array = py::array_t<T, py::array::c_style>;
-    constexpr int aligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-    bool good = py::isinstance<Array>(value);
+inline py::array checked(const char* name, const py::dtype& dtype, const py::handle& value,
+                         const std::vector<int64_t>& wanted, bool writeable = false) {
+    constexpr int layout = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    bool good = py::isinstance<py::array>(value);
     if (good) {
         const auto array = py::reinterpret_borrow<py::array>(value);
-        good = (array.flags() & aligned) != 0 && array.size() > 0 && (!writeable || array.writeable()) &&
+        good = py::detail::npy_api::get().PyArray_EquivTypes_(array.dtype().ptr(), dtype.ptr()) &&
+               (array.flags() & layout) == layout && array.size() > 0 && (!writeable || array.writeable()) &&
                (wanted.empty() || fits(shape_of(array), wanted));
     }
     if (!good)
         throw InputError(std::string(name) + ": expected a " + (writeable ? "writable " : "") + "C-contiguous " +
-                         std::string(py::str(py::dtype::of<T>())) + " array " +
+                         std::string(py::str(dtype)) + " array " +
                          (wanted.empty() ? std::string("with at least one element") : shape_text(wanted)) + ", got " +
                          describe(value));
-    return py::reinterpret_borrow<py::array_t<T>>(value);
+    return py::reinterpret_borrow<py::array>(value);
+}
+
+template <class T>
+py::array_t<T> checked(const char* name, const py::handle& value, const std::vector<int64_t>& wanted,
+                       bool writeable = false) {
+    return py::reinterpret_borrow<py::array_t<T>>(checked(name, py::dtype::of<T>(), value, wanted, writeable));
 }
 
 // As `checked`, but axes may be flipped: what is laid out backwards is read backwards, and not copied.
@@ -154,6 +159,7 @@ inline Matrix matrix34(const py::handle& value) {
 struct OptionalWarp {
     bool given = false;
     Warp warp{};
+    py::array control;
     const Warp* get() const { return given ? &warp : nullptr; }
 };
 
@@ -165,7 +171,7 @@ inline Warp warp_of(const char* name, const py::handle& control, const py::handl
 inline OptionalWarp optional_warp(const char* name, const py::handle& value) {
     if (value.is_none()) return {};
     const py::sequence pair = sequence_of(name, 2, "None or a pair (control, knots)", value);
-    return {true, warp_of(name, pair[0], pair[1])};
+    return {true, warp_of(name, pair[0], pair[1]), py::reinterpret_borrow<py::array>(pair[0])};
 }
 
 // Whether two C-contiguous arrays share memory.

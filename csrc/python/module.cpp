@@ -39,29 +39,36 @@ py::tuple py_robust_range(const py::object& image, const py::object& mask, const
 
 py::array py_mix(const py::object& target, const py::object& target_mask, const py::object& target_range,
                  const py::object& reference, const py::object& reference_mask, const py::object& weight,
-                 const py::object& target_warp, const py::object& reference_warp, const py::object& threads) {
+                 const py::object& target_warp, const py::object& reference_warp, const py::object& out,
+                 const py::object& threads) {
     const auto x = checked<float>("target", target, {-1, -1, -1});
     const auto shape = shape_of(x);
+    const auto x_mask = checked<uint8_t>("target_mask", target_mask, shape);
+    std::vector<py::array> taken{x, x_mask};
     const OptionalWarp warps[2] = {optional_warp("target_warp", target_warp),
                                    optional_warp("reference_warp", reference_warp)};
-    MixInput input{x.data(),
-                   checked<uint8_t>("target_mask", target_mask, shape).data(),
-                   range_of("target_range", target_range),
-                   nullptr,
-                   nullptr,
-                   number("weight", weight),
-                   warps[0].get(),
-                   warps[1].get()};
+    MixInput input{x.data(),       x_mask.data(), range_of("target_range", target_range),
+                   nullptr,        nullptr,       number("weight", weight),
+                   warps[0].get(), warps[1].get()};
     if (!reference.is_none()) {
-        input.reference = checked<float>("reference", reference, shape).data();
-        input.reference_mask = checked<uint8_t>("reference_mask", reference_mask, shape).data();
+        const auto r = checked<float>("reference", reference, shape);
+        const auto r_mask = checked<uint8_t>("reference_mask", reference_mask, shape);
+        input.reference = r.data();
+        input.reference_mask = r_mask.data();
+        taken.insert(taken.end(), {r, r_mask});
     }
-    py::array mixture(py::dtype("e"), shape);
-    auto* out = static_cast<uint16_t*>(mixture.mutable_data());
+    for (const OptionalWarp& warp : warps)
+        if (warp.given) taken.push_back(warp.control);
+    const py::dtype half("e");
+    py::array mixture = out.is_none() ? py::array(half, shape) : checked("out", half, out, shape, true);
+    for (const py::array& other : taken)
+        if (overlap(mixture, other))
+            throw InputError("out: expected an array apart from the others, got one that overlaps them");
+    auto* to = static_cast<uint16_t*>(mixture.mutable_data());
     const Shape3 sizes = shape3(x);
     const Isa isa = current_isa();
     const int workers = thread_count(threads);
-    without_gil([&] { mix(input, out, sizes, isa, workers); });
+    without_gil([&] { mix(input, to, sizes, isa, workers); });
     return mixture;
 }
 
@@ -265,7 +272,8 @@ PYBIND11_MODULE(_native, module) {
     module.def("robust_range", py_robust_range, arg("image"), arg("mask"), arg("lower_percent"), arg("upper_percent"),
                arg("threads"));
     module.def("mix", py_mix, arg("target"), arg("target_mask"), arg("target_range"), arg("reference"),
-               arg("reference_mask"), arg("weight"), arg("target_warp"), arg("reference_warp"), arg("threads"));
+               arg("reference_mask"), arg("weight"), arg("target_warp"), arg("reference_warp"), arg("out"),
+               arg("threads"));
     module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("out"), arg("threads"));
     module.def("accumulate", py_accumulate, arg("total"), arg("probabilities"), arg("threads"));
     module.def("argmax", py_argmax, arg("probabilities"), arg("threads"));

@@ -102,6 +102,20 @@ class TestMix:
         got = cuda.mix(x, x_mask, (0.0, 900.0), r, r_mask, 0.3).copy_to_host()
         np.testing.assert_array_equal(bits(got), bits(expected))
 
+    @pytest.mark.parametrize("offset", [0, 1, 2, 5])
+    def test_into_memory_that_is_given(self, offset: int) -> None:
+        shape = (8, 3, 5)
+        arrays = mixing(4, shape)
+        memory = cuda.to_device(np.full((8 + offset + 1, 3, 5), 7, np.float16))
+        out = memory[offset:-1]
+        expected = numpy_is.mix(arrays[0], arrays[1], (0.0, 900.0), arrays[2], arrays[3], 0.3)
+        x, x_mask, r, r_mask = put(*arrays)
+        assert cuda.mix(x, x_mask, (0.0, 900.0), r, r_mask, 0.3, out=out) is out
+        np.testing.assert_array_equal(bits(out.copy_to_host()), bits(expected))
+        held = memory.copy_to_host()
+        assert (held[:offset] == 7).all()
+        assert (held[-1] == 7).all()
+
     @few
     @given(SEEDS, st.one_of(SHAPES, st.just(LARGE)), KNOTS, KNOTS, st.sampled_from(["both", "target", "reference"]))
     def test_warped(self, seed: int, shape: tuple[int, ...], knots: float, others: float, which: str) -> None:

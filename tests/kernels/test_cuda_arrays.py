@@ -290,6 +290,14 @@ BAD: dict[str, tuple[Call, str]] = {
         lambda: mix(target_warp=(cuda.to_device(IMAGE),)),
         "target_warp: expected None or a pair (control, knots), got tuple",
     ),
+    "mixture of another dtype": (
+        lambda: mix(out=cuda.to_device(IMAGE)),
+        "out: expected a writable C-contiguous float16 array (3, 4, 5), got float32 (3, 4, 5)",
+    ),
+    "mixture over an argument": (
+        lambda: mix_over_itself(cuda.to_device(IMAGE)),
+        "out: expected an array apart from the others, got one that overlaps them",
+    ),
     "to the device": (
         lambda: cuda.to_device(IMAGE.T),
         "array: expected a C-contiguous float32, float16 or uint8 NumPy array, axes flipped or not, "
@@ -309,6 +317,10 @@ def turned(array: Any) -> Interface:
 
 def overlapping(array: Any) -> None:
     cuda.accumulate(array[:2], array[1:])
+
+
+def mix_over_itself(image: Any) -> object:
+    return mix(target=image, out=Interface(image, typestr="<f2", strides=None))
 
 
 def with_stream(stream: object) -> None:

@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -47,11 +49,18 @@ int64_t class_count(const Operand<const float>& probabilities) {
 
 using Floats = Operand<const float>;
 
-// Whether two arrays share memory.
-template <class T>
-bool overlap(const Operand<float>& one, const Operand<const T>& other) {
-    const auto *const a = reinterpret_cast<const char*>(one.data), *const b = reinterpret_cast<const char*>(other.data);
-    return a < b + other.count() * sizeof(T) && b < a + one.count() * sizeof(float);
+// What of the device's memory an array takes.
+struct Extent {
+    const void *begin, *end;
+
+    template <class T>
+    Extent(const Operand<T>& array) : begin(array.data), end(array.data + array.count()) {}
+    Extent(const Warp& warp) : begin(warp.control), end(warp.control + 3 * warp.points.count()) {}
+};
+
+bool overlap(const Extent& one, const Extent& other) {
+    const std::less<> before;
+    return before(one.begin, other.end) && before(other.begin, one.end);
 }
 
 Warp control_of(Call& call, const char* name, const py::object& control, const py::object& knots) {
@@ -76,26 +85,37 @@ py::tuple py_robust_range(const py::object& image, const py::object& mask, const
     return py::make_tuple(range.lo, range.hi);
 }
 
-DeviceArray py_mix(const py::object& target, const py::object& target_mask, const py::object& target_range,
-                   const py::object& reference, const py::object& reference_mask, const py::object& weight,
-                   const py::object& target_warp, const py::object& reference_warp, const py::object& stream) {
+py::object py_mix(const py::object& target, const py::object& target_mask, const py::object& target_range,
+                  const py::object& reference, const py::object& reference_mask, const py::object& weight,
+                  const py::object& target_warp, const py::object& reference_warp, const py::object& out,
+                  const py::object& stream) {
     Call call(stream);
     const auto x = call.array<const float>("target", target, {{-1, -1, -1}});
+    const auto x_mask = call.array<const uint8_t>("target_mask", target_mask, {x.shape});
+    std::vector<Extent> taken{x, x_mask};
     MixInput input{};
     input.target = x.data;
-    input.target_mask = call.array<const uint8_t>("target_mask", target_mask, {x.shape}).data;
+    input.target_mask = x_mask.data;
     input.target_range = range_of("target_range", target_range);
     if (!reference.is_none()) {
-        input.reference = call.array<const float>("reference", reference, {x.shape}).data;
-        input.reference_mask = call.array<const uint8_t>("reference_mask", reference_mask, {x.shape}).data;
+        const auto r = call.array<const float>("reference", reference, {x.shape});
+        const auto r_mask = call.array<const uint8_t>("reference_mask", reference_mask, {x.shape});
+        input.reference = r.data;
+        input.reference_mask = r_mask.data;
+        taken.insert(taken.end(), {r, r_mask});
     }
     input.weight = number("weight", weight);
     const auto bend = warp_of(call, "target_warp", target_warp),
                bend_other = warp_of(call, "reference_warp", reference_warp);
     input.target_warp = bend ? &*bend : nullptr;
     input.reference_warp = bend_other ? &*bend_other : nullptr;
-    const DeviceArray mixture = call.result<uint16_t>(x.shape);
-    call.run([&](cudaStream_t on) { mix(input, static_cast<uint16_t*>(mixture.data()), x.shape3(), on); });
+    for (const auto& warp : {bend, bend_other})
+        if (warp) taken.emplace_back(*warp);
+    const py::object mixture = out.is_none() ? py::cast(call.result<uint16_t>(x.shape)) : out;
+    const auto to = call.array<uint16_t>("out", mixture, {x.shape, true});
+    if (std::any_of(taken.begin(), taken.end(), [&](const Extent& other) { return overlap(to, other); }))
+        throw InputError("out: expected an array apart from the others, got one that overlaps them");
+    call.run([&](cudaStream_t on) { mix(input, to.data, x.shape3(), on); });
     return mixture;
 }
 
@@ -298,7 +318,8 @@ PYBIND11_MODULE(MIXPRIV_CUDA_MODULE, module) {
     module.def("robust_range", py_robust_range, arg("image"), arg("mask"), arg("lower_percent"), arg("upper_percent"),
                arg("stream"));
     module.def("mix", py_mix, arg("target"), arg("target_mask"), arg("target_range"), arg("reference"),
-               arg("reference_mask"), arg("weight"), arg("target_warp"), arg("reference_warp"), arg("stream"));
+               arg("reference_mask"), arg("weight"), arg("target_warp"), arg("reference_warp"), arg("out"),
+               arg("stream"));
     module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("out"), arg("stream"));
     module.def("accumulate", py_accumulate, arg("total"), arg("probabilities"), arg("stream"));
     module.def("argmax", py_argmax, arg("probabilities"), arg("stream"));
