@@ -1,9 +1,9 @@
 """Every kernel against the machine's copy bandwidth and other libraries: ``python bench/kernels.py -o F.md``.
 
 Time is the best of several calls, the result's memory included where a kernel makes it. The bytes are those that must
-move: each input read once, each result written once. The copy bandwidth is measured in the same run, by as many
-threads, on arrays far larger than the caches. Every answer is checked: against the libraries that do the same job, or
-the definition in NumPy.
+move: each input read once, each result written once. The copy bandwidth is measured by as many threads, on arrays far
+larger than the caches; kernel and copy take turns, so that what else the machine does meets both. Every answer is
+checked: against the libraries that do the same job, or the definition in NumPy.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ RANGE = (50.0, 700.0)
 WEIGHT = 0.4
 COPY_BYTES = 2**28
 SECONDS = 1.0  # at most about this long for one number, but two calls at least
+TURNS = 20
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Where kernels run: how an array gets there and back, and how to wait for what was started."""
+    """Where kernels run: how an array gets there and back, how a call is timed, and how `COPY_BYTES` are copied."""
 
     name: str
+    copy: Callable[[], Any]
+    seconds: Callable[[Callable[[], Any]], float]
     put: Callable[[Array], Array] = lambda array: array
     get: Callable[[Array], Array] = np.asarray
-    wait: Callable[[], None] = lambda: None
-    copy_gb_s: float = 0.0
-    seconds: Callable[[Callable[[], Any]], float] | None = None  # by a clock of its own
 
 
 @dataclass(frozen=True)
@@ -72,34 +72,47 @@ class Row:
     milliseconds: float
     moved_mb: float
     gb_s: float
+    copy_gb_s: float
     of_copy: float
     others_ms: dict[str, float]
 
 
-def best_seconds(call: Callable[[], Any], wait: Callable[[], None] = lambda: None) -> tuple[float, Any]:
+def best_seconds(call: Callable[[], Any]) -> tuple[float, Any]:
     """Best time of a call, the first not counted, and its result."""
     result, times, end = call(), [], time.perf_counter() + SECONDS
-    wait()
-    while len(times) < 2 or (time.perf_counter() < end and len(times) < 20):
+    while len(times) < 2 or (time.perf_counter() < end and len(times) < TURNS):
         del result
         begin = time.perf_counter()
         result = call()
-        wait()
         times.append(time.perf_counter() - begin)
     return min(times), result
 
 
-def copy_bandwidth(threads: int) -> float:
-    """GB/s, read and written, of copying memory by as many threads."""
+def beside_copies(call: Callable[[], Any], backend: Backend) -> tuple[float, float]:
+    """Best time of a call and best copy bandwidth, GB/s read and written; the two take turns."""
+    times, copies, end = [], [], time.perf_counter() + 2 * SECONDS
+    while len(times) < 3 or (time.perf_counter() < end and len(times) < TURNS):
+        copies.append(backend.seconds(backend.copy))
+        times.append(backend.seconds(call))
+    return min(times), 2 * COPY_BYTES / min(copies) / 1e9
+
+
+def on_the_cpu(threads: int, pool: ThreadPoolExecutor) -> Backend:
+    """The processor of the machine; copies are made by as many threads."""
     source, target = np.ones(COPY_BYTES, np.uint8), np.ones(COPY_BYTES, np.uint8)
     pairs = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
-    with ThreadPoolExecutor(threads) as pool:
 
-        def copy() -> None:
-            list(pool.map(lambda pair: np.copyto(*pair), pairs))
+    def copy() -> None:
+        list(pool.map(lambda pair: np.copyto(*pair), pairs))
 
-        seconds, _ = best_seconds(copy)
-    return 2 * COPY_BYTES / seconds / 1e9
+    def seconds(call: Callable[[], Any]) -> float:
+        begin = time.perf_counter()
+        result = call()
+        took = time.perf_counter() - begin
+        del result  # giving memory back is not the kernel's
+        return took
+
+    return Backend("cpu", copy, seconds)
 
 
 def cuda_backends() -> list[Backend]:
@@ -107,9 +120,8 @@ def cuda_backends() -> list[Backend]:
     if cuda.problem() is not None or cuda.is_emulation():
         return []
     source = cuda.to_device(np.ones(COPY_BYTES, np.uint8))
-    copy_gb_s = 2 * COPY_BYTES / min(cuda.seconds(lambda: cuda.copy(source)) for _ in range(20)) / 1e9
     get: Callable[[Array], Array] = lambda array: array.copy_to_host()  # noqa: E731
-    return [Backend(f"cuda ({cuda.devices()[0]})", cuda.to_device, get, cuda.synchronize, copy_gb_s, cuda.seconds)]
+    return [Backend(f"cuda ({cuda.devices()[0]})", lambda: cuda.copy(source), cuda.seconds, cuda.to_device, get)]
 
 
 class Scene:
@@ -297,9 +309,7 @@ def measure(task: Task, backends: Sequence[Backend], size: int) -> Iterator[Row]
     for backend in backends:
         arrays = [backend.put(array) for array in task.arrays]
         call = partial(task.call, *arrays)
-        seconds, result = best_seconds(call, backend.wait)
-        if backend.seconds is not None:
-            seconds = min(backend.seconds(call) for _ in range(20))
+        result = call()
         if task.name == "accumulate":
             steps = float(np.asarray(backend.get(result)).sum(dtype=np.float64) / task.arrays[1].sum(dtype=np.float64))
             if abs(steps - round(steps)) > 1e-3:
@@ -308,30 +318,31 @@ def measure(task: Task, backends: Sequence[Backend], size: int) -> Iterator[Row]
             got = result if isinstance(result, tuple) else backend.get(result)
             for who, (_, expected) in answers.items():
                 check(task, who, got, expected)
+        seconds, copy_gb_s = beside_copies(call, backend)
         gb_s = task.moved_bytes / seconds / 1e9
-        yield Row(task.name, size, backend.name, 1e3 * seconds, task.moved_bytes / 1e6, gb_s, gb_s / backend.copy_gb_s,
-                  {who: 1e3 * other for who, (other, _) in answers.items()})  # fmt: skip
+        others_ms = {who: 1e3 * other for who, (other, _) in answers.items()}
+        yield Row(task.name, size, backend.name, 1e3 * seconds, task.moved_bytes / 1e6,
+                  gb_s, copy_gb_s, gb_s / copy_gb_s, others_ms)  # fmt: skip
 
 
-def table(rows: Sequence[Row], backends: Sequence[Backend], command: str) -> str:
+def table(rows: Sequence[Row], command: str) -> str:
     """The markdown page."""
-    copies = ", ".join(f"{b.name} {b.copy_gb_s:.1f} GB/s" for b in backends)
     lines = [
         "# Kernels against the memory",
         "",
         f"Machine: {hardware()}; kernels: {_native.isa()}, {available_threads()} threads; commit {commit()}.",
-        f'Copy bandwidth in the same run, read and written: {copies}. "Of copy" is the share of it that a kernel',
-        "reaches, counting the bytes that must move; above 1 where they stay in the caches, or where a kernel skips",
-        "the image outside the mask.",
+        '"Copy" is the bandwidth of copying memory, GB/s read and written, by turns with the kernel; "of copy" the',
+        "share of it that the kernel reaches, counting the bytes that must move: above 1 where they stay in the",
+        "caches, or where a kernel skips the image outside the mask.",
         "",
-        "| kernel | size | on | ms | MB | GB/s | of copy | others, ms |",
-        "|---|---|---|---|---|---|---|---|",
+        "| kernel | size | on | ms | MB | GB/s | copy | of copy | others, ms |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         others = ", ".join(f"{who} {ms:.0f}" for who, ms in r.others_ms.items())
         lines.append(
             f"| {r.kernel} | {r.size}³ | {r.backend} | {r.milliseconds:.3g} | {r.moved_mb:.0f} | {r.gb_s:.1f} "
-            f"| {r.of_copy:.2f} | {others} |"
+            f"| {r.copy_gb_s:.1f} | {r.of_copy:.2f} | {others} |"
         )
     return "\n".join([*lines, "", f"Made by `{command}`.", ""])
 
@@ -344,22 +355,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="markdown file; JSON is written beside it")
     args = parser.parse_args(argv)
     threads = available_threads()
-    backends = [Backend("cpu", copy_gb_s=copy_bandwidth(threads)), *cuda_backends()]
     rows: list[Row] = []
-    for size in args.sizes:
-        for task in tasks(Scene(size), threads):
-            if task.name.startswith(args.only):
-                for row in measure(task, backends, size):
-                    rows.append(row)
-                    print(f"{row.kernel} {size}: {row.milliseconds:.1f} ms, {row.of_copy:.2f} of copy", flush=True)
+    with ThreadPoolExecutor(threads) as pool:
+        backends = [on_the_cpu(threads, pool), *cuda_backends()]
+        for size in args.sizes:
+            for task in tasks(Scene(size), threads):
+                if task.name.startswith(args.only):
+                    for row in measure(task, backends, size):
+                        rows.append(row)
+                        print(f"{row.kernel} {size}: {row.milliseconds:.1f} ms, {row.of_copy:.2f} of copy", flush=True)
     command = f"python bench/kernels.py --sizes {' '.join(map(str, args.sizes))} -o {args.output.name}"
-    args.output.write_text(table(rows, backends, command), encoding="utf-8")
+    args.output.write_text(table(rows, command), encoding="utf-8")
     document = {
         "hardware": hardware(),
         "isa": _native.isa(),
         "threads": threads,
         "commit": commit(),
-        "copy_gb_s": {b.name: b.copy_gb_s for b in backends},
         "rows": [asdict(row) for row in rows],
     }
     args.output.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

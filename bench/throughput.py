@@ -39,6 +39,9 @@ VOLUMES = 2
 
 TIMEOUT_S = 600.0
 
+LEAST_ALIKE = 0.99
+"""Of an answer's values within one level of 255: what bfloat16 leaves, and no other network's answer comes near."""
+
 
 @dataclass
 class Side:
@@ -64,6 +67,8 @@ class Load:
     bytes_out: int
     worst_difference: int
     """Levels of 255 between an answer and the one computed in this process."""
+    least_alike: float
+    """Of an answer's values, the share within one level of those computed in this process."""
 
     def summary(self) -> dict[str, Any]:
         """Rates and shares, for the table."""
@@ -89,6 +94,7 @@ class Load:
             "mb_in": self.bytes_in / 1e6,
             "mb_out": self.bytes_out / 1e6,
             "worst_difference": self.worst_difference,
+            "least_alike": self.least_alike,
         }
 
 
@@ -134,7 +140,7 @@ class Clients:
         in_process = InProcessSegmenter(server.bundle.segmenter_path)
         self.expected = [in_process.segment(volume).astype(np.int16) for volume in sent]
         self.latencies_s: list[float] = []
-        self.worst_difference = 0
+        self.worst_difference, self.least_alike = 0, 1.0
         self._pile = iter(range(requests))
         self._lock = threading.Lock()
         self._ready = threading.Barrier(count + 1)
@@ -166,10 +172,11 @@ class Clients:
         begin = time.perf_counter()
         answer = segmenter.segment(self.sent[which])
         took = time.perf_counter() - begin
-        difference = int(np.abs(answer - self.expected[which]).max())
+        difference = np.abs(answer - self.expected[which])
         with self._lock:
             self.latencies_s.append(took)
-            self.worst_difference = max(self.worst_difference, difference)
+            self.worst_difference = max(self.worst_difference, int(difference.max()))
+            self.least_alike = min(self.least_alike, float((difference <= 1).mean()))
 
 
 def served(server: TritonServer) -> Statistics:
@@ -201,6 +208,7 @@ def load(server: TritonServer, mode: str, sent: list[np.ndarray], clients: int, 
         bytes_in=encode_request(server.contract, sent[0]).ByteSize(),
         bytes_out=asking.expected[0].size,
         worst_difference=asking.worst_difference,
+        least_alike=asking.least_alike,
     )
 
 
@@ -208,8 +216,10 @@ EXPLANATION = """\
 Requests of {mb_in:.1f} MB, answers of {mb_out:.1f} MB, by clients on the server's own machine and cores, each asking
 again when it is answered. Means are per request. `queue` and `inference` are Triton's own figures, `added` is all else
 of the mean latency (wire, Triton, Python backend, checks at both ends); `busy` is the share of the time in which the
-model was at work, `batch` the requests of one execution, `worst` the greatest difference to the answer computed in one
-process, in levels of 255. Memory: the greatest resident set of all processes of a side."""
+model was at work, `batch` the requests of one execution. Each answer is compared with the one that the same network
+gives in one process, alone: `worst` is the greatest difference in levels of 255, `alike` the share of the values within
+one level, of the answer that has fewest (in bfloat16 a batch of another size is computed in another order). Memory: the
+greatest resident set of all processes of a side."""
 
 COLUMNS = (
     ("mode", "mode", "{}"),
@@ -229,6 +239,7 @@ COLUMNS = (
     ("client_cpu_s", "client CPU, s", "{:.2f}"),
     ("client_mb", "client, MB", "{:.0f}"),
     ("worst_difference", "worst", "{}"),
+    ("least_alike", "alike", "{:.4f}"),
 )
 
 
@@ -280,8 +291,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.output.with_suffix(".json").write_text(json.dumps(document, indent=2, default=float) + "\n", encoding="utf-8")
     args.output.write_text(report(bundle, loads, command), encoding="utf-8")
     print(args.output.read_text(encoding="utf-8"), end="")
-    if any(one.worst_difference > 1 for one in loads):
-        raise SystemExit("bench: an answer differs from the one computed in this process by more than one level")
+    if any(one.least_alike < LEAST_ALIKE for one in loads):
+        raise SystemExit("bench: an answer is not the one computed in this process")
     return 0
 
 
