@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv import kernels
-from mixpriv.bundle import Bundle
+from mixpriv.bundle import Bundle, Strangers
 from mixpriv.client.bank import Bank
 from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.device import CPU, Device
@@ -90,16 +90,19 @@ class Client:
 class Prepared:
     """A scan as it is before anything is sent of it.
 
-    ``reference`` is the first one if it is drawn, None if there is none or the bank lends it. In mode shielded there is
-    a ``warp``, and ``risk``: how many standard deviations more alike than to strangers' scans the mixture is, None if
-    the bundle does not know strangers; ``draw`` counts the mixtures drawn before it.
+    ``plain`` is the target as mode none sends it, (M, D, H, W). ``reference`` is the first one if it is drawn, None if
+    there is none or the bank lends it. In mode shielded there is a ``warp``, and if the bundle knows strangers the
+    ``mixture`` with its ``risk``: how many standard deviations more alike than to strangers' scans it is; ``draw``
+    counts the mixtures drawn before it.
     """
 
     scan: Volume
     content: bytes = field(repr=False)
     target: Conformed
-    reference: Reference | None = field(repr=False)
-    warp: Warp | None = field(repr=False)
+    plain: NDArray[np.float16] = field(repr=False)
+    reference: Reference | None = field(default=None, repr=False)
+    warp: Warp | None = field(default=None, repr=False)
+    mixture: NDArray[np.float16] | None = field(default=None, repr=False)
     risk: float | None = None
     draw: int = 0
 
@@ -200,37 +203,42 @@ def prepare(scan: Volume, client: Client, options: Options, stages: Stages) -> P
         target = client.conformer(scan, stages)
         with stages("digest"):
             content = digest.result()
+        with stages("mix"):
+            plain = mix_modalities(target, None, 1.0)
         if not options.mixes:
-            return Prepared(scan, content, target, None, None)
+            return Prepared(scan, content, target, plain)
+        shielded = client.bundle.shielded if options.mode == "shielded" else None
+        strangers = None if shielded is None else shielded.strangers
+        known = None
+        if strangers is not None:
+            with stages("risk"):  # while the reference is being drawn
+                known = Recognition.of(plain, client.bundle.spacing_mm)
         with stages("reference"):
             reference, warp = drawing.result()
-    prepared = Prepared(scan, content, target, reference, warp)
-    if options.mode != "shielded":
+    prepared = Prepared(scan, content, target, plain, reference, warp)
+    if known is None or strangers is None:
         return prepared
     with stages("risk"):
-        return _hidden(prepared, client, options)
+        return _hidden(prepared, known, strangers, client, options)
 
 
-def _hidden(prepared: Prepared, client: Client, options: Options) -> Prepared:
+def _hidden(prepared: Prepared, known: Recognition, strangers: Strangers, client: Client, options: Options) -> Prepared:
     """Draw again until a mixture is not too much like its scan; where none leaves this machine the last will do."""
-    shielded, spacing_mm = client.bundle.shielded, client.bundle.spacing_mm
-    if shielded is None or shielded.strangers is None:
-        return prepared
-    content, target, risk = prepared.content, prepared.target, 0.0
-    known = Recognition.of(mix_modalities(target, None, 1.0), spacing_mm)
+    content, target = prepared.content, prepared.target
     for draw in range(MOST_DRAWS):
         if draw:
             reference, warp = _draw(content, draw, client, options), _draw_warp(content, draw, client, options)
             prepared = replace(prepared, reference=reference, warp=warp, draw=draw)
         mixture = mix_modalities(target, prepared.reference, _weight(content, 0, client, options), prepared.warp)
-        risk = known.risk(mixture, shielded.strangers)
-        if risk <= shielded.strangers.limit:
-            return replace(prepared, risk=risk)
+        risk = known.risk(mixture, strangers)
+        prepared = replace(prepared, mixture=mixture, risk=risk)
+        if risk <= strangers.limit:
+            return prepared
     if client.server == EMBEDDED:
-        return replace(prepared, risk=risk)
+        return prepared
     raise InputError(
-        f"scan: {MOST_DRAWS} mixtures were drawn and each is too much like it (risk {risk:.1f}, at most "
-        f"{shielded.strangers.limit:g}): not sent in mode shielded"
+        f"scan: {MOST_DRAWS} mixtures were drawn and each is too much like it (risk {prepared.risk:.1f}, at most "
+        f"{strangers.limit:g}): not sent in mode shielded"
     )
 
 
@@ -239,14 +247,12 @@ def segment_prepared(prepared: Prepared, client: Client, options: Options, stage
 
     In mode local nothing is sent, and nothing noted.
     """
-    target = prepared.target
-    with stages("mix"):
-        plain = mix_modalities(target, None, 1.0)
+    target, plain = prepared.target, prepared.plain
     warnings: tuple[str, ...] = ()
     views: list[View] = []
     if options.sends:
         with stages("ledger"):
-            warnings = _enter(prepared, plain, client, options)
+            warnings = _enter(prepared, client, options)
     if options.mode == "local":
         with stages("unmix"):
             probabilities = client.unmixer.alone(plain)
@@ -254,7 +260,7 @@ def segment_prepared(prepared: Prepared, client: Client, options: Options, stage
         view, probabilities = _send_plain(plain, target.device, client, stages)
         views = [view]
     else:
-        views, probabilities = _send_mixtures(prepared, plain, client, options, stages)
+        views, probabilities = _send_mixtures(prepared, client, options, stages)
     with stages("restore"):
         # the client knows where the target ends: what the answer shows beyond is the reference's
         labels = to_scan(probabilities, target.grid, prepared.scan, target.mask, target.device)
@@ -273,7 +279,7 @@ def _send_plain(
 
 
 def _send_mixtures(
-    prepared: Prepared, plain: NDArray[np.float16], client: Client, options: Options, stages: Stages
+    prepared: Prepared, client: Client, options: Options, stages: Stages
 ) -> tuple[list[View], NDArray[np.float32]]:
     warp = prepared.warp
     views: list[View] = []
@@ -283,13 +289,17 @@ def _send_mixtures(
             with stages("reference"):
                 reference = next(references)
                 weight = _weight(prepared.content, index, client, options)
-            with stages("mix"):
-                mixture = mix_modalities(prepared.target, reference, weight, warp)
+            mixture = prepared.mixture if index == 0 else None
+            if mixture is None:
+                with stages("mix"):
+                    mixture = mix_modalities(prepared.target, reference, weight, warp)
             with stages("server"), _found_meanwhile(warp):
                 answer = _ask(client, mixture)
             with stages("unmix"):
                 straight = answer if warp is None else straighten(answer, warp)
-                probabilities = client.unmixer(straight, reference.labels, weight, plain, prepared.target.device)
+                probabilities = client.unmixer(
+                    straight, reference.labels, weight, prepared.plain, prepared.target.device
+                )
                 if total is None:
                     total = probabilities
                 else:
@@ -381,9 +391,9 @@ def _draw_warp(content: bytes, index: int, client: Client, options: Options) -> 
     return draw_warp(Stream(seed), bundle.grid_shape, bundle.shielded.warp_mm, bundle.spacing_mm)
 
 
-def _enter(prepared: Prepared, plain: NDArray[np.float16], client: Client, options: Options) -> tuple[str, ...]:
+def _enter(prepared: Prepared, client: Client, options: Options) -> tuple[str, ...]:
     """Note in the ledger what is about to be sent; warn if another file of this scan went to a server before."""
-    bits = likeness(plain[0], client.bundle.spacing_mm, client.key)
+    bits = likeness(prepared.plain[0], client.bundle.spacing_mm, client.key)
     entry = Entry(
         time=now(),
         server=client.server,

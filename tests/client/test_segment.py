@@ -102,7 +102,7 @@ class TestModes:
         told: list[str] = []
         stages = Stages(told.append)
         segment(brain_scan()[0], client, Options(), stages)
-        before, after = ["extract", "conform", "digest", "reference", "mix", "ledger"], ["server", "unmix", "restore"]
+        before, after = ["extract", "conform", "digest", "mix", "reference", "ledger"], ["server", "unmix", "restore"]
         assert list(stages.seconds) == [*before, *after]
         assert told == [*before, "reference", "mix", *after]
 
