@@ -11,7 +11,7 @@ from mixpriv.errors import MixprivError
 from mixpriv.server.events import EventLog
 from mixpriv.server.health import infer_zeros
 from mixpriv.wire.address import parse_servers
-from mixpriv.wire.contract import SegmenterContract
+from mixpriv.wire.contract import WHOLE_GRID, SegmenterContract
 from mixpriv.wire.transport import CHECK_TIMEOUT_S, GrpcSegmenter
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -20,14 +20,15 @@ DEFAULT_TIMEOUT_S = 30.0
 def check(bundle: Bundle, given: argparse.Namespace, log: EventLog) -> int:
     """Ask every server of ``--server`` once and tell each answer; returns the first failure's exit code, or 0."""
     contract = SegmenterContract.of(bundle)
-    shape = bundle.grid_shape if given.full else 3 * (bundle.multiple,)
     how = connection(given, timeout_s=DEFAULT_TIMEOUT_S)
     codes = []
     for address in (found for named in parse_servers(given.server) for found in named.resolve(CHECK_TIMEOUT_S)):
         begin = time.perf_counter()
         try:
             with GrpcSegmenter(address, contract, **how) as segmenter:
-                infer_zeros(segmenter, contract, shape)
+                name, whole = WHOLE_GRID
+                full = given.full or segmenter.check().get(name) == whole
+                infer_zeros(segmenter, contract, bundle.grid_shape if full else 3 * (bundle.multiple,))
         except MixprivError as error:
             codes.append(error.exit_code)
             log.tell("failed", str(error), trouble=True, address=address.text, exit_code=error.exit_code)

@@ -14,7 +14,7 @@ from pathlib import Path
 from mixpriv.bundle import Bundle, load_bundle, shipped_bundles
 from mixpriv.errors import InputError, OutputError
 from mixpriv.server.platforms import PLATFORMS, Platform, plan_of, sources
-from mixpriv.wire.contract import SegmenterContract, TensorSpec
+from mixpriv.wire.contract import WHOLE_GRID, SegmenterContract, TensorSpec
 
 _BATCH_VOXELS = 2**22
 """A batch holds at most about so many: large volumes gain nothing together, and each waits for the last."""
@@ -151,8 +151,14 @@ model_warmup [
 ]
 """ + "".join(
         f"parameters {{ key: {_quoted(key)} value: {{ string_value: {_quoted(value)} }} }}\n"
-        for key, value in (*contract.parameters.items(), *platform.parameters.items())
+        for key, value in (*contract.parameters.items(), *platform.parameters.items(), *_limits(platform, export))
     )
+
+
+def _limits(platform: Platform, export: Path | None) -> list[tuple[str, str]]:
+    """What else a client should know: a plan, which the Python model takes where there is one, knows one size."""
+    planned = platform.name == "tensorrt" or (platform.name == "python" and export is not None)
+    return [WHOLE_GRID] if planned else []
 
 
 def _largest_batch(bundle: Bundle, platform: Platform, export: Path | None) -> int:

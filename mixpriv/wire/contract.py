@@ -19,6 +19,10 @@ WIRE_CONTRACT = "1"
 ANY_SIZE = -1
 
 
+WHOLE_GRID = ("volumes", "whole grid")
+"""Parameter of a server that takes volumes of the bundle's grid alone, which is all that clients send."""
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """One tensor: its name, KServe element type, and shape without the batch axis (-1: any size)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -89,8 +90,8 @@ class GrpcSegmenter:
         closing.start()
         closing.join(_CLOSE_TIMEOUT_S)
 
-    def check(self) -> None:
-        """Ask the server which network it serves; no voxel is sent.
+    def check(self) -> Mapping[str, str]:
+        """Ask the server which network it serves; no voxel is sent. Returns what its configuration says of it.
 
         Raises
         ------
@@ -99,7 +100,7 @@ class GrpcSegmenter:
         ServerUnavailableError
             it cannot be reached, refuses us or does not answer in time.
         """
-        self._check(time.monotonic() + self._timeout_s)
+        return self._check(time.monotonic() + self._timeout_s)
 
     def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
         """Send one mixture. The server is checked before every request: a reconnection may meet another one.
@@ -129,13 +130,15 @@ class GrpcSegmenter:
         answer = self._call(self._calls.ModelInfer, request, deadline)
         return decode_answer(self._contract, request, answer, self.address.text)
 
-    def _check(self, deadline: float) -> None:
+    def _check(self, deadline: float) -> Mapping[str, str]:
         # Without a version, so that a server of another version says which network it has.
         request = self._messages.ModelConfigRequest(name=self._contract.model_name)
         answer = self._call(self._calls.ModelConfig, request, min(deadline, time.monotonic() + CHECK_TIMEOUT_S))
-        difference = self._contract.difference(*decode_config(answer.config))
+        parameters, tensors = decode_config(answer.config)
+        difference = self._contract.difference(parameters, tensors)
         if difference:
             raise IncompatibleServerError(f"server {self.address.text} is incompatible: {difference}")
+        return parameters
 
     def _call(self, method: Any, request: Any, deadline: float) -> Any:
         """One call that ends at the deadline, even if the server is stopped while gRPC hands it the request."""

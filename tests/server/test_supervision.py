@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,12 @@ from mixpriv.server import health, supervisor
 from mixpriv.server.events import EventLog
 from mixpriv.server.triton import TritonServer
 from mixpriv.wire.address import parse_servers
-from mixpriv.wire.contract import SegmenterContract
+from mixpriv.wire.contract import WHOLE_GRID, SegmenterContract
 from mixpriv.wire.servers import ServerPool
 from tests.server.commands import address_when_ready, command
 from tests.server.processes import children, model_process, session_members, soon
 from tests.toybundle import write_toy_bundle
+from tests.wire.fakeserver import FakeServer, response
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
 SMALL = np.zeros((1, 1, 16, 16, 16), np.float16)
@@ -113,6 +115,20 @@ class TestCheck:
         other = write_toy_bundle(tmp_path, sharpness=300)
         assert main(["check", "--bundle", str(other.directory), "--server", server.address]) == 4
         assert "is incompatible" in capsys.readouterr().err
+
+    def test_of_a_plan_which_takes_no_small_volume(self, bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+        contract = SegmenterContract.of(bundle)
+        whole = dict((*contract.parameters.items(), WHOLE_GRID))
+        answer = response(np.zeros((1, len(bundle.classes) - 1, *bundle.grid_shape), np.uint8))
+        fake = FakeServer(replace(contract, parameters=whole), lambda context: answer)
+        running = fake.bind()
+        port = running.add_insecure_port("127.0.0.1:0")
+        running.start()
+        try:
+            assert main(["check", "--bundle", str(bundle.directory), "--server", f"127.0.0.1:{port}"]) == 0
+        finally:
+            running.stop(None)
+        assert tuple(fake.requests[0].inputs[0].shape) == (1, 1, *bundle.grid_shape)
 
     def test_of_a_dead_model_process(self, bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
         """Triton itself says that it is ready."""
