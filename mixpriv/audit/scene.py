@@ -15,15 +15,21 @@ from mixpriv.audit.images import ms_ssim, psnr, ssim
 from mixpriv.audit.linkage import WAYS, Linker, centre, rank
 from mixpriv.audit.people import People, Visit
 from mixpriv.audit.views import Mode, Sent, World, attacker_key, client_key
+from mixpriv.client.key import ClientKey
 from mixpriv.client.structure import Image
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard the attacks try: the small scale of a continuous integration, or more."""
+    """How hard the attacks try: the small scale of a continuous integration, or more.
+
+    ``keys``: client keys under which every query is sent. ``queries``: the first ones, on which costly attacks are
+    tried, under ``costly_keys``.
+    """
 
     keys: int = 1
     queries: int = 8
+    costly_keys: int = 1
     bank: int = 12
     requests: tuple[int, ...] = (2, 5)
     steps: int = 120
@@ -51,9 +57,19 @@ class Scene:
         ]
 
     @cached_property
+    def tried(self) -> list[tuple[ClientKey, Visit]]:
+        """What costly attacks are tried on: the first queries, each under as many client keys as the effort says."""
+        return [(client_key(number), visit) for number in range(self.effort.costly_keys) for visit in self.few]
+
+    @cached_property
+    def costly(self) -> list[Sent]:
+        """One request of each of `tried`."""
+        return [self.mode.send(visit, self.world, key) for key, visit in self.tried]
+
+    @cached_property
     def answered(self) -> list[Sent]:
-        """Requests with their answers, of the first queries."""
-        return [self.mode.send(visit, self.world, client_key(0), answer=True) for visit in self.few]
+        """The same with their answers."""
+        return [self.mode.send(visit, self.world, key, answer=True) for key, visit in self.tried]
 
     @property
     def few(self) -> tuple[Visit, ...]:

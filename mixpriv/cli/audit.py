@@ -44,6 +44,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--attackers", type=int, metavar="N", help="how many of the people are the attacker's own")
     parser.add_argument("--rescans", type=int, default=2, metavar="N", help="scans of each person in the gallery (2)")
     parser.add_argument("--queries", type=int, metavar="N", help="scans that costly attacks are tried on (8)")
+    parser.add_argument("--costly-keys", type=int, metavar="N", help="client keys for each of these scans (1)")
     parser.add_argument("--steps", type=int, metavar="N", help="training steps of A2 and A6 (120)")
     parser.add_argument("--policy", metavar="NAME", help="a TOML file of bars, or the shipped one: shielded")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
@@ -91,7 +92,8 @@ def _people(args: argparse.Namespace) -> tuple[Audit, Made]:
 def _effort(args: argparse.Namespace) -> Effort:
     from mixpriv.audit.scene import Effort
 
-    given = {name: getattr(args, name) for name in ("keys", "queries", "steps") if getattr(args, name) is not None}
+    names = ("keys", "queries", "costly_keys", "steps")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return Effort(**given)
 
 
@@ -155,9 +157,9 @@ def _command(args: argparse.Namespace) -> str:
     parts = ["mixpriv audit", "--phantoms" if args.phantoms else "--data DIR", "--modes", *args.modes]
     if args.attacks:
         parts += ["--attacks", *args.attacks]
-    for name in ("keys", "attackers", "queries", "steps"):
+    for name in ("keys", "attackers", "queries", "costly_keys", "steps"):
         if getattr(args, name) is not None:
-            parts.append(f"--{name} {getattr(args, name)}")
+            parts.append(f"--{name.replace('_', '-')} {getattr(args, name)}")
     parts += [f"--subjects {args.subjects}"] if args.phantoms else [f"--rescans {args.rescans}"]
     parts += [f"--policy {Path(args.policy).name}"] if args.policy else []
     return " ".join([*parts, f"-o {args.output.name}"])

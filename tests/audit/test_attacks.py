@@ -74,6 +74,16 @@ class TestLabels:
         assert all(value < 0.05 for figure, value in found.items() if figure.startswith("Dice"))
 
 
+def test_costly_attacks_under_several_keys(stage: Stage) -> None:
+    scene = stage.scene(Mode("weak", mixes=True, weight=0.3), replace(EFFORT, queries=3, costly_keys=2))
+    assert len(scene.costly) == len(scene.answered) == 6
+    first, second = scene.costly[0], scene.costly[3]
+    assert first.visit is second.visit
+    assert not np.array_equal(first.view.image, second.view.image)
+    for attack in (bank, requests, reuse, labels):
+        assert values(attack.attack(scene))
+
+
 class TestSideChannels:
     def test_a_mixture_tells_its_weight(self, stage: Stage) -> None:
         found = values(side_channels.attack(stage.scene(Mode("weak", mixes=True))))

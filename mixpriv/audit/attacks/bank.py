@@ -20,7 +20,7 @@ def attack(scene: Scene) -> Outcome:
     """Find the likeliest reference of a bank in each mixture and subtract it; nothing to do where nothing is mixed."""
     if not scene.mode.mixes:
         return Outcome([])
-    sent = scene.sent[: len(scene.few)]
+    sent = scene.costly
     streams = [Stream(attacker_key(number).derive("bank")) for number in range(scene.effort.bank)]
     own = [draw_reference(scene.world.model, stream).image for stream in streams]
     true = [one.secret.reference.image for one in sent if one.secret.reference is not None]

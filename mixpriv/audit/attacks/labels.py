@@ -23,11 +23,10 @@ _RIDGE = 1e-3
 
 def attack(scene: Scene) -> Outcome:
     """Segment every target by every guess and take the best; nothing to do without known labels."""
-    visits = [visit for visit in scene.few if visit.labels is not None]
-    if len(visits) < len(scene.few) or any(visit.labels is None for visit in scene.people.known):
+    if any(visit.labels is None for visit in (*scene.few, *scene.people.known)):
         return Outcome([])
     prior = scene.world.model.average()
-    subjects = [visit.subject for visit in visits]
+    subjects = [visit.subject for _, visit in scene.tried]
     known = [_dice(prior, sent) for sent in scene.answered]
     guesses: dict[str, Callable[[View], Probabilities]] = {
         "the answer as it is": _answer,

@@ -13,7 +13,7 @@ from mixpriv.audit.findings import Finding, Outcome, finding
 from mixpriv.audit.images import ssim
 from mixpriv.audit.people import Visit
 from mixpriv.audit.scene import Scene
-from mixpriv.audit.views import attacker_key, client_key
+from mixpriv.audit.views import attacker_key
 from mixpriv.client.key import ClientKey
 from mixpriv.client.structure import Image
 
@@ -32,7 +32,8 @@ def attack(scene: Scene) -> Outcome:
     found: list[Finding] = []
     pictures: dict[str, Image] = {}
     most = max(scene.effort.requests)
-    stacks = [_requests(scene, visit, most, client_key(0)) for visit in scene.few]
+    stacks = [_requests(scene, visit, most, key) for key, visit in scene.tried]
+    visits = [visit for _, visit in scene.tried]
     practice = [(_requests(scene, visit, most, attacker_key(0)), visit) for visit in scene.people.known[:6]]
     alone = _likeness(scene, [stack[0] for stack in stacks])
     for count in scene.effort.requests:
@@ -41,10 +42,10 @@ def attack(scene: Scene) -> Outcome:
             fused = [fuse(stack[:count]) for stack in stacks]
             suffix = f", {name} of {count}"
             gain = np.array(_likeness(scene, fused)) - alone
-            subjects = [visit.subject for visit in scene.few]
+            subjects = [visit.subject for visit in visits]
             found.append(finding("A4", scene.mode.name, f"SSIM over one request{suffix}", gain, subjects, 0.0))
             if count == most:
-                found += scene.recovered("A4", suffix, fused, scene.few)
+                found += scene.recovered("A4", suffix, fused, visits)
                 found += scene.linked("A4", fused, subjects, suffix) if name == "mean" else []
                 pictures[f"A4 {name} of {count}"] = fused[0]
     return Outcome(found, pictures)
@@ -61,7 +62,7 @@ def _requests(scene: Scene, visit: Visit, count: int, key: ClientKey) -> Stack:
 def _likeness(scene: Scene, images: Sequence[Image]) -> list[float]:
     return [
         ssim(image, visit.image, visit.target.mask > 0, scene.world.spacing_mm)
-        for image, visit in zip(images, scene.few, strict=True)
+        for image, (_, visit) in zip(images, scene.tried, strict=True)
     ]
 
 

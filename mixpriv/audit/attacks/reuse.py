@@ -24,7 +24,7 @@ def attack(scene: Scene) -> Outcome:
     """Two references for all queries, in turn: who shares one is told, and it is recovered."""
     if not scene.mode.mixes:
         return Outcome([])
-    images, groups = _reusing(scene), np.arange(len(scene.few)) % 2
+    images, groups = _reusing(scene), np.arange(len(scene.tried)) % 2
     way = "registered" if scene.mode.warp_mm else "correlation"
     linker = Linker.of(images, scene.world.spacing_mm)
     likeness = np.stack([linker.score(image)[way] for image in images])
@@ -33,11 +33,12 @@ def attack(scene: Scene) -> Outcome:
         others = np.arange(len(images)) != number
         same, apart = row[others & (groups == groups[number])], row[groups != groups[number]]
         told.append(float((same[:, None] > apart[None]).mean()))
-    subjects = [visit.subject for visit in scene.few]
+    visits = [visit for _, visit in scene.tried]
+    subjects = [visit.subject for visit in visits]
     recovered = [_without_group(scene, images, groups == group, number) for number, group in enumerate(groups)]
     found = [
         finding("A5", scene.mode.name, "AUC, same reference, if reused", told, subjects, 0.5),
-        *scene.recovered("A5", ", if reused", recovered, scene.few),
+        *scene.recovered("A5", ", if reused", recovered, visits),
         *scene.linked("A5", recovered, subjects, ", if reused"),
     ]
     return Outcome(found, {"A5 if its reference were reused": recovered[0]})
@@ -48,8 +49,7 @@ def _reusing(scene: Scene) -> list[Image]:
     world, mode = scene.world, scene.mode
     references = [draw_reference(world.model, Stream(client_key(n).derive("audit/reused"))) for n in range(2)]
     images = []
-    for number, visit in enumerate(scene.few):
-        key = client_key(0)
+    for number, (key, visit) in enumerate(scene.tried):
         weight = mode.draw_weight(key.derive("audit/reused/weight", visit.content), world)
         image, _ = mode.apply(visit, references[number % 2], weight, mode.draw_warp(visit, world, key))
         images.append((noise(image, key) if mode.blind else image).astype(np.float32))

@@ -55,11 +55,11 @@ class Separator(nn.Module):
 
 
 def attack(scene: Scene) -> Outcome:
-    """Both separations on the first queries; nothing to do where the scan itself is sent."""
+    """Both separations on some requests; nothing to do where the scan itself is sent."""
     if not (scene.mode.mixes or scene.mode.warp_mm or scene.mode.blind):
         return Outcome([])
     torch.manual_seed(scene.effort.seed)
-    sent = scene.sent[: len(scene.few)]
+    sent = scene.costly
     network = _train(scene)
     supervised = [_run(network, scene, one) for one in sent]
     found, pictures = _judge(scene, sent, supervised, "supervised")
