@@ -21,6 +21,7 @@ from mixpriv.training.evaluation.report import (
     plot,
     read_scores,
     table,
+    the_worst,
     write_scores,
 )
 from mixpriv.training.evaluation.statistics import bootstrap, difference, per_subject
@@ -162,6 +163,16 @@ class TestStatistics:
             f"- *{method}* less *plain" for method in ("none", "mixup, a drawn", "warp, 4 mm")
         ]
         assert lines[3].endswith("-0.100 [-0.100, -0.100]")
+
+    def test_the_worst_is_named_with_the_class_that_makes_it(self) -> None:
+        dice = {"sub-1": (0.9, 0.8), "sub-2": (0.88, 0.82), "sub-3": (0.85, 0.6)}
+        scores = [score("none", s, s, label, v) for s, both in dice.items() for label, v in enumerate(both, 1)]
+        said = the_worst(scores, ["background", "one", "two"], [1, 2])
+        assert said == (
+            "Worst in mode none: sub-3, 0.725, most of all in two: 0.600, where the others have 0.810 in the mean."
+        )
+        alone = [one for one in scores if one.subject == "sub-3"]
+        assert the_worst(alone, ["background", "one", "two"], [1, 2]) == "Worst in mode none: sub-3, 0.725."
 
     def test_a_sweep_is_drawn_from_three_weights_on(self, tmp_path: Path) -> None:
         scores = [score("none", "sub-1", "sub-1", 1, 0.9)]

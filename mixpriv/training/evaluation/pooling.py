@@ -10,7 +10,14 @@ import numpy as np
 
 from mixpriv.errors import InputError
 from mixpriv.training.evaluation.metrics import Score
-from mixpriv.training.evaluation.report import Run, against_plain, against_the_client_alone, read_scores, table
+from mixpriv.training.evaluation.report import (
+    Run,
+    against_plain,
+    against_the_client_alone,
+    read_scores,
+    table,
+    the_worst,
+)
 from mixpriv.training.evaluation.statistics import per_subject
 
 _INTERVALS = "Intervals: bootstrap over subjects (visits of one person averaged first), 10,000 resamples;"
@@ -112,6 +119,8 @@ def write_pooled(
         "",
         *(against_the_client_alone(scores, run.counted) or ["- no control was measured"]),
         *against_plain(scores, run.counted),
+        "",
+        the_worst(scores, classes, run.counted),
         *(["", "Mean Dice of every training:", "", *each_training(paths, run.counted)] if repeats else []),
         "",
         f"Pooled at commit {run.commit} from {', '.join(f'[{file.name}]({file.name})' for file in paths)};",

@@ -134,6 +134,25 @@ def against_plain(scores: Sequence[Score], counted: Sequence[int]) -> list[str]:
     return ["", "Against the same S, trained on scans alone, paired:", "", *lines]
 
 
+def the_worst(scores: Sequence[Score], classes: Sequence[str], counted: Sequence[int]) -> str:
+    """Who is segmented worst in mode none, and in which class that person falls most behind the others."""
+    mean = per_subject(scores, NONE, counted)
+    worst = min(mean, key=lambda s: mean[s])
+    if len(mean) < 2:
+        return f"Worst in mode none: {worst}, {mean[worst]:.3f}."
+    behind = {}
+    for label in counted:
+        own = per_subject(scores, NONE, [label])
+        others = [value for subject, value in own.items() if subject != worst]
+        behind[label] = own[worst], float(np.mean(others))
+    most = min(behind, key=lambda label: behind[label][0] - behind[label][1])
+    own_dice, others_dice = behind[most]
+    return (
+        f"Worst in mode none: {worst}, {mean[worst]:.3f}, most of all in {classes[most]}: {own_dice:.3f}, where the "
+        f"others have {others_dice:.3f} in the mean."
+    )
+
+
 def _parted(method: str) -> tuple[str, str]:
     """The name of a variant, with what parts it from the mode, and the mode."""
     variant, colon, mode = method.rpartition(": ")
@@ -187,6 +206,8 @@ def write_report(
         *([f"![Mean Dice by the target's weight, and by likeness]({picture.name})", ""] if drawn else []),
         f"Multiply-adds for one grid: S {multiply_adds.get('segmenter', 0) / 1e9:.1f} G, "
         f"D {multiply_adds.get('unmixer', 0) / 1e9:.2f} G ({100 * share:.1f} %). {_seconds(costs)}",
+        "",
+        the_worst(scores, bundle.classes, run.counted),
         "",
         f"Commit {run.commit}, segmenter fingerprint {bundle.fingerprint[:12]}, evaluation seed {run.seed}, references",
         f"and weights from fresh keys; {hardware()}. Every score is in [{path.with_suffix('.csv').name}]"
