@@ -62,7 +62,13 @@ void mix_rows(const MixRow& given, int64_t count) {
             store_halves<stream>(row.mixture + i, weighted_target(row, i), weighted_target(row, i + 8));
         return;
     }
-    for (int64_t i = 0; i < count; i += 16) store_halves<stream>(row.mixture + i, mixed(row, i), mixed(row, i + 8));
+    for (int64_t i = 0; i < count; i += 16) {
+        avx2::fetch_ahead(row.target + i);
+        avx2::fetch_ahead(row.reference + i);
+        avx2::fetch_ahead(row.target_mask + i);
+        avx2::fetch_ahead(row.reference_mask + i);
+        store_halves<stream>(row.mixture + i, mixed(row, i), mixed(row, i + 8));
+    }
 }
 
 void mix(const MixRow& row, int64_t count) {
@@ -181,10 +187,12 @@ void argmax(const ArgmaxRow& row, int64_t count) {
     for (int64_t i = 0; i < count; i += 32) {
         __m256 best[4];
         __m256i label[4];
+        for (int n = 0; n < 4; n += 2) fetch_ahead(row.probabilities + i + 8 * n);
         for (int n = 0; n < 4; ++n) best[n] = class_value(row, i + 8 * n);
         for (int n = 0; n < 4; ++n) label[n] = _mm256_setzero_si256();
         for (int64_t c = 1; c < row.classes; ++c) {
             const __m256i candidate = _mm256_set1_epi32(static_cast<int>(c));
+            for (int n = 0; n < 4; n += 2) fetch_ahead(row.probabilities + c * row.channel + i + 8 * n);
             for (int n = 0; n < 4; ++n) {
                 const __m256 value = class_value(row, c * row.channel + i + 8 * n);
                 const __m256 better = _mm256_cmp_ps(value, best[n], _CMP_GT_OQ);
@@ -219,7 +227,7 @@ void tally_rows(const float* image, const uint8_t* mask, int64_t length, Tally* 
                     continue;
                 }
             }
-            if (i % 16 == 0) _mm_prefetch(reinterpret_cast<const char*>(image + i) + tally_ahead, _MM_HINT_T0);
+            if (i % 16 == 0) fetch_ahead(image + i);
             __m256 x = _mm256_loadu_ps(image + i);
             if (masked) {
                 const __m256i outside = _mm256_cmpeq_epi32(load8_epi32(mask + i), _mm256_setzero_si256());

@@ -62,7 +62,15 @@ void mix_rows(const MixRow& given, int64_t count) {
             store_halves<stream>(row.mixture + i, weighted_target(row, i), weighted_target(row, i + 16));
         return;
     }
-    for (int64_t i = 0; i < count; i += 32) store_halves<stream>(row.mixture + i, mixed(row, i), mixed(row, i + 16));
+    for (int64_t i = 0; i < count; i += 32) {
+        for (int64_t line = 0; line < 32; line += 16) {
+            avx2::fetch_ahead(row.target + i + line);
+            avx2::fetch_ahead(row.reference + i + line);
+        }
+        avx2::fetch_ahead(row.target_mask + i);
+        avx2::fetch_ahead(row.reference_mask + i);
+        store_halves<stream>(row.mixture + i, mixed(row, i), mixed(row, i + 16));
+    }
 }
 
 void mix(const MixRow& row, int64_t count) {
@@ -173,7 +181,7 @@ void tally_rows(const float* image, const uint8_t* mask, int64_t length, Tally* 
         for (int64_t i = begin; i < end; i += 16) {
             const __mmask16 in = masked ? inside(mask + i) : static_cast<__mmask16>(0xFFFF);
             if (masked && in == 0) continue;
-            _mm_prefetch(reinterpret_cast<const char*>(image + i) + tally_ahead, _MM_HINT_T0);
+            avx2::fetch_ahead(image + i);
             const __m512 x = _mm512_loadu_ps(image + i);
             if (masked) count(in, &voxels);
             count(_mm512_mask_cmp_ps_mask(in, _mm512_sub_ps(x, x), _mm512_setzero_ps(), _CMP_EQ_OQ), &finite);

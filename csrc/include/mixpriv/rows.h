@@ -45,8 +45,6 @@ struct Bracket {
     int64_t found, room;
 };
 
-constexpr int64_t tally_ahead = 4096;  // bytes: so much work stands between two loads that processors fetch too late
-
 struct Tally {
     int64_t inside, finite;
     Bracket end[2];
