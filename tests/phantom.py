@@ -39,14 +39,23 @@ def brain_scan(
     *,
     noise: float = 10.0,
     seed: int = 0,
+    person: int = 0,
 ) -> tuple[Volume, NDArray[np.uint8]]:
-    """A skull-stripped phantom scan and its true labels; the brain sits in the middle of the field of view."""
+    """A skull-stripped phantom scan and its true labels; the brain sits in the middle of the field of view.
+
+    All seeds are one person's; another ``person`` has other structure, some centimetres wide.
+    """
     affine = np.diag([3.0, 3.0, 3.0, 1.0]) if affine is None else affine
     index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     centre = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
     labels = labels_at(index @ affine[:3, :3].T + affine[:3, 3], centre)
     random = np.random.default_rng(seed)
     voxels = LEVELS[labels] + noise * random.standard_normal(shape) * (labels > 0)
+    if person:
+        random = np.random.default_rng(person)
+        waves = random.normal(0, 1 / 6, (8, 3)), random.uniform(0, 6.3, 8)  # per mm: wavelengths of 2 to 4 cm
+        phase = (index @ affine[:3, :3].T) @ waves[0].T + waves[1]
+        voxels *= 1 + 0.1 * np.cos(phase).sum(-1)
     voxels = np.asfortranarray(np.maximum(voxels, 0), dtype=np.float32)
     header = nib.Nifti1Header()
     header.set_sform(affine, code="scanner")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -39,7 +40,8 @@ def plan(arguments: argparse.Namespace) -> list[Job]:
     Raises
     ------
     InputError
-        ``-o`` or ``--report`` do not fit the number of scans, or two scans would have the same output.
+        ``-o`` or ``--report`` do not fit the number of scans, two files would be written to one place, or one over a
+        scan.
     """
     scans, many = arguments.scans, len(arguments.scans) > 1
     if arguments.report and arguments.report.suffix not in (".json", ".png"):
@@ -52,11 +54,16 @@ def plan(arguments: argparse.Namespace) -> list[Job]:
         labels = _labels_path(scan, arguments.output, many=many)
         wire = arguments.save_wire and (arguments.save_wire / stem(scan) if many else arguments.save_wire)
         jobs.append(Job(scan, labels, labels.with_name(f"{stem(labels)}.tsv"), wire, picture))
-    taken = [job.labels.resolve() for job in jobs]
-    if len(set(taken)) < len(taken):
-        raise InputError("scans: expected different names, since two would be written to the same output")
-    if not {scan.resolve() for scan in scans}.isdisjoint(taken):
-        raise InputError(f"{arguments.output}: expected an output that is not the scan itself")
+    report = [arguments.report] if arguments.report and not picture else []
+    written = [path for job in jobs for path in (*job.outputs(), *job.wire_outputs(arguments.references))]
+    read, taken = {os.path.realpath(scan) for scan in scans}, set[str]()
+    for path in (*written, *report):
+        place = os.path.realpath(path)
+        if place in read:
+            raise InputError(f"{path}: expected an output that is not the scan itself")
+        if place in taken:
+            raise InputError(f"{path}: two outputs would be written there; expected scans of different names")
+        taken.add(place)
     return jobs
 
 
@@ -64,7 +71,7 @@ def _labels_path(scan: Path, output: Path | None, *, many: bool) -> Path:
     default = f"{stem(scan)}_dseg.nii.gz"
     if output is None:
         return scan.with_name(default)
-    if output.is_dir():
+    if os.path.isdir(output):
         return output / default
     if many:
         raise InputError(f"{output}: expected an existing folder as the output of several scans")

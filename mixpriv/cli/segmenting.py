@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,13 +21,13 @@ from mixpriv.cli.client import complain, explain
 from mixpriv.cli.jobs import Job, plan
 from mixpriv.cli.options import connection as connection_options
 from mixpriv.client.device import choose_device
-from mixpriv.client.files import check_outputs, make_folder, write_file
+from mixpriv.client.files import check_outputs, make_folder, write_file, write_files
 from mixpriv.client.key import ClientKey, load_or_create_key
 from mixpriv.client.ledger import EMBEDDED
 from mixpriv.client.report import ClassVolume, class_volumes, encode_table, save_wire
 from mixpriv.client.segment import Client, Options, Prepared, Segmentation, open_client, prepare, segment_prepared
 from mixpriv.client.stages import STAGES, Stages
-from mixpriv.client.volume import encode_labels, load_volume, write_nifti
+from mixpriv.client.volume import encode_labels, load_volume, zipped_as_named
 from mixpriv.errors import InputError
 from mixpriv.threads import available_threads
 from mixpriv.wire.address import parse_servers
@@ -43,6 +43,8 @@ NOWHERE = "nowhere"
 def run(arguments: argparse.Namespace) -> int:
     """Segment all scans of the command line; returns the first failure's exit code, or 0."""
     if arguments.threads:
+        if not arguments.threads.isdecimal() or int(arguments.threads) < 1:
+            raise InputError(f"--threads: expected a whole number from 1, got {arguments.threads!r}")
         os.environ["MIXPRIV_THREADS"] = arguments.threads  # heard by the kernels, the engines and an embedded server
     available_threads()
     options = Options(
@@ -64,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         pipeline = Pipeline(connection, options, force=arguments.force, ahead=not arguments.one_by_one)
         for result in pipeline.run(jobs):
             results.append(result)
-            _tell(result, options, quiet=arguments.json)
+            _tell(result, options, connection.server, quiet=arguments.json)
         document = _document(bundle, options, connection, results)
     text = json.dumps(document, indent=2)
     if arguments.json:
@@ -179,7 +181,7 @@ class Pipeline:
     def _finish(self, job: Job, ready: Ready, progress: Progress) -> dict[str, Any]:
         ready.stages.on_start = progress
         try:
-            done = _finish(job, ready.prepared, self._connection.client(), self._options, ready.stages)
+            done = _finish(job, ready, self._connection.client(), self._options, force=self._force)
         except Exception as error:
             return _failure(job, error)
         return {"scan": str(job.scan), "exit_code": 0, **done}
@@ -190,16 +192,18 @@ def _failure(job: Job, error: Exception) -> dict[str, Any]:
     return {"scan": str(job.scan), "exit_code": code, "error": message}
 
 
-def _finish(job: Job, prepared: Prepared, client: Client, options: Options, stages: Stages) -> dict[str, Any]:
-    """Send, unmix and write; what there is to tell of it."""
-    scan = prepared.scan
-    result = segment_prepared(prepared, client, options, stages)
+def _finish(job: Job, ready: Ready, client: Client, options: Options, *, force: bool) -> dict[str, Any]:
+    """Send, unmix and write; what there is to tell of it. Warnings are told at once, before anything is sent."""
+    scan, stages = ready.prepared.scan, ready.stages
+    result = segment_prepared(
+        ready.prepared, client, options, stages, lambda warning: complain(f"warning: {job.scan}: {warning}")
+    )
     volumes = class_volumes(result.labels, scan.voxel_ml, client.bundle.classes)
     with stages("report"):
         _save_extras(job, result, volumes, client)
-    with stages("save"), _all_or_none(job.labels, job.table):
-        write_nifti(job.labels, encode_labels(result.labels, scan))
-        write_file(job.table, encode_table(volumes))
+    with stages("save"):
+        labels = zipped_as_named(job.labels, encode_labels(result.labels, scan))
+        _write({job.labels: labels, job.table: encode_table(volumes)}, force=force)
     return {
         "output": str(job.labels),
         "table": str(job.table),
@@ -211,15 +215,13 @@ def _finish(job: Job, prepared: Prepared, client: Client, options: Options, stag
     }
 
 
-@contextlib.contextmanager
-def _all_or_none(*paths: Path) -> Iterator[None]:
-    """Files that belong together: when one cannot be written, the others go too."""
+def _write(contents: Mapping[Path, bytes], *, force: bool) -> None:
+    """Files that belong together; one that somebody made meanwhile is not lost."""
     try:
-        yield
-    except BaseException:
-        for path in paths:
-            path.unlink(missing_ok=True)
-        raise
+        write_files(contents, replace=force)
+    except FileExistsError:
+        there = next((path for path in contents if os.path.lexists(path)), "output")
+        raise InputError(f"{there}: output exists; give --force to overwrite it") from None
 
 
 def _save_extras(job: Job, result: Segmentation, volumes: Sequence[ClassVolume], client: Client) -> None:
@@ -251,14 +253,13 @@ def _document(
     }
 
 
-def _tell(result: dict[str, Any], options: Options, *, quiet: bool) -> None:
-    """One line for people, and the warnings."""
-    for warning in result.get("warnings", ()):
-        complain(f"warning: {result['scan']}: {warning}")
+def _tell(result: dict[str, Any], options: Options, server: str, *, quiet: bool) -> None:
+    """One line for people."""
     if "error" in result:
         complain(f"error: {result['error']}")
     elif not quiet:
         how = f"mode {options.mode}" + (f", references {options.references}" if options.mixes else "")
+        how += ", nothing left this machine" if server in (EMBEDDED, NOWHERE) else f", sent to {server}"
         total = result["seconds"]["total"]
         what = "crop" if result["brain_ml"] is None else f"brain of {result['brain_ml']:.0f} ml"
         print(f"{result['output']}: {what} segmented in {total:.1f} s, {how}")

@@ -61,7 +61,7 @@ class Bank:
         """
         _check_pair(scan, labels, bundle)
         content = content_digest(scan.voxels, scan.affine)
-        name = key.derive("reference", content).hex()[:16]
+        name = reference_name(key, content)
         target = conformer(scan, Stages())
         arrays = {
             "image": mix_modalities(target, None, 1.0).astype(np.float32),
@@ -76,6 +76,11 @@ class Bank:
         except FileExistsError:
             raise InputError(f"{scan.name}: is in the reference bank already, as {name}") from None
         return name
+
+
+def reference_name(key: ClientKey, content: bytes) -> str:
+    """What a scan is called in the bank, by its content's digest."""
+    return key.derive("reference", content).hex()[:16]
 
 
 def _check_pair(scan: Volume, labels: Volume, bundle: Bundle) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from mixpriv.errors import InputError, OutputError
@@ -62,53 +63,105 @@ def check_outputs(paths: Iterable[Path], *, force: bool, made: bool = False) -> 
         its folder is missing or not writable.
     """
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise OutputError(f"{path}: expected a file name for the output, got a folder")
-        if path.exists() and not force:
+        try:
+            there = bool(path.lstat())
+        except (FileNotFoundError, NotADirectoryError):
+            there = False
+        except OSError as error:  # no way into its folder, or a name that is too long
+            raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+        if there and not force:
             raise InputError(f"{path}: output exists; give --force to overwrite it")
         folder = path.parent
-        while made and not folder.exists() and folder != folder.parent:
+        while made and not os.path.lexists(folder) and folder != folder.parent:
             folder = folder.parent
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise OutputError(f"{path}: cannot be written, its folder does not exist")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(f"{path}: cannot be written, no permission in its folder")
 
 
 def write_file(path: Path, content: bytes, *, mode: int = 0o666, replace: bool = True) -> None:
-    """Write a file whole or not at all: a file without a name, flushed to disk, then given its name.
+    """Write a file whole or not at all, see `write_files`."""
+    write_files({path: content}, mode=mode, replace=replace)
+
+
+def write_files(contents: Mapping[Path, bytes], *, mode: int = 0o666, replace: bool = True) -> None:
+    """Write files that belong together, all of them whole or none: without names, flushed to disk, then named.
 
     A client that is killed while it writes leaves nothing behind. Where the file system has none without names (NFS)
-    it is a hidden one beside it. With ``replace=False`` an existing file is left alone and `FileExistsError` is raised,
-    also when another process creates it at the same moment.
+    they are hidden ones beside the others. What was there before stays until all are written. With ``replace=False``
+    an existing file is left alone and `FileExistsError` is raised, also when another process creates it at the same
+    moment.
 
     Raises
     ------
     OutputError
-        the folder or the disk does not take the file.
+        a folder or the disk does not take them.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        descriptor, named = _open_new(temporary, mode)
+    with contextlib.ExitStack() as stack:
+        written = []
+        for path, content in contents.items():
+            with _told(path):
+                written.append(stack.enter_context(_written(path, content, mode)))
+        named: list[Path] = []
         try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-                if not named and replace:
-                    _link_open(stream.fileno(), temporary)
-                elif not named:
-                    _link_open(stream.fileno(), path)
-            if replace:
-                temporary.replace(path)
-            elif named:
-                os.link(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            for one in written:
+                with _told(one.path):
+                    one.name(replace=replace)
+                named.append(one.path)
+        except BaseException:
+            for path in named if not replace else ():
+                path.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of the system name the file, but for one that exists."""
+    try:
+        yield
     except FileExistsError:
         raise
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or type(error).__name__})") from None
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A file that is on the disk and has no name yet, or a hidden one."""
+
+    path: Path
+    descriptor: int
+    temporary: Path
+    hidden: bool
+
+    def name(self, *, replace: bool) -> None:
+        """Give it its name."""
+        if replace:
+            if not self.hidden:
+                _link_open(self.descriptor, self.temporary)
+            self.temporary.replace(self.path)
+        elif self.hidden:
+            os.link(self.temporary, self.path)
+        else:
+            _link_open(self.descriptor, self.path)
+
+
+@contextlib.contextmanager
+def _written(path: Path, content: bytes, mode: int) -> Iterator[_Written]:
+    """A new file with this content; what has no name at the end is gone."""
+    temporary = path.with_name(f".mixpriv-{secrets.token_hex(8)}.part")
+    descriptor, hidden = _open_new(temporary, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+            yield _Written(path, stream.fileno(), temporary, hidden)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _open_new(path: Path, mode: int) -> tuple[int, bool]:

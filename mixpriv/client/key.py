@@ -69,7 +69,7 @@ def load_or_create_key(path: Path | None = None) -> ClientKey:
         it can be neither read nor created.
     """
     path = path or key_path()
-    if not path.exists():
+    if not os.path.lexists(path):
         private_folder(path.parent)
         with contextlib.suppress(FileExistsError):  # another process was first: its key counts
             write_file(path, secrets.token_bytes(KEY_BYTES), mode=0o600, replace=False)
@@ -77,9 +77,9 @@ def load_or_create_key(path: Path | None = None) -> ClientKey:
 
 
 def _read(path: Path) -> ClientKey:
-    if not path.is_file():
-        raise InputError(f"{path}: expected a key file, got something else")
     try:
+        if not path.is_file():
+            raise InputError(f"{path}: expected a key file, got something else")
         permissions = path.stat().st_mode & 0o777
         if os.name == "posix" and permissions & 0o077:
             raise InputError(f"{path}: expected mode 0600, got {permissions:04o}; others may know this key")

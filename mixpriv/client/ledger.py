@@ -8,6 +8,7 @@ without it no view can be shown to be the first, and no reference to be unused.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -147,7 +148,7 @@ class Ledger:
         InputError
             there is one.
         """
-        if self.path.exists():
+        if self.path.exists() and self.path.stat().st_size:
             raise InputError(f"{self.path}: exists; move it away first, its counts are lost then")
         self._mark.unlink(missing_ok=True)
         with self._transaction():
@@ -160,11 +161,8 @@ class Ledger:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         private_folder(self.path.parent)
-        if self._mark.exists() and not self.path.exists():
-            raise InputError(
-                f"{self.path}: lost, though scans were sent before; restore it, or begin anew with "
-                "'mixpriv-client ledger --new'"
-            )
+        if not os.path.lexists(self.path):
+            self._require_no_mark()
         try:
             with closing(sqlite3.connect(self.path, timeout=30.0, isolation_level=None)) as db:
                 db.execute("BEGIN IMMEDIATE")
@@ -182,13 +180,23 @@ class Ledger:
     def _check_schema(self, db: sqlite3.Connection) -> None:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            self._require_no_mark()  # a file that was emptied
             self._run(db, _CREATE)
+            db.execute("COMMIT")  # before the mark, which says that it is there
             private_folder(self._mark.parent)
             self._mark.touch(mode=0o600)
+            db.execute("BEGIN IMMEDIATE")
         elif version == 1 and db.execute("SELECT 1 FROM sqlite_master WHERE name = 'sent'").fetchone():
             self._run(db, _FROM_1)
         elif version != _SCHEMA:
             raise InputError(f"{self.path}: expected a mixpriv ledger of schema {_SCHEMA}, got another file")
+
+    def _require_no_mark(self) -> None:
+        if os.path.lexists(self._mark):
+            raise InputError(
+                f"{self.path}: lost, though scans were sent before; restore it, or begin anew with "
+                "'mixpriv-client ledger --new'"
+            )
 
     def _run(self, db: sqlite3.Connection, script: str) -> None:
         for statement in script.split(";\n"):
@@ -203,6 +211,11 @@ def _read(db: sqlite3.Connection) -> list[Entry]:
 def _refuse_repeat(entry: Entry, earlier: Sequence[Entry]) -> None:
     if any(one.shows(entry) for one in earlier):
         return
+    if earlier and all(one.client not in (entry.client, b"") for one in earlier):
+        raise InputError(
+            "client key: all that the ledger tells of was sent under another key, and under this one it cannot be told "
+            "whether the scan was; restore that key, or give --allow-repeat once"
+        )
     if entry.views > MOST_VIEWS:
         raise InputError(
             f"references: expected at most {MOST_VIEWS} for a server, got {entry.views}: their mean approaches the "

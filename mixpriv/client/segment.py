@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import hashlib
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from mixpriv import kernels
 from mixpriv.bundle import Bundle, Strangers
-from mixpriv.client.bank import Bank
+from mixpriv.client.bank import Bank, reference_name
 from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.device import CPU, Device
 from mixpriv.client.key import ClientKey, content_digest
@@ -242,17 +243,32 @@ def _hidden(prepared: Prepared, known: Recognition, strangers: Strangers, client
     )
 
 
-def segment_prepared(prepared: Prepared, client: Client, options: Options, stages: Stages) -> Segmentation:
+def segment_prepared(
+    prepared: Prepared,
+    client: Client,
+    options: Options,
+    stages: Stages,
+    warn: Callable[[str], None] = lambda warning: None,
+) -> Segmentation:
     """Note in the ledger what will be sent, send it, and make labels of the answer; see `segment`.
 
-    In mode local nothing is sent, and nothing noted.
+    In mode local nothing is sent, and nothing noted. ``warn`` hears of what the ledger knows before anything is sent.
     """
     target, plain = prepared.target, prepared.plain
     warnings: tuple[str, ...] = ()
     views: list[View] = []
+    lent: list[Reference] = []
+    if options.from_bank:
+        with stages("reference"):
+            lent = _lend(prepared, client, options)
+    if options.mixes and prepared.mixture is None:
+        with stages("mix"):
+            prepared = replace(prepared, mixture=_first_mixture(prepared, lent, client, options))
     if options.sends:
         with stages("ledger"):
             warnings = _enter(prepared, client, options)
+        for warning in warnings:
+            warn(warning)
     if options.mode == "local":
         with stages("unmix"):
             probabilities = client.unmixer.alone(plain)
@@ -260,7 +276,7 @@ def segment_prepared(prepared: Prepared, client: Client, options: Options, stage
         view, probabilities = _send_plain(plain, target.device, client, stages)
         views = [view]
     else:
-        views, probabilities = _send_mixtures(prepared, client, options, stages)
+        views, probabilities = _send_mixtures(prepared, lent, client, options, stages)
     with stages("restore"):
         # the client knows where the target ends: what the answer shows beyond is the reference's
         labels = to_scan(probabilities, target.grid, prepared.scan, target.mask, target.device)
@@ -279,12 +295,12 @@ def _send_plain(
 
 
 def _send_mixtures(
-    prepared: Prepared, client: Client, options: Options, stages: Stages
+    prepared: Prepared, lent: Sequence[Reference], client: Client, options: Options, stages: Stages
 ) -> tuple[list[View], NDArray[np.float32]]:
     warp = prepared.warp
     views: list[View] = []
     total: NDArray[np.float32] | None = None
-    with closing(_references(prepared, client, options)) as references:
+    with closing(_references(prepared, lent, client, options)) as references:
         for index in range(options.references):
             with stages("reference"):
                 reference = next(references)
@@ -349,11 +365,12 @@ def _purpose(bundle: Bundle, options: Options) -> str:
     return f"{options.mode}/{bundle.fingerprint}/{options.weight or weight_range}{bent}"
 
 
-def _references(prepared: Prepared, client: Client, options: Options) -> Generator[Reference, None, None]:
+def _references(
+    prepared: Prepared, lent: Sequence[Reference], client: Client, options: Options
+) -> Generator[Reference, None, None]:
     """The scan's references in order; those of the generator are drawn while the server answers the one before."""
     if prepared.reference is None:
-        for index in range(options.references):
-            yield _lend(prepared.content, index, client, options)
+        yield from lent
         return
     reference = prepared.reference
     with ThreadPoolExecutor(1) as other:
@@ -364,10 +381,24 @@ def _references(prepared: Prepared, client: Client, options: Options) -> Generat
     yield reference
 
 
-def _lend(content: bytes, index: int, client: Client, options: Options) -> Reference:
+def _lend(prepared: Prepared, client: Client, options: Options) -> list[Reference]:
+    """References of the bank, none of them the scan itself nor like it: mixed with such a one it would lie bare."""
     bank = Bank.of(client.bundle)
-    use = client.key.derive(f"bank/{_purpose(client.bundle, options)}", content)
-    return bank.load(client.ledger.spend(use, bank.names(), index + 1)[index])
+    use = client.key.derive(f"bank/{_purpose(client.bundle, options)}", prepared.content)
+    names = [name for name in bank.names() if name != reference_name(client.key, prepared.content)]
+    if client.bundle.crop is None:  # how alike two people's crops are was not measured
+        spacing_mm, own = client.bundle.spacing_mm, _likeness(prepared, client)
+        looks = {name: likeness(bank.load(name).image.astype(np.float16), spacing_mm, client.key) for name in names}
+        names = [name for name in names if difference(looks[name], own) >= SAME_SCAN]
+    return [bank.load(name) for name in client.ledger.spend(use, names, options.references)]
+
+
+def _first_mixture(
+    prepared: Prepared, lent: Sequence[Reference], client: Client, options: Options
+) -> NDArray[np.float16]:
+    reference = prepared.reference or lent[0]
+    weight = _weight(prepared.content, 0, client, options)
+    return mix_modalities(prepared.target, reference, weight, prepared.warp)
 
 
 def _draw(content: bytes, index: int, client: Client, options: Options) -> Reference:
@@ -393,7 +424,7 @@ def _draw_warp(content: bytes, index: int, client: Client, options: Options) -> 
 
 def _enter(prepared: Prepared, client: Client, options: Options) -> tuple[str, ...]:
     """Note in the ledger what is about to be sent; warn if another file of this scan went to a server before."""
-    bits = likeness(prepared.plain[0], client.bundle.spacing_mm, client.key)
+    sent = prepared.plain if prepared.mixture is None else prepared.mixture
     entry = Entry(
         time=now(),
         server=client.server,
@@ -401,9 +432,10 @@ def _enter(prepared: Prepared, client: Client, options: Options) -> tuple[str, .
         mode=options.mode,
         views=options.references,
         content=client.key.derive("ledger", prepared.content),
-        likeness=bits,
+        likeness=_likeness(prepared, client),
         client=client.key.derive("ledger/client")[:8],
-        view=client.key.derive(f"ledger/{_purpose(client.bundle, options)}/{options.from_bank}/{prepared.draw}"),
+        # what is sent first, and not how it is made: an update or another processor may make other bytes of the scan
+        view=client.key.derive("ledger/view", hashlib.sha256(sent.tobytes()).digest()),
     )
     copies = [e for e in client.ledger.enter(entry, allow_repeat=options.allow_repeat) if _is_copy(e, entry)]
     if not copies:
@@ -412,6 +444,10 @@ def _enter(prepared: Prepared, client: Client, options: Options) -> tuple[str, .
         f"looks like another copy of a scan, or another scan of a person, sent on {copies[-1].time} "
         f"(mode {copies[-1].mode}): together they tell a server more",
     )
+
+
+def _likeness(prepared: Prepared, client: Client) -> bytes:
+    return likeness(prepared.plain[0], client.bundle.spacing_mm, client.key)
 
 
 def _is_copy(earlier: Entry, entry: Entry) -> bool:

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from isal import igzip
 from isal.igzip_lib import IsalError
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel import imageglobals
 from numpy.typing import NDArray
 
 from mixpriv.client.files import write_file
@@ -25,6 +25,8 @@ MIN_VOXELS_PER_AXIS = 8
 MIN_EXTENT_MM, MAX_EXTENT_MM = 16.0, 600.0
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 20.0
 SUFFIXES = (".nii.gz", ".nii")
+
+imageglobals.logger.disabled = True  # else nibabel tells the terminal what it finds in a header
 
 _MAX_DEFLATE_RATIO = 1032  # a property of the format: no stream expands more
 _MIN_DETERMINANT = 0.01  # of the affine's unit axes: 1 is orthogonal, 0 is flat
@@ -102,7 +104,7 @@ def load_volume(path: Path, modalities: Sequence[str] = ()) -> Volume:
         head's.
     """
     try:
-        with path.open("rb") as raw, LoggingOutputSuppressor():
+        with path.open("rb") as raw:
             zipped = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             stream = igzip.IGzipFile(fileobj=raw, mode="rb") if zipped else raw
@@ -219,5 +221,10 @@ def encode_image(array: NDArray[Any], spacing_mm: float) -> bytes:
 
 
 def write_nifti(path: Path, content: bytes) -> None:
-    """Write an encoded NIfTI file, zipped if the name ends with .gz; the same content gives the same bytes."""
-    write_file(path, igzip.compress(content, _GZIP_LEVEL, mtime=0) if path.name.lower().endswith(".gz") else content)
+    """Write an encoded NIfTI file, see `zipped_as_named`."""
+    write_file(path, zipped_as_named(path, content))
+
+
+def zipped_as_named(path: Path, content: bytes) -> bytes:
+    """A file's bytes, zipped if its name ends with .gz; the same content gives the same bytes."""
+    return bytes(igzip.compress(content, _GZIP_LEVEL, mtime=0)) if path.name.lower().endswith(".gz") else content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -16,6 +17,10 @@ from mixpriv.errors import ServerUnavailableError
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the Python backend exchanges tensors
 _TEMPORARY = Path("/tmp")  # noqa: S108 - where the Python backend makes folders, whatever TMPDIR says
 _PREFIX = "mixpriv-"
+_MADE_BY_US = re.compile(rf"{_PREFIX}\d+-[a-z0-9_]{{8}}")
+_MARK = ".mixpriv-workspace"
+"""A file in every workspace: what has none, whatever its name, is somebody's own."""
+
 _LONGEST_BASE = 60
 """Characters; the path of a socket has about 100."""
 
@@ -43,6 +48,7 @@ class Workspace:
         _remove_stale(base)
         self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
         self._lock = _try_lock(self.folder)
+        (self.folder / _MARK).touch()
         self.regions = f"{self.folder.name}-"
         self._foreign = _environments()
         self._environments: set[Path] | None = None
@@ -102,7 +108,8 @@ def _remove_stale(base: Path) -> None:
     for folder in base.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             status = folder.lstat()
-            if status.st_uid == os.getuid() and time.time() - status.st_mtime > _STALE_AFTER_S:
+            ours = _MADE_BY_US.fullmatch(folder.name) and (folder / _MARK).is_file() and status.st_uid == os.getuid()
+            if ours and time.time() - status.st_mtime > _STALE_AFTER_S:
                 lock = _try_lock(folder)
                 if lock is not None:
                     _remove_regions(f"{folder.name}-")

@@ -20,6 +20,7 @@ from mixpriv.cli import segmenting
 from mixpriv.cli.client import main
 from mixpriv.client.key import key_path
 from mixpriv.client.ledger import ledger_path
+from mixpriv.client.report import class_volumes
 from mixpriv.client.segment import Client
 from mixpriv.client.stages import STAGES
 from mixpriv.errors import ServerUnavailableError
@@ -176,7 +177,7 @@ class TestRefusals:
                 2,
                 "mode shielded sends one request for a scan",
             ),
-            (["head.nii.gz", "--threads", "0"], 2, "MIXPRIV_THREADS: expected a whole number from 1, got '0'"),
+            (["head.nii.gz", "--threads", "0"], 2, "--threads: expected a whole number from 1, got '0'"),
             (["head.nii.gz", "--references", "0"], 2, "references: expected 1 to 20, got 0"),
             (
                 ["head.nii.gz", "--mode", "local", "--server", "a:1"],
@@ -191,7 +192,23 @@ class TestRefusals:
             (["head.nii.gz", "-o", "none/out.nii"], 5, "cannot be written, its folder does not exist"),
             (["head.nii.gz", "--save-wire", "head.nii.gz"], 5, "cannot be written, its folder does not exist"),
             (["head.nii.gz", "--report", "out.pdf"], 2, "out.pdf: expected a report named .json or .png"),
-            (["head.nii.gz", "head.nii.gz"], 2, "scans: expected different names"),
+            (["head.nii.gz", "head.nii.gz"], 2, "head_dseg.nii.gz: two outputs would be written there; expected scans"),
+            (
+                ["head.nii.gz", "--save-wire", "w", "--report", "w/request.json"],
+                2,
+                "w/request.json: two outputs would be written there",
+            ),
+            (
+                ["a/mixture.nii.gz", "-o", "out.nii", "--save-wire", "a", "--force"],
+                2,
+                "a/mixture.nii.gz: expected an output that is not the scan itself",
+            ),
+            (
+                ["a/head.nii.gz", "b/head.nii.gz", "--save-wire", "w"],
+                2,
+                "w/head/request.json: two outputs would be written there",
+            ),
+            (["head.nii.gz", "-o", f"{'n' * 250}.nii.gz"], 5, "cannot be written (File name too long)"),
             (["head.nii.gz", "other.nii", "--report", "out.png"], 2, "a picture shows one scan, got 2 scans"),
             (["head.nii.gz", "other.nii", "-o", "out.nii"], 2, "expected an existing folder as the output of several"),
             (["head.nii.gz", "--bundle", "nosuch"], 2, "bundle 'nosuch' not found"),
@@ -255,6 +272,36 @@ class TestRefusals:
         assert (code, len(err.splitlines())) == (5, 1)
         assert "cannot be written (No space left on device)" in err
         assert listing(folder) == {"head.nii.gz"}
+
+    def test_a_full_disk_takes_nothing_that_was_there(
+        self, run: Run, scan: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert run(scan)[0] == 0
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        full = iter([False, True])  # the table, written last
+
+        def fsync(descriptor: int) -> None:
+            if "scans" in os.readlink(f"/proc/self/fd/{descriptor}") and next(full):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr("os.fsync", fsync)
+        code, _, err = run(scan, "--force")
+        assert (code, len(err.splitlines())) == (5, 1)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+    def test_a_file_that_came_meanwhile_is_kept(
+        self, run: Run, scan: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def count(*arguments: object) -> object:
+            (folder / "head_dseg.tsv").write_text("mine")
+            return class_volumes(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(segmenting, "class_volumes", count)
+        code, _, err = run(scan)
+        assert code == 2
+        assert "head_dseg.tsv: output exists; give --force to overwrite it" in err
+        assert listing(folder) == {"head.nii.gz", "head_dseg.tsv"}
+        assert (folder / "head_dseg.tsv").read_text() == "mine"
 
     def test_a_damaged_ledger_stops_before_anything_is_sent(self, run: Run, scan: Path, home: Path) -> None:
         ledger = home / "home" / "data" / "mixpriv" / "ledger.sqlite3"
@@ -344,8 +391,8 @@ class TestOtherCommands:
         folder: Path,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        _, truth = brain_scan(seed=5)
-        image = write_scan(folder / "reference.nii.gz", seed=5)
+        _, truth = brain_scan(person=5)
+        image = write_scan(folder / "reference.nii.gz", person=5)
         nib.save(nib.Nifti1Image(truth, nib.load(image).affine), folder / "labels.nii.gz")
         where = ["--bundle", str(bundle.directory)]
         assert main(["references", "add", str(image), str(folder / "labels.nii.gz"), *where]) == 0

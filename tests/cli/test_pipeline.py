@@ -143,8 +143,8 @@ def test_references_of_the_bank_are_spent_in_order(
     from tests.phantom import brain_scan
 
     for seed in (10, 11):
-        image = write_scan(folder / f"r{seed}.nii.gz", seed=seed)
-        nib.save(nib.Nifti1Image(brain_scan(seed=seed)[1], nib.load(image).affine), folder / f"l{seed}.nii.gz")
+        image = write_scan(folder / f"r{seed}.nii.gz", person=seed)
+        nib.save(nib.Nifti1Image(brain_scan(person=seed)[1], nib.load(image).affine), folder / f"l{seed}.nii.gz")
         where = ["--bundle", str(bundle.directory)]
         assert main(["references", "add", str(image), str(folder / f"l{seed}.nii.gz"), *where]) == 0
     capsys.readouterr()

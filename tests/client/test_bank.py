@@ -14,13 +14,13 @@ from mixpriv.errors import InputError
 from tests.phantom import brain_scan
 
 
-def labelled(seed: int = 0) -> tuple[Volume, Volume]:
-    scan, truth = brain_scan(seed=seed)
+def labelled(person: int = 0) -> tuple[Volume, Volume]:
+    scan, truth = brain_scan(person=person)
     return scan, Volume(np.asfortranarray(truth, np.float32), scan.affine, scan.header, "labels")
 
 
-def add(client: Client, bundle: Bundle, seed: int = 0) -> str:
-    return Bank.of(bundle).add(*labelled(seed), client.conformer, bundle, client.key)
+def add(client: Client, bundle: Bundle, person: int = 0) -> str:
+    return Bank.of(bundle).add(*labelled(person), client.conformer, bundle, client.key)
 
 
 class TestAdding:
@@ -71,17 +71,36 @@ class TestAdding:
 class TestUse:
     OPTIONS = Options(from_bank=True)
 
-    def mixture(self, client: Client, seed: int) -> NDArray[np.float16]:
-        return segment(brain_scan(seed=seed)[0], client, self.OPTIONS).views[0].mixture
+    def mixture(self, client: Client, person: int) -> NDArray[np.float16]:
+        return segment(brain_scan(person=person)[0], client, self.OPTIONS).views[0].mixture
 
     def test_once_at_most_but_again_for_the_same_scan(self, client: Client, bundle: Bundle) -> None:
-        for seed in (10, 11):
-            add(client, bundle, seed)
+        for person in (10, 11):
+            add(client, bundle, person)
         first, second = self.mixture(client, 1), self.mixture(client, 2)
         assert not np.array_equal(first, second)
         np.testing.assert_array_equal(self.mixture(client, 1), first)
         with pytest.raises(InputError, match="expected 1 unused references for this scan, got 0"):
             self.mixture(client, 3)
+
+    def test_never_the_scan_itself_nor_another_of_the_person(self, client: Client, bundle: Bundle) -> None:
+        add(client, bundle, 1)
+        again, _ = brain_scan(person=1, seed=7)
+        for scan in (brain_scan(person=1)[0], again):
+            with pytest.raises(InputError, match="expected 1 unused references for this scan, got 0"):
+                segment(scan, client, self.OPTIONS)
+        add(client, bundle, 2)
+        plain = segment(again, client, Options("none")).views[0].mixture
+        mixture = segment(again, client, self.OPTIONS).views[0].mixture
+        assert np.corrcoef(plain.ravel().astype(float), mixture.ravel().astype(float))[0, 1] < 0.99
+
+    def test_too_few_references_are_told_before_anything_is_noted_or_sent(self, client: Client, bundle: Bundle) -> None:
+        for person in (10, 11):
+            add(client, bundle, person)
+        with pytest.raises(InputError, match="expected 3 unused references for this scan, got 2"):
+            segment(brain_scan(person=1)[0], client, Options(from_bank=True, references=3))
+        assert client.ledger.entries() == []
+        assert client.ledger.spent() == set()
 
     def test_an_empty_bank(self, client: Client) -> None:
         with pytest.raises(InputError, match="expected 1 unused references for this scan, got 0"):

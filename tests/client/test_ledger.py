@@ -134,6 +134,31 @@ class TestLoss:
         with pytest.raises(InputError, match="exists; move it away first"):
             Ledger().begin()
 
+    def test_nor_an_emptied_one(self) -> None:
+        Ledger().enter(entry())
+        ledger_path().write_bytes(b"")
+        with pytest.raises(InputError, match=r"ledger\.sqlite3: lost, though scans were sent before"):
+            Ledger().enter(entry(b"d" * 32))
+        Ledger().begin()
+        Ledger().enter(entry(b"d" * 32))
+
+    def test_a_first_entry_that_is_refused_leaves_a_ledger(self) -> None:
+        many = replace(entry(), views=9)
+        for _ in range(2):
+            with pytest.raises(InputError, match="expected at most 4 for a server"):
+                Ledger().enter(many)
+        Ledger().enter(entry())
+
+    def test_under_another_key_nothing_is_known(self) -> None:
+        one = replace(entry(), view=b"v", client=b"k")
+        Ledger().enter(one)
+        other = replace(entry(b"d" * 32), view=b"w", client=b"l")
+        with pytest.raises(InputError, match="client key: all that the ledger tells of was sent under another key"):
+            Ledger().enter(other)
+        Ledger().enter(replace(other, server=EMBEDDED))
+        Ledger().enter(other, allow_repeat=True)
+        Ledger().enter(replace(other, content=b"e" * 32))
+
 
 class TestReferences:
     def test_each_is_used_once_and_the_same_scan_gets_the_same(self) -> None:

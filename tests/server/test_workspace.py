@@ -49,8 +49,11 @@ class TestWorkspace:
         assert list(base.iterdir()) == []
 
     def test_removes_what_a_killed_process_left(self, base: Path) -> None:
-        left = base / f"mixpriv-left-{os.getpid()}" / "models"
+        with Workspace() as killed:
+            name = killed.folder.name
+        left = base / name / "models"
         left.mkdir(parents=True)
+        (left.parent / ".mixpriv-workspace").touch()
         os.utime(left.parent, LONG_AGO)
         region = Path("/dev/shm", f"{left.parent.name}-x")
         region.touch()
@@ -59,10 +62,21 @@ class TestWorkspace:
             assert not region.exists()
 
     def test_spares_what_is_in_use_or_young(self, base: Path) -> None:
-        young = base / "mixpriv-young"
+        young = base / "mixpriv-1-abcd_789"
         young.mkdir()
+        (young / ".mixpriv-workspace").touch()
         with Workspace() as used:
             os.utime(used.folder, LONG_AGO)
             with Workspace():
                 assert used.folder.exists()
                 assert young.exists()
+
+    @pytest.mark.parametrize("name", ["mixpriv-results", "mixpriv-main", "mixpriv-1-abcd_789"])
+    def test_spares_what_is_the_users_own(self, base: Path, name: str) -> None:
+        own = base / name / "audit.csv"
+        own.parent.mkdir()
+        own.write_text("mine")
+        os.utime(own.parent, LONG_AGO)
+        with Workspace():
+            pass
+        assert own.read_text() == "mine"
