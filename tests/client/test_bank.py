@@ -92,7 +92,7 @@ class TestUse:
         add(client, bundle, 2)
         plain = segment(again, client, Options("none")).views[0].mixture
         mixture = segment(again, client, self.OPTIONS).views[0].mixture
-        assert np.corrcoef(plain.ravel().astype(float), mixture.ravel().astype(float))[0, 1] < 0.99
+        assert np.abs(plain.astype(float) - mixture.astype(float)).mean() > 0.01  # with itself it would be 0
 
     def test_too_few_references_are_told_before_anything_is_noted_or_sent(self, client: Client, bundle: Bundle) -> None:
         for person in (10, 11):
