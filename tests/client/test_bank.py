@@ -89,10 +89,11 @@ class TestUse:
         for scan in (brain_scan(person=1)[0], again):
             with pytest.raises(InputError, match="expected 1 unused references for this scan, got 0"):
                 segment(scan, client, self.OPTIONS)
-        add(client, bundle, 2)
+        other = Bank.of(bundle).load(add(client, bundle, 2)).image
         plain = segment(again, client, Options("none")).views[0].mixture
-        mixture = segment(again, client, self.OPTIONS).views[0].mixture
-        assert np.abs(plain.astype(float) - mixture.astype(float)).mean() > 0.01  # with itself it would be 0
+        mixture = segment(again, client, Options(from_bank=True, weight=0.5)).views[0].mixture
+        np.testing.assert_allclose(mixture[0], 0.5 * plain[0].astype(np.float32) + 0.5 * other, atol=2**-10)
+        assert np.abs(plain[0] - other).max() > 0.2
 
     def test_too_few_references_are_told_before_anything_is_noted_or_sent(self, client: Client, bundle: Bundle) -> None:
         for person in (10, 11):
