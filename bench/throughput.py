@@ -40,8 +40,8 @@ VOLUMES = 2
 TIMEOUT_S = 600.0
 
 LEAST_ALIKE = 0.95
-"""Of an answer's values within one level of 255. In bfloat16 a batch of another size leaves .989 of a mixture's; what is
-looked for are answers to another request."""
+"""Of an answer's values within one level of 255. In bfloat16 a batch of another size leaves .989 of a mixture's; this
+is to find answers to another request."""
 
 
 @dataclass
