@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -25,14 +25,10 @@ _QUEUE_TIMEOUT_US = 60_000_000
 
 
 def repository_files(
-    bundle: Bundle,
-    platform: Platform = PLATFORMS["python"],
-    export: Path | None = None,
-    *,
-    one_client: bool = False,
+    bundle: Bundle, platform: Platform = PLATFORMS["python"], export: Path | None = None
 ) -> dict[str, str]:
     """The generated texts by path in the repository: all of it but the network itself."""
-    texts = {f"{bundle.model_name}/config.pbtxt": config_text(bundle, platform, export, one_client=one_client)}
+    texts = {f"{bundle.model_name}/config.pbtxt": config_text(bundle, platform, export)}
     if platform.name == "python":
         model = resources.files("mixpriv.server").joinpath("model.py").read_text(encoding="utf-8")
         texts[f"{bundle.model_name}/{bundle.model_version}/model.py"] = model
@@ -40,13 +36,7 @@ def repository_files(
 
 
 def write_repository(
-    bundle: Bundle,
-    folder: Path,
-    *,
-    platform: str = "python",
-    export: Path | None = None,
-    link: bool = False,
-    one_client: bool = False,
+    bundle: Bundle, folder: Path, *, platform: str = "python", export: Path | None = None, link: bool = False
 ) -> None:
     """Write a complete model repository, which can be copied to another machine unless `link` is set.
 
@@ -56,7 +46,6 @@ def write_repository(
     platform : how Triton runs the network, a name of `PLATFORMS`
     export : folder of ``mixpriv export``, for what the platform loads
     link : point to the network instead of copying it
-    one_client : the server is for one client, which sends one volume at a time: ready sooner
 
     Raises
     ------
@@ -70,7 +59,7 @@ def write_repository(
     if (folder / bundle.model_name).exists():
         raise OutputError(f"{folder / bundle.model_name} already exists")
     try:
-        version = _write_texts(bundle, folder, repository_files(bundle, chosen, export, one_client=one_client))
+        version = _write_texts(bundle, folder, repository_files(bundle, chosen, export))
         for network in networks:
             if link:
                 (version / network.name).symlink_to(network.resolve())
@@ -117,20 +106,13 @@ def _write_texts(bundle: Bundle, folder: Path, texts: Mapping[str, str]) -> Path
     return version
 
 
-def config_text(
-    bundle: Bundle,
-    platform: Platform = PLATFORMS["python"],
-    export: Path | None = None,
-    *,
-    one_client: bool = False,
-) -> str:
+def config_text(bundle: Bundle, platform: Platform = PLATFORMS["python"], export: Path | None = None) -> str:
     """Triton's model configuration (config.pbtxt) of the bundle's segmenter."""
     contract = SegmenterContract.of(bundle)
     batch = _largest_batch(bundle, platform, export)
+    # A plan has a profile for one volume and one for more; each is chosen, and paid for, once before clients come.
     profiles = ' profile: ["0", "1"]' if platform.name == "tensorrt" and batch > 1 else ""
-    # Engines prepare themselves at the first batch of a size, which takes several times as long: before clients come.
-    # A plan has a profile for one volume and one for more, no more than that.
-    warmed: Sequence[int] = (1, batch) if profiles else (1,) if one_client else range(1, batch + 1)
+    warmed = (1, batch) if profiles else (1,)
     return f"""\
 # Generated from the bundle and the wire contract; do not edit.
 name: {_quoted(contract.model_name)}

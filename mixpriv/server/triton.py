@@ -148,7 +148,7 @@ class TritonServer:
             self._port = free_port(self._host, self._port)
         if self._metrics is not None:
             free_port(*self._metrics)
-        write_repository(self.bundle, self._folder / "models", link=True, one_client=self._host is None)
+        write_repository(self.bundle, self._folder / "models", link=True)
         _link_backend(wheel, self._folder)
         self._log = self._folder / "server.log"
         with self._log.open("ab") as log:  # appending, so that it can be cut

@@ -28,13 +28,6 @@ class TestConfig:
     def test_warms_up_with_the_real_shape(self, bundle: Bundle) -> None:
         config = text_format.Parse(config_text(bundle), model_config_pb2.ModelConfig())
         assert tuple(config.model_warmup[0].inputs["mixture"].dims) == (1, *bundle.grid_shape)
-
-    def test_warms_up_every_size_of_batch_that_clients_can_meet(self, bundle: Bundle) -> None:
-        config = text_format.Parse(config_text(bundle), model_config_pb2.ModelConfig())
-        assert config.max_batch_size > 1
-        assert [warmup.batch_size for warmup in config.model_warmup] == [*range(1, config.max_batch_size + 1)]
-        config = text_format.Parse(config_text(bundle, one_client=True), model_config_pb2.ModelConfig())
-        assert [warmup.batch_size for warmup in config.model_warmup] == [1]
         assert config.HasField("dynamic_batching")
 
     def test_has_a_channel_for_each_modality(self, tmp_path: Path) -> None:

@@ -158,8 +158,9 @@ class TestMetrics:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
                 text = answer.read().decode()
             listening = listeners(server.pid)
-        served = sum(range(1, 8 + 1)) + 1  # the warm-up with batches of every size, and the probe
-        assert re.search(rf'nv_inference_request_success\{{model="toy-t1_segmenter",version="\d+"\}} {served}\n', text)
+        assert re.search(
+            r'nv_inference_request_success\{model="toy-t1_segmenter",version="\d+"\} 2', text
+        )  # with the warm-up
         assert listening == {("127.0.0.1", port), ("127.0.0.1", server._port)}
 
     def test_and_nothing_else_are_off_by_default(self, server: TritonServer) -> None:
