@@ -208,7 +208,7 @@ class TestClient:
         left = [path for path in scan.parent.iterdir() if path != scan]
         assert len(left) == (0 if unnamed else 1)
         for path in left:
-            assert path.name.startswith(".head_dseg.nii.gz.")
+            assert path.name.startswith(".mixpriv-")
             assert path.suffix == ".part"
             path.unlink()
         with started(*arguments) as running:
