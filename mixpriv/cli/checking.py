@@ -7,7 +7,7 @@ import time
 
 from mixpriv.bundle import Bundle
 from mixpriv.cli.options import connection
-from mixpriv.errors import MixprivError
+from mixpriv.errors import MixprivError, ServerBusyError
 from mixpriv.server.events import EventLog
 from mixpriv.server.health import infer_zeros
 from mixpriv.wire.address import parse_servers
@@ -29,6 +29,8 @@ def check(bundle: Bundle, given: argparse.Namespace, log: EventLog) -> int:
                 name, whole = WHOLE_GRID
                 full = given.full or segmenter.check().get(name) == whole
                 infer_zeros(segmenter, contract, bundle.grid_shape if full else 3 * (bundle.multiple,))
+        except ServerBusyError as error:  # it answers: a probe that failed would take it away from those who wait
+            log.tell("well", str(error), address=address.text)
         except MixprivError as error:
             codes.append(error.exit_code)
             log.tell("failed", str(error), trouble=True, address=address.text, exit_code=error.exit_code)

@@ -166,7 +166,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help="shipped name or folder (default: %(default)s)")
+    parser.add_argument(
+        "--bundle",
+        default=os.environ.get("MIXPRIV_BUNDLE") or DEFAULT_BUNDLE,
+        help=f"shipped name or folder (default: $MIXPRIV_BUNDLE or {DEFAULT_BUNDLE})",
+    )
     parser.add_argument("--log", choices=("text", "json"), default="text", help="lines for people or JSON lines")
 
 

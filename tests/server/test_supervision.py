@@ -12,7 +12,9 @@ import subprocess
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -129,6 +131,22 @@ class TestCheck:
         finally:
             running.stop(None)
         assert tuple(fake.requests[0].inputs[0].shape) == (1, 1, *bundle.grid_shape)
+
+    def test_of_a_busy_server_and_of_the_bundle_that_the_environment_names(
+        self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def busy(context: Any) -> Any:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+
+        monkeypatch.setenv("MIXPRIV_BUNDLE", str(bundle.directory))
+        running = FakeServer(SegmenterContract.of(bundle), busy).bind()
+        port = running.add_insecure_port("127.0.0.1:0")
+        running.start()
+        try:
+            assert main(["check", "--server", f"127.0.0.1:{port}"]) == 0
+        finally:
+            running.stop(None)
+        assert "busy" in capsys.readouterr().out
 
     def test_of_a_dead_model_process(self, bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
         """Triton itself says that it is ready."""
