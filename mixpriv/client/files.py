@@ -91,7 +91,7 @@ def write_files(contents: Mapping[Path, bytes], *, mode: int = 0o666, replace: b
     """Write files that belong together, all of them whole or none: without names, flushed to disk, then named.
 
     A client that is killed while it writes leaves nothing behind. Where the file system has none without names (NFS)
-    they are hidden ones beside the others. What was there before stays until all are on the disk. With ``replace=False``
+    they are hidden ones beside the others. What was there stays until all are on the disk. With ``replace=False``
     an existing file is left alone and `FileExistsError` is raised, also when another process creates it at the same
     moment.
 
