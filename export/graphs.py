@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
+
+from mixpriv.training.networks import Unmixer
 
 _AXES = ("depth", "height", "width")
 FP16_SUFFIX = ".fp16"
@@ -31,14 +33,38 @@ class SegmenterGraph(nn.Module):
 
 
 class UnmixerGraph(nn.Module):
-    """unmixer_input f32 (N,2C+1,D,H,W), target f32 (N,M,D,H,W) if it sees it -> probabilities f32 (N,C,D,H,W)."""
+    """unmixer_input f32 (N,2C+1,D,H,W), target f32 (N,M,D,H,W) if it sees it -> correction f32 (N,8C,D/2,H/2,W/2).
 
-    def __init__(self, network: nn.Module) -> None:
+    The last layers at full resolution would take as long as all others together: depth-to-space, the linear unmixing's
+    share and the soft-max are the client's kernel ``unmix``. Its sharpness stands in bundle.json.
+    """
+
+    def __init__(self, network: Unmixer) -> None:
         super().__init__()
         self.network = network
+        features, classes = network.head.weight.shape[:2]
+        self.head = nn.Conv3d(features, 8 * classes, 1)
+        self.head.load_state_dict(pack_head(network.head.state_dict()))
 
     def forward(self, unmixer_input: Tensor, target: Tensor | None = None) -> Tensor:
-        return torch.softmax(self.network(unmixer_input, target), 1)
+        correction: Tensor = self.head(self.network.features(unmixer_input, target))
+        return correction
+
+
+def pack_head(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a 2x2x2 transposed convolution as those of a 1x1x1 convolution to blocks of voxels as channels."""
+    weight, bias = weights["weight"], weights["bias"]
+    features, classes = weight.shape[:2]
+    packed = weight.reshape(features, 8 * classes).T.reshape(8 * classes, features, 1, 1, 1)
+    return {"weight": packed, "bias": bias.repeat_interleave(8)}
+
+
+def unpack_head(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Undo `pack_head`."""
+    weight, bias = weights["weight"], weights["bias"]
+    channels, features = weight.shape[:2]
+    unpacked = weight.reshape(channels, features).T.reshape(features, channels // 8, 2, 2, 2)
+    return {"weight": unpacked, "bias": bias[::8]}
 
 
 class ExtractorGraph(nn.Module):

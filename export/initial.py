@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 import torch
-from mixpriv.export.graphs import FP16_SUFFIX
+from mixpriv.export.graphs import FP16_SUFFIX, unpack_head
 from onnx import numpy_helper
 from torch import Tensor
 
@@ -25,12 +25,14 @@ _FILES: Mapping[str, Mapping[str, str]] = {
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Weights of an exported network by their names in torch, float32."""
-    weights = {}
+    weights, head = {}, {}
     for tensor in onnx.load(path).graph.initializer:
         name = tensor.name.removesuffix(FP16_SUFFIX)
         if name.startswith("network."):
             weights[name.removeprefix("network.")] = torch.from_numpy(numpy_helper.to_array(tensor).copy()).float()
-    return weights
+        elif name.startswith("head."):
+            head[name.removeprefix("head.")] = torch.from_numpy(numpy_helper.to_array(tensor).copy()).float()
+    return weights | {f"head.{name}": value for name, value in (unpack_head(head) if head else {}).items()}
 
 
 def load_initial(path: Path, network: str) -> Initial:
@@ -52,5 +54,8 @@ def load_initial(path: Path, network: str) -> Initial:
         for file, prefix in _FILES[network].items()
         for name, value in read_weights(path / f"{file}.onnx").items()
     }
-    trained = json.loads((path / "bundle.json").read_text(encoding="utf-8"))["trained"]
+    record = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
+    if "unmixer" in _FILES[network]:
+        weights[_FILES[network]["unmixer"] + "sharpness"] = torch.tensor(float(record["unmixer_sharpness"]))
+    trained = record["trained"]
     return Initial(weights, int(trained["extractor_steps" if network == "extractor" else "steps"]))

@@ -24,7 +24,7 @@ from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds
 from mixpriv.training.strangers import measure_strangers
 
 MULTIPLE = 16
-_OUTPUTS = {"segmenter": "segmentation_mixture", "unmixer": "probabilities", "extractor": "brain_probability"}
+_OUTPUTS = {"segmenter": "segmentation_mixture", "unmixer": "correction", "extractor": "brain_probability"}
 
 
 def round_weights(network: nn.Module) -> nn.Module:
@@ -80,6 +80,7 @@ def pack(
     if config.shielded is not None and data is not None:
         shielded = {**shielded, "strangers": measure_strangers(config.segmenter, config.shielded, data)}
     record = _record(config, folder, version) | {
+        "unmixer_sharpness": float(model.unmixer.sharpness),
         **({} if shielded is None else {"shielded": shielded}),
         "multiply_adds": cost,
         PARITY: measure_parity(config.segmenter, graphs, folder),

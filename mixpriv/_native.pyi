@@ -29,6 +29,13 @@ def unpack(
     out: NDArray[np.float32] | None,
     threads: int,
 ) -> NDArray[np.float32]: ...
+def unmix(
+    correction: NDArray[np.float32],
+    linear: NDArray[np.float32] | None,
+    trust: float,
+    total: NDArray[np.float32] | None,
+    threads: int,
+) -> NDArray[np.float32]: ...
 def accumulate(total: NDArray[np.float32], probabilities: NDArray[np.float32], threads: int) -> None: ...
 def argmax(probabilities: NDArray[np.float32], threads: int) -> NDArray[np.uint8]: ...
 def resample(

@@ -16,7 +16,7 @@ from typing import Any
 
 from mixpriv.errors import InputError
 
-SCHEMA = 1
+SCHEMA = 2
 DEFAULT_BUNDLE = "brain-t1"
 _SHIPPED = Path(__file__).parent / "bundles"
 
@@ -81,6 +81,7 @@ class Bundle:
     weight_range : (lo, hi), the target's share in the mixture is drawn from it.
     shielded : what its networks were trained for in mode ``shielded``, None if they were not.
     unmixer_sees_target : the unmixer is also shown the scan that it unmixes, which never leaves the client.
+    unmixer_sharpness : how much the linear unmixing counts beside what the unmixer corrects, at a weight of 1.
     unmixer_alone : it was also trained to do without an answer.
     extractor_spacing_mm : grid spacing of the brain extractor, mm; None: no extractor, for skull-stripped scans alone.
     fingerprint : 64 hex digits over the segmenter file; names the network that the unmixer was trained with.
@@ -97,6 +98,7 @@ class Bundle:
     weight_range: tuple[float, float]
     shielded: Shielded | None
     unmixer_sees_target: bool
+    unmixer_sharpness: float
     unmixer_alone: bool
     alignment: Alignment | None
     extractor_spacing_mm: float | None
@@ -112,9 +114,10 @@ class Bundle:
 
     @property
     def unmixer_path(self) -> Path:
-        """ONNX of D: ``unmixer_input`` f32 (N,2C+1,D,H,W) -> ``probabilities`` f32 (N,C,D,H,W).
+        """ONNX of D: ``unmixer_input`` f32 (N,2C+1,D,H,W) -> ``correction`` f32 (N,8C,D/2,H/2,W/2).
 
-        One that sees the target also takes ``target`` f32 (N,M,D,H,W).
+        One that sees the target also takes ``target`` f32 (N,M,D,H,W). `mixpriv.kernels` makes what it takes (`unpack`)
+        and probabilities of what it answers (`unmix`).
         """
         return self.directory / "unmixer.onnx"
 
@@ -198,7 +201,7 @@ def _parse(fields: Any, folder: Path) -> Bundle:
         known = {
             "schema", "name", "version", "fingerprint", "classes", "modalities", "grid_shape", "spacing_mm", "multiple",
             "weight_range", "shielded", "unmixer_sees",
-            "unmixer_alone", "alignment", "extractor_spacing_mm", "crop", "licence",
+            "unmixer_sharpness", "unmixer_alone", "alignment", "extractor_spacing_mm", "crop", "licence",
         }  # fmt: skip
         d, h, w = (int(n) for n in fields["grid_shape"])
         lo, hi = (float(a) for a in fields["weight_range"])
@@ -225,6 +228,7 @@ def _parse(fields: Any, folder: Path) -> Bundle:
             weight_range=(lo, hi),
             shielded=_shielded(fields["shielded"]) if "shielded" in fields else None,
             unmixer_sees_target=_sees_target(fields.get("unmixer_sees", "labels")),
+            unmixer_sharpness=float(fields["unmixer_sharpness"]),
             unmixer_alone=bool(fields.get("unmixer_alone", False)),
             alignment=alignment,
             extractor_spacing_mm=extractor_mm,

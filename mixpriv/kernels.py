@@ -136,6 +136,34 @@ def unpack(
     return _native.unpack(answer, reference_labels, weight, out, _threads(threads))
 
 
+def unmix(
+    correction: Float32, linear: Float32 | None, trust: float, *, total: Float32 | None = None, threads: int = 0
+) -> Float32:
+    """Turn the unmixer's answer into class probabilities: soft-max of ``correction + trust * linear``.
+
+    Every operation is rounded to float32: the same bits on every processor. Only on the processor, as the network whose
+    answer it takes.
+
+    Parameters
+    ----------
+    correction : (8C, D/2, H/2, W/2), blocks of 2x2x2 voxels as channels: channel ``8c + 4i + 2j + k`` holds class c at
+        the voxels ``(2x + i, 2y + j, 2z + k)``; at most 255 classes
+    linear : (C, D, H, W), the linear unmixing, what `unpack` writes first; None: no answer, the correction is all
+    trust : how much the linear unmixing counts
+    total : (C, D, H, W), apart from the others, to which the probabilities are added; None for new memory
+
+    Returns
+    -------
+    (C, D, H, W)
+
+    Raises
+    ------
+    InputError
+        an array is not as above, or trust is not finite.
+    """
+    return _native.unmix(correction, linear, trust, total, _threads(threads))
+
+
 @on_its_device
 def accumulate(total: Float32, probabilities: Float32, *, threads: int = 0) -> None:
     """Add ``probabilities`` to ``total`` in place; same shape, ``total`` writable.

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from mixpriv.bundle import Bundle, fingerprint_of, load_bundle
+from mixpriv.bundle import SCHEMA, Bundle, fingerprint_of, load_bundle
 from mixpriv.client.reference import ReferenceModel
 from mixpriv.engine.in_process import InProcessSegmenter
 
@@ -20,8 +20,9 @@ INTENSITIES = (0.0, 0.9, 0.6, 0.75, 0.3, 0.15)
 """The T1-like intensity (0..1) at which the toy segmenter is surest of each class."""
 
 SHARPNESS = 400.0
+UNMIXER_SHARPNESS = 20.0
 SPATIAL = ["D", "H", "W"]
-
+BLOCKS = ["D/2", "H/2", "W/2"]
 
 PAIR = ("FLAIR", "T1c")
 SHARES = (0.75, 0.25)
@@ -39,7 +40,7 @@ def write_toy_bundle(
     """Write a bundle into `folder` (made if need be) and load it; the reference model is not part of it.
 
     The segmenter gives every voxel the class whose intensity is nearest, softly (`sharpness`, per squared intensity);
-    the unmixer clips the linear unmixing that it is given and renormalises it; the extractor calls all above 0.1 brain.
+    the unmixer corrects nothing in the linear unmixing that it is given; the extractor calls all above 0.1 brain.
     Another `sharpness` is another fingerprint. `slowness` adds that many idle 7x7x7 convolutions to the segmenter. The
     modalities are `PAIR` or one; it segments their weighted mean, and a pair has no extractor.
     """
@@ -49,7 +50,7 @@ def write_toy_bundle(
     if len(modalities) == 1:
         _save(folder / "extractor.onnx", *_extractor())
     fields = {
-        "schema": 1,
+        "schema": SCHEMA,
         "name": name,
         "version": "0.1.0",
         "fingerprint": fingerprint_of(folder / "segmenter.onnx"),
@@ -68,6 +69,7 @@ def write_toy_bundle(
         "alignment": {"std_mm": [31.0, 39.0, 30.0], "centre_voxel": [31.5, 39.5, 31.5]},
         "extractor_spacing_mm": 3.0 if len(modalities) == 1 else None,
         "licence": "Apache-2.0",
+        "unmixer_sharpness": UNMIXER_SHARPNESS,
     }
     (folder / "bundle.json").write_text(json.dumps(fields, indent=2), encoding="utf-8")
     return load_bundle(folder)
@@ -161,24 +163,13 @@ def _segmenter(sharpness: float, slowness: int, *, pair: bool) -> Graph:
 
 def _unmixer() -> Graph:
     n = len(CLASSES)
-    constants = {
-        "zero": np.array([0], np.int64),
-        "c": np.array([n], np.int64),
-        "axis": np.array([1], np.int64),
-        "tiny": np.array(1e-6, np.float32),
-    }
-    nodes = [
-        helper.make_node("Slice", ["unmixer_input", "zero", "c", "axis"], ["linear"]),
-        helper.make_node("Relu", ["linear"], ["positive"]),
-        helper.make_node("Add", ["positive", "tiny"], ["floored"]),
-        helper.make_node("ReduceSum", ["floored", "axis"], ["sum"], keepdims=1),
-        helper.make_node("Div", ["floored", "sum"], ["probabilities"]),
-    ]
+    nothing = np.zeros((8 * n, 2 * n + 1, 2, 2, 2), np.float32)
+    nodes = [helper.make_node("Conv", ["unmixer_input", "nothing"], ["correction"], strides=[2] * 3)]
     return (
         nodes,
-        _constants(constants),
+        _constants({"nothing": nothing}),
         helper.make_tensor_value_info("unmixer_input", TensorProto.FLOAT, ["N", 2 * n + 1, *SPATIAL]),
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", n, *SPATIAL]),
+        helper.make_tensor_value_info("correction", TensorProto.FLOAT, ["N", 8 * n, *BLOCKS]),
     )
 
 

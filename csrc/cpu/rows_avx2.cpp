@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include <cstring>
+
 #include "mixpriv/rows.h"
 
 namespace mixpriv {
@@ -258,8 +260,8 @@ void tally(const float* image, const uint8_t* mask, int64_t length, Tally* found
 
 }  // namespace avx2
 
-const RowKernels avx2_rows{mix,          unmix,      unmix_background, one_hot,      fill_weight, avx2::argmax,
-                           avx2::tally,  accumulate, normalise,        pick,         locate,      bend,
-                           bend_nearest, blend,      blend_bytes,      blend_masked, finish};
+const RowKernels avx2_rows{mix,     unmix,       unmix_background, one_hot, fill_weight, avx2::argmax, avx2::tally,
+                           unmixed, accumulate,  normalise,        pick,    locate,      bend,         bend_nearest,
+                           blend,   blend_bytes, blend_masked,     finish};
 
 }  // namespace mixpriv

@@ -2,6 +2,8 @@
 
 #include <immintrin.h>
 
+#include <cstring>
+
 #include "mixpriv/rows.h"
 #include "rows_avx2.h"
 
@@ -214,8 +216,8 @@ void finish() {
 
 }  // namespace
 
-const RowKernels avx512_rows{mix,          unmix,      unmix_background, one_hot,      fill_weight, avx2::argmax,
-                             tally,        accumulate, normalise,        pick,         locate,      bend,
-                             bend_nearest, blend,      blend_bytes,      blend_masked, finish};
+const RowKernels avx512_rows{mix,     unmix,       unmix_background, one_hot, fill_weight, avx2::argmax, tally,
+                             unmixed, accumulate,  normalise,        pick,    locate,      bend,         bend_nearest,
+                             blend,   blend_bytes, blend_masked,     finish};
 
 }  // namespace mixpriv

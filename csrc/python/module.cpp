@@ -93,6 +93,30 @@ py::array_t<float> py_unpack(const py::object& answer, const py::object& referen
     return result;
 }
 
+py::array_t<float> py_unmix(const py::object& correction, const py::object& linear, const py::object& trust,
+                            const py::object& total, const py::object& threads) {
+    const auto x = checked<float>("correction", correction, {-1, -1, -1, -1});
+    const int64_t classes = x.shape(0) / 8;
+    if (x.shape(0) % 8 != 0 || classes > 255)
+        throw InputError("correction: expected 8 channels for each of at most 255 classes, got " +
+                         std::to_string(x.shape(0)));
+    const Shape3 shape{{2 * x.shape(1), 2 * x.shape(2), 2 * x.shape(3)}};
+    const std::vector<int64_t> sizes{classes, shape.size[0], shape.size[1], shape.size[2]};
+    py::array_t<float> known;
+    if (!linear.is_none()) known = checked<float>("linear", linear, sizes);
+    const bool add = !total.is_none();
+    auto result = add ? checked<float>("total", total, sizes, true) : py::array_t<float>(sizes);
+    if (overlap(result, x) || (!linear.is_none() && overlap(result, known)))
+        throw InputError("total: expected an array apart from correction and linear, got one that overlaps them");
+    const float *from = x.data(), *unmixed = linear.is_none() ? nullptr : known.data();
+    const double share = number("trust", trust);
+    float* to = result.mutable_data();
+    const Isa isa = current_isa();
+    const int workers = thread_count(threads);
+    without_gil([&] { unmix(from, unmixed, share, classes, shape, add, to, isa, workers); });
+    return result;
+}
+
 void py_accumulate(const py::object& total, const py::object& probabilities, const py::object& threads) {
     auto sum = checked<float>("total", total, {}, true);
     const auto p = checked<float>("probabilities", probabilities, shape_of(sum));
@@ -275,6 +299,7 @@ PYBIND11_MODULE(_native, module) {
                arg("reference_mask"), arg("weight"), arg("target_warp"), arg("reference_warp"), arg("out"),
                arg("threads"));
     module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("out"), arg("threads"));
+    module.def("unmix", py_unmix, arg("correction"), arg("linear"), arg("trust"), arg("total"), arg("threads"));
     module.def("accumulate", py_accumulate, arg("total"), arg("probabilities"), arg("threads"));
     module.def("argmax", py_argmax, arg("probabilities"), arg("threads"));
     module.def("resample", py_resample, arg("image"), arg("matrix"), arg("shape"), arg("intensity_range"),

@@ -77,6 +77,7 @@ struct Case {
     void run() const {
         mixing();
         unpacking();
+        unmixing();
         sums_and_classes();
         ranges();
         resampling();
@@ -128,6 +129,20 @@ struct Case {
             "unpack at weight 1 is the answer");
         expect(all(labels, [&](size_t i) { return result[(classes + labels[i]) * labels.size() + i] == 1.0f; }),
                "unpack tells the labels");
+    }
+
+    void unmixing() const {
+        const Shape3 twice{{2 * shape.size[0], 2 * shape.size[1], 2 * shape.size[2]}};
+        const auto correction = numbers(8 * classes * count, -3, 3), linear = numbers(8 * classes * count, -1, 2);
+        std::vector<float> shares(linear.size()), again(linear.size());
+        unmix(correction.data(), linear.data(), 2.5, classes, twice, false, shares.data(), isa, threads);
+        unmix(correction.data(), linear.data(), 2.5, classes, twice, false, again.data(), Isa::baseline, 1);
+        expect(shares == again, "unmix is the baseline's");
+        std::vector<float> sums(static_cast<size_t>(8 * count));
+        for (size_t i = 0; i < shares.size(); ++i) sums[i % sums.size()] += shares[i];
+        expect(all(sums, [&](size_t i) { return near(sums[i], 1.0f, 1e-5f); }), "unmix gives probabilities");
+        unmix(correction.data(), nullptr, 0.0, classes, twice, true, shares.data(), isa, threads);
+        expect(all(shares, [&](size_t i) { return shares[i] >= again[i]; }), "unmix adds");
     }
 
     void sums_and_classes() const {

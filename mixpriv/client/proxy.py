@@ -65,19 +65,21 @@ class Unmixer:
     """The client's small network D, which was trained together with the server's.
 
     It starts from the linear unmixing and corrects it by what it sees in it, in the reference's labels and, if
-    ``sees_target``, in the scan itself. One call at a time: each writes its input over the one before.
+    ``sees_target``, in the scan itself. ``sharpness``: how much the linear unmixing counts at a weight of 1. One call
+    at a time: each writes its input over the one before.
     """
 
     network: Engine = field(repr=False)
     classes: int
+    sharpness: float
     sees_target: bool = False
     _inputs: dict[tuple[str, tuple[int, ...]], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @staticmethod
     def of(bundle: Bundle, threads: int | None = None) -> Unmixer:
         """Load a bundle's; InputError if the file is missing or damaged."""
-        network = engine.load(bundle.unmixer_path, threads=threads)
-        return Unmixer(network, len(bundle.classes), bundle.unmixer_sees_target)
+        network = engine.load(bundle.unmixer_path, threads=threads, lends=True)
+        return Unmixer(network, len(bundle.classes), bundle.unmixer_sharpness, bundle.unmixer_sees_target)
 
     def __call__(
         self,
@@ -86,6 +88,7 @@ class Unmixer:
         weight: float,
         target: NDArray[np.float16],
         device: Device = CPU,
+        total: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Get the target's class probabilities from the answer to a mixture.
 
@@ -96,6 +99,7 @@ class Unmixer:
         weight : the target's share in the mixture
         target : (M, D, H, W) float16, the scan as mode ``none`` would send it
         device : where the answer is unpacked
+        total : (C, D, H, W) float32, those of earlier answers, to which they are added; None for new memory
 
         Returns
         -------
@@ -106,13 +110,17 @@ class Unmixer:
         self._inputs[place] = kernels.unpack(there, labels_there, weight, out=self._inputs.get(place))
         known = device.to_host(self._inputs[place])
         images = {"target": target.astype(np.float32)[None]} if self.sees_target else {}
-        return np.ascontiguousarray(self.network(unmixer_input=known[None], **images)["probabilities"][0], np.float32)
+        correction = self._correct(known, **images)
+        return kernels.unmix(correction, known[: self.classes], self.sharpness * weight, total=total)
 
     def alone(self, target: NDArray[np.float16]) -> NDArray[np.float32]:
         """Get the class probabilities (C, D, H, W) from the scan alone, of a network that was trained to do so."""
         nothing = np.zeros((2 * self.classes + 1, *target.shape[1:]), np.float32)
-        inputs = {"unmixer_input": nothing[None], "target": target.astype(np.float32)[None]}
-        return np.ascontiguousarray(self.network(**inputs)["probabilities"][0], np.float32)
+        return kernels.unmix(self._correct(nothing, target=target.astype(np.float32)[None]), None, 0.0)
+
+    def _correct(self, known: NDArray[np.float32], **images: NDArray[np.float32]) -> NDArray[np.float32]:
+        answer = self.network(unmixer_input=known[None], **images)["correction"][0]
+        return np.ascontiguousarray(answer, np.float32)
 
 
 def straighten(answer: NDArray[np.uint8], warp: Warp) -> NDArray[np.uint8]:

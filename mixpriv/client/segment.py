@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mixpriv import kernels
 from mixpriv.bundle import Bundle, Strangers
 from mixpriv.client.bank import Bank, reference_name
 from mixpriv.client.conform import Conformed, to_scan
@@ -313,13 +312,9 @@ def _send_mixtures(
                 answer = _ask(client, mixture)
             with stages("unmix"):
                 straight = answer if warp is None else straighten(answer, warp)
-                probabilities = client.unmixer(
-                    straight, reference.labels, weight, prepared.plain, prepared.target.device
+                total = client.unmixer(
+                    straight, reference.labels, weight, prepared.plain, prepared.target.device, total
                 )
-                if total is None:
-                    total = probabilities
-                else:
-                    kernels.accumulate(total, probabilities)
             views.append(View(mixture, answer))
     assert total is not None  # noqa: S101 - Options ask for at least one
     return views, total

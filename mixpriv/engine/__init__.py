@@ -22,7 +22,7 @@ class Engine(Protocol):
 
         Returns
         -------
-        dict of output name to a new array, the caller's own
+        dict of output name to a new array, the caller's own unless the engine lends
 
         Raises
         ------
@@ -32,7 +32,9 @@ class Engine(Protocol):
         """
 
 
-def load(path: str | os.PathLike[str], *, threads: int | None = None, precision: Precision = "auto") -> Engine:
+def load(
+    path: str | os.PathLike[str], *, threads: int | None = None, precision: Precision = "auto", lends: bool = False
+) -> Engine:
     """Load an ONNX network for the CPU.
 
     Parameters
@@ -40,6 +42,7 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None, precision:
     path : the ONNX file, graph and weights in one
     threads : at most this many at once; None for what this process may use (affinity, container quota)
     precision : "auto" takes bf16 where the hardware has it; "f32" computes in f32 everywhere (parity checks)
+    lends : an answer is the engine's own memory, which the next call overwrites; saves a copy
 
     Raises
     ------
@@ -48,4 +51,4 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None, precision:
     """
     from mixpriv.engine.openvino import OpenVinoEngine  # a heavy import, only when a network is needed
 
-    return OpenVinoEngine(path, threads=threads, precision=precision)
+    return OpenVinoEngine(path, threads=threads, precision=precision, lends=lends)

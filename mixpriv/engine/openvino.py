@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 class OpenVinoEngine:
     """A network compiled for this CPU. See `mixpriv.engine.load`; one call at a time."""
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int | None, precision: Precision) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, threads: int | None, precision: Precision, lends: bool = False
+    ) -> None:
+        self._lends = lends
         if not Path(path).is_file():
             raise InputError(f"network {os.fspath(path)}: no such file")
         options: dict[str, Any] = {
@@ -53,7 +56,7 @@ class OpenVinoEngine:
     def __call__(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run the network once; see `mixpriv.engine.Engine`."""
         check_inputs(inputs, self._inputs)
-        answer = self._network(inputs, share_inputs=True)
+        answer = self._network(inputs, share_inputs=True, share_outputs=self._lends)
         return {name: answer[index] for index, name in enumerate(self._outputs)}
 
 

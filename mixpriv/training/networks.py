@@ -71,17 +71,21 @@ class Unmixer(nn.Module):
         self.merge = nn.ModuleList(nn.Sequential(_block(2 * a, a, 1), _block(a, a)) for a, _ in pairs)
         self.head = nn.ConvTranspose3d(first, classes, 2, 2)
 
-    def forward(self, known: Tensor | None, images: Tensor | None = None) -> Tensor:
+    def features(self, known: Tensor | None, images: Tensor | None = None) -> Tensor:
+        """What the head makes the correction of, (N, filters[0], D/2, H/2, W/2)."""
         parts = [self.stem(known)] if known is not None else []
         if self.look is not None:
             parts.append(self.look(images))
         levels = [self.fine(sum(parts))]
         for down in self.down:
             levels.append(down(levels[-1]))
-        x = levels.pop()
+        x: Tensor = levels.pop()
         for up, merge in zip(reversed(self.up), reversed(self.merge), strict=True):
             x = merge(torch.cat([levels.pop(), up(x)], 1))
-        logits: Tensor = self.head(x)
+        return x
+
+    def forward(self, known: Tensor | None, images: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.head(self.features(known, images))
         if known is not None:
             # times the weight: an error of S counts alike at every weight
             logits = logits + self.sharpness * known[:, -1:] * known[:, : self.classes]

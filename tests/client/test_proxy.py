@@ -107,13 +107,13 @@ class TestUnmix:
 
         def network(**inputs: np.ndarray) -> dict[str, np.ndarray]:
             seen.update(inputs)
-            return {"probabilities": inputs["unmixer_input"][:, :CLASSES]}
+            return {"correction": np.zeros((1, 8 * CLASSES, *(n // 2 for n in SHAPE)), np.float32)}
 
         labels = np.ones(SHAPE, np.uint8)
         target = np.random.default_rng(0).random((2, *SHAPE)).astype(np.float16)
         for sees, names in ((False, {"unmixer_input"}), (True, {"unmixer_input", "target"})):
             seen.clear()
-            Unmixer(network, CLASSES, sees)(answer_to(0.5, labels, labels), labels, 0.5, target)
+            Unmixer(network, CLASSES, 5.0, sees)(answer_to(0.5, labels, labels), labels, 0.5, target)
             assert set(seen) == names
         np.testing.assert_array_equal(seen["target"], target.astype(np.float32)[None])
 

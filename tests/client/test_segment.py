@@ -145,11 +145,13 @@ class TestLocal:
 
         def network(**inputs: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
             found.append(inputs)
-            grey = inputs["target"][:, 0] > 0
-            return {"probabilities": np.stack([~grey, 0 * grey, grey, *[0 * grey] * 3], 1).astype(np.float32)}
+            d, h, w = (n // 2 for n in inputs["target"].shape[2:])
+            blocks = inputs["target"].reshape(d, 2, h, 2, w, 2).transpose(1, 3, 5, 0, 2, 4).reshape(8, d, h, w)
+            grey = np.where(blocks > 0, np.float32(40), np.float32(-40))
+            return {"correction": np.concatenate([0 * grey, 0 * grey - 80, grey, *[0 * grey - 80] * 3])[None]}
 
         bundle = replace(client.bundle, unmixer_sees_target=True, unmixer_alone=True)
-        unmixer = Unmixer(network, len(bundle.classes), sees_target=True)
+        unmixer = Unmixer(network, len(bundle.classes), 1.0, sees_target=True)
         return replace(client, bundle=bundle, unmixer=unmixer, segmenter=None)
 
     def test_nothing_is_sent_and_nothing_noted(self, client: Client) -> None:

@@ -46,12 +46,19 @@ class TestAnswer:
         network(mixture=np.zeros_like(x))
         np.testing.assert_array_equal(first, kept)
 
-    def test_clips_and_renormalises_a_linear_unmixing(self, bundle: Bundle) -> None:
-        c, rng = len(bundle.classes), np.random.default_rng(0)
-        known = rng.uniform(-1, 2, (1, 2 * c + 1, 16, 16, 16)).astype(np.float32)
-        answer = engine.load(bundle.unmixer_path)(unmixer_input=known)["probabilities"]
-        linear = known[:, :c].clip(0) + np.float32(1e-6)
-        np.testing.assert_allclose(answer, linear / linear.sum(axis=1, keepdims=True), atol=1e-5)
+    def test_belongs_to_the_engine_that_lends(self, bundle: Bundle) -> None:
+        network = engine.load(bundle.segmenter_path, threads=1, lends=True)
+        x = mixture(1, 1, 16, 16, 16)
+        first = network(mixture=x)["segmentation_mixture"]
+        kept = first.copy()
+        second = network(mixture=np.zeros_like(x))["segmentation_mixture"]
+        np.testing.assert_array_equal(first, second)
+        assert (first != kept).any()
+
+    def test_is_in_blocks_of_voxels_as_channels(self, bundle: Bundle) -> None:
+        c = len(bundle.classes)
+        known = np.zeros((1, 2 * c + 1, 16, 32, 48), np.float32)
+        assert engine.load(bundle.unmixer_path)(unmixer_input=known)["correction"].shape == (1, 8 * c, 8, 16, 24)
 
 
 def test_signals_can_come_when_networks_are_gone(bundle: Bundle) -> None:

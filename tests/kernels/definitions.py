@@ -78,6 +78,18 @@ def unpack(
     return np.concatenate([linear, one_hot, np.full_like(linear[:1], a)])
 
 
+def unmix(correction: Array, linear: Array | None, trust: float) -> Array:
+    """In float64, the meaning."""
+    classes, (d, h, w) = len(correction) // 8, correction.shape[1:]
+    blocks = correction.astype(np.float64).reshape(classes, 2, 2, 2, d, h, w)
+    logits = blocks.transpose(0, 4, 1, 5, 2, 6, 3).reshape(classes, 2 * d, 2 * h, 2 * w)
+    if linear is not None:
+        logits = logits + np.float64(np.float32(trust)) * linear
+    shares = np.exp(logits - logits.max(axis=0))
+    result: Array = shares / shares.sum(axis=0)
+    return result
+
+
 def positions(matrix: Array, shape: tuple[int, int, int]) -> Array:
     """Input index (3, *shape) of every output voxel."""
     where: Array = np.tensordot(matrix[:, :3], np.indices(shape).astype(np.float64), 1)

@@ -17,6 +17,7 @@ SHAPE = (3, 4, 5)
 FLOATS = np.linspace(0, 1, 60, dtype=np.float32).reshape(SHAPE)
 BYTES = (np.arange(60) % 2).astype(np.uint8).reshape(SHAPE)
 CLASSES = np.stack([FLOATS, 1 - FLOATS])
+BLOCKS = np.zeros((2, 6, 8, 10), np.float32)
 MATRIX = np.eye(4)[:3].copy()
 CONTROL = np.zeros((3, 5, 5, 6), np.float32)
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -24,6 +25,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "mix": {"target": FLOATS, "target_mask": BYTES, "target_range": (0.0, 1.0), "reference": FLOATS,
             "reference_mask": BYTES, "weight": 0.5, "target_warp": (CONTROL, 2.0), "reference_warp": (CONTROL, 2.0)},
     "unpack": {"answer": np.stack([BYTES, BYTES]), "reference_labels": BYTES, "weight": 0.5},
+    "unmix": {"correction": np.repeat(CLASSES, 8, axis=0), "linear": BLOCKS, "trust": 3.0, "total": BLOCKS.copy()},
     "accumulate": {"total": CLASSES.copy(), "probabilities": CLASSES},
     "argmax": {"probabilities": CLASSES},
     "resample": {"image": FLOATS, "matrix": MATRIX, "shape": SHAPE, "intensity_range": (0.0, 1.0)},
@@ -66,7 +68,11 @@ def test_wrong_arguments_are_refused(data: st.DataObject) -> None:
     wrong = data.draw(st.sampled_from(sorted(arguments)))
     how = data.draw(st.sampled_from(["dtype", "shape", "strides", "empty", "huge", "object"]))
     arguments[wrong] = spoilt(arguments[wrong], how)
-    may_be_good = wrong == "fill_background" or (wrong, how) in {("knots", "huge"), ("scale", "huge")}
+    may_be_good = wrong == "fill_background" or (wrong, how) in {
+        ("knots", "huge"),
+        ("scale", "huge"),
+        ("trust", "huge"),
+    }
     try:
         getattr(kernels, name)(**arguments)
     except InputError as error:

@@ -17,6 +17,7 @@ from mixpriv.errors import InputError
 
 IMAGE = np.ones((3, 4, 5), np.float32)
 MASK = np.ones((3, 4, 5), np.uint8)
+BLOCKS = np.zeros((1, 6, 8, 10), np.float32)
 CLASSES = np.ones((2, 3, 4, 5), np.float32)
 ANSWER = np.ones((2, 3, 4, 5), np.uint8)
 MATRIX = np.eye(4)[:3].copy()
@@ -183,6 +184,22 @@ BAD: dict[str, tuple[Call, str]] = {
         lambda: kernels.argmax(np.ones((256, 1, 1, 1), np.float32)),
         "probabilities: expected at most 255 classes, got 256",
     ),
+    "no blocks": (
+        lambda: kernels.unmix(CLASSES, None, 1.0),
+        "correction: expected 8 channels for each of at most 255 classes, got 2",
+    ),
+    "blocks of another shape": (
+        lambda: kernels.unmix(np.repeat(CLASSES, 4, axis=0), CLASSES, 1.0),
+        "linear: expected a C-contiguous float32 array (1, 6, 8, 10), got float32 (2, 3, 4, 5)",
+    ),
+    "trust beyond float32": (
+        lambda: kernels.unmix(np.repeat(CLASSES, 4, axis=0), None, 1e300),
+        "trust: expected a finite number",
+    ),
+    "probabilities added to what they are made of": (
+        lambda: kernels.unmix(np.repeat(CLASSES, 4, axis=0), BLOCKS, 1.0, total=BLOCKS),
+        "total: expected an array apart from correction and linear, got one that overlaps them",
+    ),
     "read-only total": (
         lambda: kernels.accumulate(READ_ONLY, READ_ONLY),
         "total: expected a writable C-contiguous float32 array with at least one element, got float32 (6,), read-only",
@@ -227,6 +244,7 @@ def test_refused_with_one_clear_line(call: Call, message: str) -> None:
         lambda *a: kernels.robust_range(a[0], a[1]),
         lambda *a: kernels.mix(a[0], a[1], (0.0, 2.0), a[0], a[1], 0.5),
         lambda *a: kernels.unpack(a[3], a[1], 0.5),
+        lambda *a: kernels.unmix(np.repeat(a[2], 4, axis=0), None, 1.0),
         lambda *a: kernels.argmax(a[2]),
         lambda *a: kernels.resample(a[0], a[4], (4, 4, 4)),
         lambda *a: kernels.restore_labels(a[2], a[4], (4, 4, 4)),

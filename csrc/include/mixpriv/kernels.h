@@ -60,6 +60,12 @@ void mix(const MixInput& input, uint16_t* mixture, Shape3 shape, Isa isa, int th
 void unpack(const uint8_t* answer, const uint8_t* reference_labels, double weight, int64_t classes, int64_t count,
             float* unmixer_input, Isa isa, int threads);
 
+// Class probabilities of the target: soft-max of `correction` (8 * classes, shape / 2), whose channel 8c + 4i + 2j + k
+// holds class c at the voxels (2x + i, 2y + j, 2z + k), plus `trust` times the linear unmixing (classes, shape; null:
+// none). Added to what is there if `add`.
+void unmix(const float* correction, const float* linear, double trust, int64_t classes, Shape3 shape, bool add,
+           float* probabilities, Isa isa, int threads);
+
 void accumulate(float* total, const float* probabilities, int64_t count, Isa isa, int threads);
 
 // Index of the first largest channel.
