@@ -196,6 +196,8 @@ def _export(args: argparse.Namespace) -> None:
         from mixpriv.export.tensorrt_plan import PlanSettings, export_plan
     except ModuleNotFoundError as error:
         raise InputError(f"--target tensorrt: {error.name} is not installed here (extra [gpu])") from None
+    except ImportError as error:  # the bindings are there, a library that they need is not
+        raise InputError(f"--target tensorrt: TensorRT cannot be loaded: {str(error).splitlines()[0]}") from None
     settings = PlanSettings(args.batch, args.version_compatible, args.workspace_mib)
     print(export_plan(bundle, args.output, settings, args.timing_cache))
 

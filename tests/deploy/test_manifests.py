@@ -67,6 +67,8 @@ class TestKubernetes:
             assert load(f"kubernetes/{name}.yaml")["spec"][key]["matchLabels"] == labels
         ports = {port["name"]: port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}
         assert {port["targetPort"]: port["port"] for port in service["ports"]} == ports
+        outside = load("kubernetes/outside.yaml")["spec"]
+        assert (outside["selector"], [port["port"] for port in outside["ports"]]) == (labels, [8001])
         assert autoscaler["scaleTargetRef"]["name"] == load("kubernetes/deployment.yaml")["metadata"]["name"]
         assert autoscaler["metrics"][0]["pods"]["metric"]["name"] == "nv_inference_pending_request_count"
 
@@ -122,7 +124,27 @@ class TestKserve:
     def test_predictor_is_a_pod_with_replicas(self) -> None:
         pod = predictor()
         assert 1 <= pod.pop("minReplicas") <= pod.pop("maxReplicas")
+        assert pod.pop("deploymentStrategy") == load("kubernetes/deployment.yaml")["spec"]["strategy"]
+        assert (
+            pod.pop("annotations") == load("kubernetes/deployment.yaml")["spec"]["template"]["metadata"]["annotations"]
+        )
         validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "predictor"}, "spec": pod})
+
+    def test_what_stands_around_it_is_the_deployments(self) -> None:
+        around = list(yaml.safe_load_all((DEPLOY / "kserve" / "around.yaml").read_text(encoding="utf-8")))
+        theirs = [load(f"kubernetes/{name}.yaml") for name in
+                  ("namespace", "service", "outside", "autoscaler", "disruption", "network")]  # fmt: skip
+        pods = {"serving.kserve.io/inferenceservice": load("kserve/inferenceservice.yaml")["metadata"]["name"]}
+        for ours, other in zip(around, theirs, strict=True):
+            validate(ours)
+            assert ours["kind"] == other["kind"]
+        _, service, outside, autoscaler, budget, policy = (manifest.get("spec") for manifest in around)
+        assert service["selector"] == outside["selector"] == pods
+        assert budget["selector"]["matchLabels"] == policy["podSelector"]["matchLabels"] == pods
+        assert autoscaler.pop("scaleTargetRef")["name"] == "mixpriv-predictor"
+        expected = theirs[3]["spec"]
+        del expected["scaleTargetRef"]
+        assert autoscaler == expected
 
     def test_runs_what_the_deployment_runs(self) -> None:
         ours, theirs = predictor(), pod_of_deployment()
@@ -190,8 +212,9 @@ class TestServe:
 
     def test_calls_our_commands_as_they_are(self) -> None:
         lines = SERVE.replace("\\\n", " ").splitlines()
-        calls = [shlex.split(line.replace('"${export[@]}"', "--export x")) for line in lines if "mixpriv" in line[:16]]
-        ours = [call for call in calls if call and call[0] in ("mixpriv", "mixpriv-server")]
+        given = (line.strip().removeprefix("run ").replace('"${export[@]}"', "--export x") for line in lines)
+        calls = [shlex.split(line) for line in given if line.startswith("mixpriv")]
+        ours = [call for call in calls if call[0] in ("mixpriv", "mixpriv-server")]
         assert len(ours) == 3
         for program, *arguments in ours:
             replaced = [re.sub(r"\$\{MIXPRIV_BATCH:-3\}", "3", a).replace("$platform", "tensorrt") for a in arguments]
@@ -217,3 +240,25 @@ class TestServe:
         done = subprocess.run([DEPLOY / "serve"], env=environment, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == f"mixpriv-serve: {tmp_path / missing} is missing or not readable\n"
+
+    def test_ends_while_it_builds_a_plan_and_leaves_nothing_half_built(self, tmp_path: Path) -> None:
+        programs, state = tmp_path / "bin", tmp_path / "state"
+        programs.mkdir()
+        (state / ".export.7").mkdir(parents=True)
+        (programs / "mixpriv").write_text(f"#!/bin/bash\necho $$ > {tmp_path}/child\nexec sleep 600\n")
+        (programs / "mixpriv").chmod(0o755)
+        for name in ("tls.crt", "tls.key", "ca.crt"):
+            (tmp_path / name).write_text("x")
+        environment = {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "MIXPRIV_TLS": str(tmp_path),
+            "MIXPRIV_STATE": str(state),
+        }
+        with subprocess.Popen([DEPLOY / "serve"], env=environment) as process:
+            while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
+                assert process.poll() is None
+            process.terminate()
+            assert process.wait(timeout=10) == 143
+        assert list(state.iterdir()) == []
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / "child").read_text()), 0)
