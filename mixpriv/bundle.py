@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -228,7 +229,7 @@ def _parse(fields: Any, folder: Path) -> Bundle:
             weight_range=(lo, hi),
             shielded=_shielded(fields["shielded"]) if "shielded" in fields else None,
             unmixer_sees_target=_sees_target(fields.get("unmixer_sees", "labels")),
-            unmixer_sharpness=float(fields["unmixer_sharpness"]),
+            unmixer_sharpness=_positive("unmixer_sharpness", fields),
             unmixer_alone=bool(fields.get("unmixer_alone", False)),
             alignment=alignment,
             extractor_spacing_mm=extractor_mm,
@@ -251,6 +252,13 @@ def _shielded(fields: Any) -> Shielded:
         if not strangers.std > 0:
             raise ValueError("shielded.strangers.std must be above 0")
     return Shielded((low, high), float(fields["warp_mm"]), strangers)
+
+
+def _positive(name: str, fields: Any) -> float:
+    value = float(fields[name])
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be above 0")
+    return value
 
 
 def _sees_target(what: Any) -> bool:

@@ -119,8 +119,10 @@ class Unmixer:
         return kernels.unmix(self._correct(nothing, target=target.astype(np.float32)[None]), None, 0.0)
 
     def _correct(self, known: NDArray[np.float32], **images: NDArray[np.float32]) -> NDArray[np.float32]:
-        answer = self.network(unmixer_input=known[None], **images)["correction"][0]
-        return np.ascontiguousarray(answer, np.float32)
+        answer = self.network(unmixer_input=known[None], **images)
+        if "correction" not in answer:
+            raise InputError(f"unmixer: expected a network that answers correction, got {', '.join(answer)}")
+        return np.ascontiguousarray(answer["correction"][0], np.float32)
 
 
 def straighten(answer: NDArray[np.uint8], warp: Warp) -> NDArray[np.uint8]:
