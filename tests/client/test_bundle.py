@@ -37,5 +37,5 @@ def test_a_record_that_does_not_fit(tmp_path: Path, change: dict[str, Any], mess
 def test_an_unmixer_of_an_earlier_bundle() -> None:
     unmixer = Unmixer(lambda **_: {"probabilities": np.zeros((1, 2, 4, 4, 4), np.float32)}, 2, 5.0)
     labels = np.zeros((4, 4, 4), np.uint8)
-    with pytest.raises(InputError, match="^unmixer: expected a network that answers correction, got probabilities$"):
+    with pytest.raises(InputError, match=r"^unmixer: expected a network that answers correction, got probabilities$"):
         unmixer(labels[None], labels, 0.5, np.zeros((1, 4, 4, 4), np.float16))
