@@ -14,7 +14,7 @@ from mixpriv.training.crops import Region
 from mixpriv.training.evaluation.cases import find_crops, find_heads
 from mixpriv.training.evaluation.methods import Cost, Likeness, to_answer
 from mixpriv.training.evaluation.metrics import Score, dice, hd95_mm, volume_similarity
-from mixpriv.training.evaluation.pooling import average, each_training, pool
+from mixpriv.training.evaluation.pooling import average, common_parts, each_training, pool
 from mixpriv.training.evaluation.report import (
     against_plain,
     against_the_client_alone,
@@ -152,6 +152,15 @@ class TestStatistics:
         assert [s.dice for s in average(paths[:2])] == pytest.approx([0.6, 0.8])
         assert each_training(paths[:2], (1,))[-1] == "| none | 0.600 | 0.800 | 0.141 |"
         with pytest.raises(InputError, match=r"a\.csv: expected the same scans in every file, got sub-1 in 2"):
+            average(paths)
+
+    def test_trainings_are_averaged_over_what_all_measured(self, tmp_path: Path) -> None:
+        paths = [tmp_path / name for name in ("a.csv", "b.csv", "c.csv")]
+        for path, methods in zip(paths, (("none", "warp"), ("none",), ("other",)), strict=True):
+            write_scores([score(method, "sub-1", "sub-1", 1, 0.5) for method in methods], path)
+        assert [s.method for s in average(paths[:2])] == ["none"]
+        assert common_parts(paths[:2])[1] == ["warp"]
+        with pytest.raises(InputError, match=r"c\.csv: expected a method of a\.csv, got others"):
             average(paths)
 
     def test_what_is_lost_to_plain_segmentation_is_paired(self) -> None:

@@ -51,16 +51,26 @@ def pool(paths: Sequence[Path]) -> list[Score]:
     return [score for part in parts for score in part]
 
 
+def common_parts(paths: Sequence[Path]) -> tuple[list[list[Score]], list[str]]:
+    """Scores of several files by the methods that all have, and the other methods; InputError if none is common."""
+    parts = [read_scores(path) for path in paths]
+    methods = dict.fromkeys(score.method for part in parts for score in part)
+    left_out = [name for name in methods if any(all(score.method != name for score in part) for part in parts)]
+    if len(left_out) == len(methods):
+        raise InputError(f"{paths[-1].name}: expected a method of {paths[0].name}, got others")
+    return [[score for score in part if score.method not in left_out] for part in parts], left_out
+
+
 def average(paths: Sequence[Path]) -> list[Score]:
-    """Scores of several trainings on the same scans: each scan's mean over them.
+    """Scores of several trainings on the same scans, by the methods that all have: each scan's mean over them.
 
     Raises
     ------
     InputError
-        the files differ in their methods or in their scans.
+        the files have no method in common, or differ in their scans.
     """
     found: dict[tuple[str, str, str, int], list[Score]] = defaultdict(list)
-    for part in read_parts(paths):
+    for part in common_parts(paths)[0]:
         for score in part:
             found[score.method, score.subject, score.case, score.label].append(score)
     for (_, _, case, _), scores in found.items():
@@ -79,7 +89,7 @@ def average(paths: Sequence[Path]) -> list[Score]:
 
 def each_training(paths: Sequence[Path], counted: Sequence[int]) -> list[str]:
     """Mean Dice of every training by itself, and how far the means spread (standard deviation), as markdown."""
-    parts = read_parts(paths)
+    parts = common_parts(paths)[0]
     head = ["method", *(path.stem for path in paths), "standard deviation"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for method in dict.fromkeys(score.method for score in parts[0]):
@@ -101,6 +111,8 @@ def write_pooled(
             f"and volume similarity in the scan's own grid. {_INTERVALS}",
             "how far the trainings lie apart stands in the second table.",
         ]
+        left_out = common_parts(paths)[1]
+        what += [f"Not every training measured {', '.join(left_out)}."] if left_out else []
     else:
         what = [
             f"{len(cases)} scans of {len(subjects)} subjects, each measured with the networks of the fold that held",
