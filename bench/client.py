@@ -43,7 +43,7 @@ WHAT = {
     "ledger": "likeness, one SQLite transaction",
     "reference": "waiting for its drawing",
     "mix": "the plain target, the mixture",
-    "unmix": "unpack; what is left of the unmixer's call",
+    "unmix": "unpack, unmix; what is left of the unmixer's call",
     "restore": "labels in the scan's grid",
     "report": "voxels of each class",
     "save": "the file's bytes",

@@ -1,4 +1,4 @@
-"""The networks as they ship: soft-max, quantisation and casts are in the graph, so no runtime can differ in them."""
+"""The networks as they ship: casts, and the segmenter's soft-max and quantisation, are in the graph."""
 
 from __future__ import annotations
 
@@ -83,6 +83,7 @@ def to_onnx(
 ) -> onnx.ModelProto:
     """One self-contained ONNX graph with dynamic batch and spatial size and FP16-stored weights."""
     axes = {0: "batch"} | {i + 2: axis for i, axis in enumerate(_AXES)}
+    of_blocks = {0: "batch"} | {i + 2: f"{axis}/2" for i, axis in enumerate(_AXES)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.onnx")
         torch.onnx.export(
@@ -93,7 +94,8 @@ def to_onnx(
             opset_version=18,
             input_names=list(input_names),
             output_names=[output_name],
-            dynamic_axes=dict.fromkeys([*input_names, output_name], axes),
+            dynamic_axes=dict.fromkeys(input_names, axes)
+            | {output_name: of_blocks if isinstance(graph, UnmixerGraph) else axes},
         )
         model = onnx.load(path)
     store_weights_as_fp16(model)

@@ -55,7 +55,7 @@ def load_initial(path: Path, network: str) -> Initial:
         for name, value in read_weights(path / f"{file}.onnx").items()
     }
     record = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
-    if "unmixer" in _FILES[network]:
+    if "unmixer" in _FILES[network] and "unmixer_sharpness" in record:  # schema 1 had it in the graph
         weights[_FILES[network]["unmixer"] + "sharpness"] = torch.tensor(float(record["unmixer_sharpness"]))
     trained = record["trained"]
     return Initial(weights, int(trained["extractor_steps" if network == "extractor" else "steps"]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from mixpriv.errors import InputError
 
 SCHEMA = 2
+_LARGEST = 1e6
 DEFAULT_BUNDLE = "brain-t1"
 _SHIPPED = Path(__file__).parent / "bundles"
 
@@ -256,8 +256,8 @@ def _shielded(fields: Any) -> Shielded:
 
 def _positive(name: str, fields: Any) -> float:
     value = float(fields[name])
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be above 0")
+    if not 0 < value <= _LARGEST:
+        raise ValueError(f"{name} must be above 0, at most {_LARGEST:g}")
     return value
 
 

@@ -142,7 +142,8 @@ def unmix(
     """Turn the unmixer's answer into class probabilities: soft-max of ``correction + trust * linear``.
 
     Every operation is rounded to float32: the same bits on every processor. Only on the processor, as the network whose
-    answer it takes.
+    answer it takes. What is not finite is not looked for: where a logit is NaN or infinite, all classes may come out
+    alike.
 
     Parameters
     ----------

@@ -77,9 +77,15 @@ class Unmixer:
 
     @staticmethod
     def of(bundle: Bundle, threads: int | None = None) -> Unmixer:
-        """Load a bundle's; InputError if the file is missing or damaged."""
+        """Load a bundle's; InputError if the file is missing, damaged or of another bundle."""
         network = engine.load(bundle.unmixer_path, threads=threads, lends=True)
-        return Unmixer(network, len(bundle.classes), bundle.unmixer_sharpness, bundle.unmixer_sees_target)
+        unmixer = Unmixer(network, len(bundle.classes), bundle.unmixer_sharpness, bundle.unmixer_sees_target)
+        # found out now, and not by the answer to what was sent
+        smallest = 3 * (bundle.multiple,)
+        images = {"target": np.zeros((1, len(bundle.modalities), *smallest), np.float32)}
+        known = np.zeros((2 * unmixer.classes + 1, *smallest), np.float32)
+        unmixer._correct(known, **(images if unmixer.sees_target else {}))
+        return unmixer
 
     def __call__(
         self,
@@ -122,7 +128,11 @@ class Unmixer:
         answer = self.network(unmixer_input=known[None], **images)
         if "correction" not in answer:
             raise InputError(f"unmixer: expected a network that answers correction, got {', '.join(answer)}")
-        return np.ascontiguousarray(answer["correction"][0], np.float32)
+        correction = np.ascontiguousarray(answer["correction"][0], np.float32)
+        expected = (8 * self.classes, *(n // 2 for n in known.shape[1:]))
+        if correction.shape != expected:
+            raise InputError(f"unmixer: expected a correction of {expected}, got {correction.shape}")
+        return correction
 
 
 def straighten(answer: NDArray[np.uint8], warp: Warp) -> NDArray[np.uint8]:
