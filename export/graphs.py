@@ -22,6 +22,9 @@ FP16_SUFFIX = ".fp16"
 class SegmenterGraph(nn.Module):
     """mixture FP16 (N,M,D,H,W) -> segmentation_mixture UINT8 (N,C-1,D,H,W): probabilities x255, background dropped."""
 
+    output = "segmentation_mixture"
+    output_axes = _AXES
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
@@ -38,6 +41,9 @@ class UnmixerGraph(nn.Module):
     The last layers at full resolution would take as long as all others together: depth-to-space, the linear unmixing's
     share and the soft-max are the client's kernel ``unmix``. Its sharpness stands in bundle.json.
     """
+
+    output = "correction"
+    output_axes = tuple(f"{axis}/2" for axis in _AXES)
 
     def __init__(self, network: Unmixer) -> None:
         super().__init__()
@@ -70,6 +76,9 @@ def unpack_head(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class ExtractorGraph(nn.Module):
     """image f32 (N,1,D,H,W) -> brain_probability f32 (N,1,D,H,W)."""
 
+    output = "brain_probability"
+    output_axes = _AXES
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
@@ -78,12 +87,11 @@ class ExtractorGraph(nn.Module):
         return torch.sigmoid(self.network(image))
 
 
-def to_onnx(
-    graph: nn.Module, example: tuple[Tensor, ...], input_names: Sequence[str], output_name: str
-) -> onnx.ModelProto:
+Graph = SegmenterGraph | UnmixerGraph | ExtractorGraph
+
+
+def to_onnx(graph: Graph, example: tuple[Tensor, ...], input_names: Sequence[str]) -> onnx.ModelProto:
     """One self-contained ONNX graph with dynamic batch and spatial size and FP16-stored weights."""
-    axes = {0: "batch"} | {i + 2: axis for i, axis in enumerate(_AXES)}
-    of_blocks = {0: "batch"} | {i + 2: f"{axis}/2" for i, axis in enumerate(_AXES)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.onnx")
         torch.onnx.export(
@@ -93,14 +101,17 @@ def to_onnx(
             dynamo=False,
             opset_version=18,
             input_names=list(input_names),
-            output_names=[output_name],
-            dynamic_axes=dict.fromkeys(input_names, axes)
-            | {output_name: of_blocks if isinstance(graph, UnmixerGraph) else axes},
+            output_names=[graph.output],
+            dynamic_axes=dict.fromkeys(input_names, _dynamic(_AXES)) | {graph.output: _dynamic(graph.output_axes)},
         )
         model = onnx.load(path)
     store_weights_as_fp16(model)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _dynamic(axes: Sequence[str]) -> dict[int, str]:
+    return {0: "batch"} | {i + 2: axis for i, axis in enumerate(axes)}
 
 
 def store_weights_as_fp16(model: onnx.ModelProto) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from mixpriv.export.graphs import ExtractorGraph, to_onnx
+from mixpriv.export.graphs import ExtractorGraph, Graph, to_onnx
 from mixpriv.export.initial import load_initial
 from mixpriv.export.parity import PARITY, examples, joint_graphs, measure_parity
 from torch import nn
@@ -24,7 +24,6 @@ from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds
 from mixpriv.training.strangers import measure_strangers
 
 MULTIPLE = 16
-_OUTPUTS = {"segmenter": "segmentation_mixture", "unmixer": "correction", "extractor": "brain_probability"}
 
 
 def round_weights(network: nn.Module) -> nn.Module:
@@ -90,12 +89,12 @@ def pack(
     return folder
 
 
-def _write_graphs(spec: JointConfig, graphs: Mapping[str, nn.Module], folder: Path) -> dict[str, int]:
+def _write_graphs(spec: JointConfig, graphs: Mapping[str, Graph], folder: Path) -> dict[str, int]:
     """Write each network's ONNX file; returns the multiply-adds of S and D for so many voxels."""
     inputs = examples(spec, spec.crop)
     for name, graph in graphs.items():
         example = inputs[name]
-        onnx.save(to_onnx(graph, tuple(example.values()), list(example), _OUTPUTS[name]), folder / f"{name}.onnx")
+        onnx.save(to_onnx(graph, tuple(example.values()), list(example)), folder / f"{name}.onnx")
     cost = {name: multiply_adds(graphs[name], *inputs[name].values()) for name in ("segmenter", "unmixer")}
     return cost | {"voxels": int(np.prod(spec.crop))}
 

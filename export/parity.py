@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import torch
 from mixpriv.export.comparison import Comparison
-from mixpriv.export.graphs import ExtractorGraph, SegmenterGraph, UnmixerGraph
+from mixpriv.export.graphs import ExtractorGraph, Graph, SegmenterGraph, UnmixerGraph
 from mixpriv.export.initial import load_initial
 from mixpriv.export.runtimes import Segment, in_onnxruntime
 from mixpriv.export.targets import LEAST_WITHIN_ONE_LEVEL, require
@@ -35,7 +35,7 @@ Parity = dict[str, dict[str, dict[str, float]]]
 REFERENCE = "torch, float32"
 
 
-def measure_parity(spec: JointConfig, graphs: Mapping[str, nn.Module], folder: Path) -> Parity:
+def measure_parity(spec: JointConfig, graphs: Mapping[str, Graph], folder: Path) -> Parity:
     """Compare each network of a bundle's folder in OpenVINO and ONNX Runtime, float32, with torch in float64.
 
     Parameters
@@ -69,7 +69,7 @@ def _compare(graph: nn.Module, example: Mapping[str, Tensor], folder: Path, name
     }
 
 
-def torch_graphs(config: TrainingConfig, folder: Path) -> dict[str, nn.Module]:
+def torch_graphs(config: TrainingConfig, folder: Path) -> dict[str, Graph]:
     """The networks of a bundle's folder as torch modules, float32, by the names of their files."""
     model = JointModel.of(config.segmenter)
     load_initial(folder, "segmenter").load_into(model)
@@ -82,7 +82,7 @@ def torch_graphs(config: TrainingConfig, folder: Path) -> dict[str, nn.Module]:
     return graphs
 
 
-def joint_graphs(model: JointModel) -> dict[str, nn.Module]:
+def joint_graphs(model: JointModel) -> dict[str, Graph]:
     """S and D as they ship, by the names of their files."""
     assert model.segmenter is not None  # noqa: S101 - only a control has none
     return {"segmenter": SegmenterGraph(model.segmenter).eval(), "unmixer": UnmixerGraph(model.unmixer).eval()}

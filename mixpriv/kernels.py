@@ -142,8 +142,7 @@ def unmix(
     """Turn the unmixer's answer into class probabilities: soft-max of ``correction + trust * linear``.
 
     Every operation is rounded to float32: the same bits on every processor. Only on the processor, as the network whose
-    answer it takes. What is not finite is not looked for: where a logit is NaN or infinite, all classes may come out
-    alike.
+    answer it takes.
 
     Parameters
     ----------
@@ -151,7 +150,8 @@ def unmix(
         the voxels ``(2x + i, 2y + j, 2z + k)``; at most 255 classes
     linear : (C, D, H, W), the linear unmixing, what `unpack` writes first; None: no answer, the correction is all
     trust : how much the linear unmixing counts
-    total : (C, D, H, W), apart from the others, to which the probabilities are added; None for new memory
+    total : (C, D, H, W), apart from the others, to which the probabilities are added; None for new memory. After an
+        error its content is undefined.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def unmix(
     Raises
     ------
     InputError
-        an array is not as above, or trust is not finite.
+        an array is not as above, or trust or what is to be soft-maxed is not finite.
     """
     return _native.unmix(correction, linear, trust, total, _threads(threads))
 

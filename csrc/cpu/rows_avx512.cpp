@@ -217,7 +217,7 @@ void finish() {
 }  // namespace
 
 const RowKernels avx512_rows{mix,     unmix,       unmix_background, one_hot, fill_weight, avx2::argmax, tally,
-                             unmixed, accumulate,  normalise,        pick,    locate,      bend,         bend_nearest,
+                             softmax, accumulate,  normalise,        pick,    locate,      bend,         bend_nearest,
                              blend,   blend_bytes, blend_masked,     finish};
 
 }  // namespace mixpriv

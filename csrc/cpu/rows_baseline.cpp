@@ -117,7 +117,7 @@ void finish() {}
 }  // namespace
 
 const RowKernels baseline_rows{mix,     unmix,       unmix_background, one_hot, fill_weight, argmax, tally,
-                               unmixed, accumulate,  normalise,        pick,    locate,      bend,   bend_nearest,
+                               softmax, accumulate,  normalise,        pick,    locate,      bend,   bend_nearest,
                                blend,   blend_bytes, blend_masked,     finish};
 
 }  // namespace mixpriv

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,23 @@ def test_the_command(bundle: Bundle, empty: Path, machine: Machine, capsys: pyte
 def test_the_command_without_tensorrt(bundle: Bundle, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(bundle.directory), "--target", "tensorrt", "-o", str(empty)]) == 2
     assert "is not installed here (extra [gpu])" in capsys.readouterr().err
+
+
+def test_the_command_without_tensorrts_libraries(
+    bundle: Bundle, empty: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken:
+        """Finds bindings whose libraries are missing."""
+
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "tensorrt":
+                raise ImportError("libnvinfer.so.10: cannot open shared object file\nand more")
+
+    for name in ("tensorrt", "mixpriv.engine.bindings", "mixpriv.export.tensorrt_plan"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    assert main(["export", str(bundle.directory), "--target", "tensorrt", "-o", str(empty)]) == 2
+    assert capsys.readouterr().err.endswith(
+        "--target tensorrt: TensorRT cannot be loaded: libnvinfer.so.10: cannot open shared object file\n"
+    )
+    assert not empty.exists()

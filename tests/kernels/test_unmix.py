@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mixpriv import _native, kernels
+from mixpriv.errors import InputError
 from tests.kernels import definitions as numpy_is
 from tests.kernels.definitions import ISAS, THREADS, forced
 
@@ -67,6 +68,22 @@ def test_a_total_is_added_to() -> None:
     total = one.copy()
     assert kernels.unmix(correction, linear, 1.0, total=total) is total
     np.testing.assert_array_equal(total, one + one)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_no_label_map(isa: str, value: float) -> None:
+    correction, linear = example(2, 3, (2, 3, 70), 2.0)
+    for where in (0, len(correction) - 1):
+        bad = correction.copy()
+        bad[where, 1, 2, 69] = value
+        with (
+            forced(isa),
+            pytest.raises(InputError, match=r"^correction, linear: expected finite logits, got NaN or Inf$"),
+        ):
+            kernels.unmix(bad, linear, 1.0)
+    with forced(isa), pytest.raises(InputError, match="expected finite logits"):
+        kernels.unmix(correction, linear, 3e38)
 
 
 def test_far_from_the_largest_is_nothing_but_never_nan() -> None:

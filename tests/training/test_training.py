@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -286,6 +287,20 @@ class TestInitial:
         brain = SpaceToDepthUNet(1, 1, spec.extractor.filters)
         load_initial(bundle.directory, "extractor").load_into(brain)
         load_initial(bundle.directory, "control").load_into(JointModel.of(spec.control))
+
+    def test_a_bundle_of_schema_1_has_its_sharpness_in_the_graph(self, tmp_path: Path) -> None:
+        folder = shutil.copytree(load_bundle("hippocampus").directory, tmp_path / "bundle")
+        record = json.loads((folder / "bundle.json").read_text())
+        sharpness = record.pop("unmixer_sharpness")
+        (folder / "bundle.json").write_text(json.dumps(record))
+        model = JointModel.of(load_config("hippocampus").segmenter)
+        with pytest.raises(InputError, match=r"initial weights: expected unmixer\.sharpness"):
+            load_initial(folder, "segmenter").load_into(model)
+        unmixer = onnx.load(folder / "unmixer.onnx")
+        unmixer.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(sharpness), "network.sharpness"))
+        onnx.save(unmixer, folder / "unmixer.onnx")
+        load_initial(folder, "segmenter").load_into(model)
+        assert float(model.unmixer.sharpness.detach()) == sharpness
 
     def test_other_weights_are_refused_by_name_and_shape(self) -> None:
         initial = load_initial(load_bundle("brain-t1").directory, "segmenter")

@@ -29,7 +29,7 @@ struct UnmixRow {
 
 // Class probabilities: soft-max of the correction and `trust` times the linear unmixing. Of the correction, voxels at
 // even and at odd places lie in channels of their own, one after the other.
-struct UnmixedRow {
+struct SoftmaxRow {
     const float* correction;
     int64_t blocks;       // of 2x2x2 voxels, from a channel of the correction to the next
     const float* linear;  // null: none
@@ -103,7 +103,7 @@ struct RowKernels {
     void (*argmax)(const ArgmaxRow& row, int64_t count);
     void (*tally)(const float* image, const uint8_t* mask, int64_t count, Tally* found);
     // ----
-    void (*unmixed)(const UnmixedRow& row, int64_t count);  // count is even, at most cell_block
+    bool (*softmax)(const SoftmaxRow& row, int64_t count);  // whether all is finite; count is even, at most cell_block
     void (*accumulate)(float* total, const float* more, int64_t count);
     void (*normalise)(float* x, float lo, float scale, int64_t count);  // clip((x - lo) * scale, 0, 1)
     void (*pick)(const float* value, float* best, uint8_t* label, uint8_t candidate, int64_t count);
