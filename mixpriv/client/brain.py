@@ -11,7 +11,16 @@ from scipy import ndimage
 from mixpriv import engine, kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.alignment import MIN_BRAIN_ML, mask_moments_mm
-from mixpriv.client.conform import Conformed, Grid, between_grids, block_means, brain_grid, field_of_view, sample
+from mixpriv.client.conform import (
+    Conformed,
+    Grid,
+    between_grids,
+    block_means,
+    box_around,
+    brain_grid,
+    field_of_view,
+    sample,
+)
 from mixpriv.client.device import CPU, Device
 from mixpriv.client.volume import Volume
 from mixpriv.engine import Engine
@@ -192,7 +201,7 @@ def one_component(probability: NDArray[np.float32], spacing_mm: float) -> tuple[
     What hangs on it by a thin bridge (muscle, an eye) does not belong: the component is looked for in the eroded mask.
     """
     everywhere = probability >= 0.5
-    box = _box_around(everywhere)
+    box = box_around(everywhere)
     above = everywhere[box]
     depth = max(1, round(_BRIDGE_MM / spacing_mm))
     components, count = ndimage.label(_eroded(above, depth))
@@ -208,14 +217,6 @@ def one_component(probability: NDArray[np.float32], spacing_mm: float) -> tuple[
     cleaned[box][above & ~largest] = 0.0
     cleaned[box][mask[box] & ~largest] = 1.0
     return mask, cleaned
-
-
-def _box_around(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Slices of the smallest box that holds a mask and what touches it; all there is if the mask is empty."""
-    planes = mask.any(axis=0), mask.any(axis=2)
-    lines = planes[1].any(axis=1), planes[0].any(axis=1), planes[0].any(axis=0)
-    filled = [np.flatnonzero(line) for line in lines]
-    return tuple(slice(max(f[0] - 1, 0), f[-1] + 2) if len(f) else slice(None) for f in filled)
 
 
 def _eroded(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:

@@ -146,6 +146,14 @@ def block_means(volume: Volume, spacing_mm: float, device: Device = CPU) -> Bloc
     return BlockMeans(array, affine)
 
 
+def box_around(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Slices of the smallest box that holds a mask and what touches it; all there is if the mask is empty."""
+    planes = mask.any(axis=0), mask.any(axis=2)
+    lines = planes[1].any(axis=1), planes[0].any(axis=1), planes[0].any(axis=0)
+    filled = [np.flatnonzero(line) for line in lines]
+    return tuple(slice(max(f[0] - 1, 0), f[-1] + 2) if len(f) else slice(None) for f in filled)
+
+
 def sample(scan: Volume, place: Grid, mask: NDArray[np.uint8], grid: Grid, device: Device) -> Conformed:
     """Sample every modality of a scan in a grid and take its robust range inside the mask that all share.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
@@ -15,17 +17,20 @@ Shape = tuple[int, int, int]
 def band_pass(field: NDArray[np.float32], sigmas: tuple[float, ...]) -> NDArray[np.float32]:
     """Zero-mean, unit-variance field: Gaussian low-pass at ``sigmas[0]`` voxels, less the one at ``sigmas[1]``."""
     spectrum = fft.rfftn(field)
-    squared = (
-        np.square(fft.fftfreq(field.shape[0]))[:, None, None]
-        + np.square(fft.fftfreq(field.shape[1]))[None, :, None]
-        + np.square(fft.rfftfreq(field.shape[2]))[None, None, :]
-    ).astype(np.float32)
-    gain = np.exp(-2 * np.float32(np.pi**2 * sigmas[0] ** 2) * squared)
+    gain = _gaussian(field.shape, sigmas[0])
     for sigma in sigmas[1:]:
-        gain -= np.exp(-2 * np.float32(np.pi**2 * sigma**2) * squared)
-    out = fft.irfftn(spectrum * gain, s=field.shape)
+        gain -= _gaussian(field.shape, sigma)
+    spectrum *= gain
+    out = fft.irfftn(spectrum, s=field.shape)
     out -= out.mean()
     return np.asarray(out / max(float(out.std()), 1e-12), dtype=np.float32)
+
+
+def _gaussian(shape: tuple[int, ...], sigma: float) -> NDArray[np.float32]:
+    """What a Gaussian of ``sigma`` voxels leaves of each coefficient of `scipy.fft.rfftn`."""
+    frequencies = [*(fft.fftfreq(n) for n in shape[:-1]), fft.rfftfreq(shape[-1])]
+    along = [np.exp(-2 * (np.pi * sigma * f) ** 2).astype(np.float32) for f in frequencies]
+    return np.asarray(functools.reduce(np.multiply.outer, along))
 
 
 def smooth_field(stream: Stream, shape: Shape, sigma: float) -> NDArray[np.float32]:

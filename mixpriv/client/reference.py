@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
+from mixpriv import kernels
+from mixpriv.client.conform import box_around
 from mixpriv.client.fields import band_pass, resample_evenly, smooth_field
 from mixpriv.client.random import Stream
+from mixpriv.client.warp import smooth_displacement
 from mixpriv.errors import InputError
-
-WARP_SIGMA_MM = 16.0
-"""Smoothness of the shape variation."""
 
 BLOB_RADIUS_MM = (10.0, 30.0)
 _BLOB_SIGMA_MM = 8.0
@@ -150,14 +150,8 @@ def draw_labels(model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
 
 def _warp(labels: NDArray[np.uint8], model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
     amplitude = stream.uniform(0.5, 1.5)[0] * model.warp_mm / model.spacing_mm
-    index = [np.arange(n, dtype=np.float32) for n in labels.shape]
-    nearest = []
-    for axis, base in enumerate(index):
-        position = smooth_field(stream, model.grid_shape, WARP_SIGMA_MM / model.spacing_mm)
-        position *= np.float32(amplitude)
-        position += base.reshape([-1 if a == axis else 1 for a in range(3)])
-        nearest.append(np.clip(np.rint(position), 0, labels.shape[axis] - 1).astype(np.intp))
-    return labels[nearest[0], nearest[1], nearest[2]]
+    control, knots = smooth_displacement(stream, model.grid_shape, model.spacing_mm)
+    return kernels.warp_labels(labels, control * np.float32(amplitude), knots)
 
 
 def _with_blob(labels: NDArray[np.uint8], model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
@@ -189,21 +183,23 @@ def paint(
     share, texture, blur, bias = stream.uniform(size=4)
     own = stream.uniform(size=len(low)).astype(np.float32)
     means = low + (high - low) * (0.5 * np.float32(share) + 0.5 * own)
-    mask = labels > 0
-    image = means[labels]
-    image += stream.normal(labels.shape) * np.float32(0.015 + 0.03 * texture)
+    if not labels.any():
+        raise InputError("reference: expected a drawing with brain in it, got none")
+    box = box_around(labels > 0)
+    drawn = labels[box]
+    mask = drawn > 0
+    shape = (drawn.shape[0], drawn.shape[1], drawn.shape[2])
+    image = means[drawn]
+    image += stream.normal(shape) * np.float32(0.015 + 0.03 * texture)
     image[~mask] = 0
-    image = ndimage.gaussian_filter(image, (0.4 + 0.5 * blur) * 1.5 / spacing_mm, truncate=2.5)
-    shape = (labels.shape[0], labels.shape[1], labels.shape[2])
+    image = ndimage.gaussian_filter(image, (0.4 + 0.5 * blur) * 1.5 / spacing_mm, mode="constant", truncate=2.5)
     image *= 1 + np.float32(0.12 * bias) * smooth_field(stream, shape, 30.0 / spacing_mm)
     inside = image[mask]
-    if inside.size == 0:
-        raise InputError("reference: expected a drawing with brain in it, got none")
     every = max(1, inside.size // 50000)
     lo, hi = np.percentile(inside[::every], (0.5, 99.5))
-    image = np.clip((image - lo) / max(hi - lo, 1e-6), 0, 1)
-    image[~mask] = 0
-    return np.asarray(image, dtype=np.float32)
+    result = np.zeros(labels.shape, np.float32)
+    result[box][mask] = np.clip((inside - lo) / max(hi - lo, 1e-6), 0, 1)
+    return result
 
 
 def draw_reference(model: ReferenceModel, stream: Stream) -> Reference:

@@ -22,7 +22,7 @@ from mixpriv.errors import InputError
 from mixpriv.kernels import ControlGrid
 
 SIGMA_MM = 16.0
-"""Smoothness of the displacement: much rougher fields of the same length would fold."""
+"""Smoothness of the displacements: much rougher fields of the same length would fold."""
 
 MAX_MEAN_MM = 8.0
 _KNOTS_MM = 8.0
@@ -62,13 +62,19 @@ def draw_warp(stream: Stream, shape: tuple[int, int, int], mean_mm: float, spaci
     """
     if not 0 < mean_mm <= MAX_MEAN_MM:
         raise InputError(f"warp: expected a mean length above 0 and at most {MAX_MEAN_MM:g} mm, got {mean_mm}")
-    knots = _KNOTS_MM / spacing_mm
-    points = _points(shape, knots)
-    # the spline between the points smooths by knots / sqrt(3) once more
-    sigma = math.sqrt(SIGMA_MM**2 - _KNOTS_MM**2 / 3) / _KNOTS_MM
-    control = np.stack([band_pass(stream.normal(points), (sigma,)) for _ in range(3)])
+    control, knots = smooth_displacement(stream, shape, spacing_mm)
     control *= np.float32(mean_mm / spacing_mm / _mean_length(control, knots, shape))
     return Warp((control, knots), shape)
+
+
+def smooth_displacement(stream: Stream, shape: tuple[int, int, int], spacing_mm: float) -> ControlGrid:
+    """Draw displacements of a standard deviation of one voxel along each axis, the same stream the same ones."""
+    knots = _KNOTS_MM / spacing_mm
+    # the spline between the points smooths by knots / sqrt(3) once more
+    sigma = math.sqrt(SIGMA_MM**2 - _KNOTS_MM**2 / 3) / _KNOTS_MM
+    control = np.stack([band_pass(stream.normal(_points(shape, knots)), (sigma,)) for _ in range(3)])
+    control *= np.float32((SIGMA_MM / (sigma * _KNOTS_MM)) ** 1.5)  # which lessens the variance
+    return control, knots
 
 
 def invert(forward: ControlGrid, shape: tuple[int, int, int]) -> ControlGrid:

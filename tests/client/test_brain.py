@@ -156,7 +156,7 @@ def test_only_the_box_around_a_component_is_looked_at(
     probability = (0.5 + 3 * ndimage.gaussian_filter(noise, smoothness)).clip(0, 1).astype(np.float32)
     mask, cleaned = brain.one_component(probability, spacing_mm)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(brain, "_box_around", lambda mask: (slice(None),) * mask.ndim)
+        patch.setattr(brain, "box_around", lambda mask: (slice(None),) * mask.ndim)
         expected, expected_cleaned = brain.one_component(probability, spacing_mm)
     np.testing.assert_array_equal(mask, expected)
     np.testing.assert_array_equal(cleaned, expected_cleaned)
