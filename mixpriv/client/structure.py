@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mixpriv import kernels
+
 Image = NDArray[np.float32]
 """An image (D, H, W) of the bundle's grid, or of a coarser one."""
 
@@ -19,13 +21,9 @@ WORKING_MM = 4.5
 
 
 def coarsen(image: NDArray[np.floating[Any]], factor: int) -> Image:
-    """Mean of blocks of ``factor`` voxels a side; sizes must be multiples of it."""
-    array = np.asarray(image, np.float32)
-    if factor == 1:
-        return array
-    d, h, w = (n // factor for n in array.shape)
-    blocks = array[: d * factor, : h * factor, : w * factor].reshape(d, factor, h, factor, w, factor)
-    return np.asarray(blocks.mean(axis=(1, 3, 5)), np.float32)
+    """Mean of blocks of ``factor`` voxels a side; incomplete last blocks are left out."""
+    array = np.ascontiguousarray(image, np.float32)
+    return array if factor == 1 else kernels.block_mean(array, (factor, factor, factor))
 
 
 def fine_structure(image: NDArray[np.floating[Any]], spacing_mm: float) -> Image:
