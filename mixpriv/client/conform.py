@@ -147,7 +147,7 @@ def block_means(volume: Volume, spacing_mm: float, device: Device = CPU) -> Bloc
 
 
 def box_around(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Slices of the smallest box that holds a mask and what touches it; all there is if the mask is empty."""
+    """Slices of the smallest box that holds a mask (D, H, W) and what touches it; all there is if the mask is empty."""
     planes = mask.any(axis=0), mask.any(axis=2)
     lines = planes[1].any(axis=1), planes[0].any(axis=1), planes[0].any(axis=0)
     filled = [np.flatnonzero(line) for line in lines]

@@ -68,7 +68,13 @@ def draw_warp(stream: Stream, shape: tuple[int, int, int], mean_mm: float, spaci
 
 
 def smooth_displacement(stream: Stream, shape: tuple[int, int, int], spacing_mm: float) -> ControlGrid:
-    """Draw displacements of a standard deviation of one voxel along each axis, the same stream the same ones."""
+    """Draw displacements whose components have a standard deviation of about one voxel: control points, voxels.
+
+    Parameters
+    ----------
+    shape : of the grid that is to be bent
+    spacing_mm : its voxels' size; the displacements vary over `SIGMA_MM`
+    """
     knots = _KNOTS_MM / spacing_mm
     # the spline between the points smooths by knots / sqrt(3) once more
     sigma = math.sqrt(SIGMA_MM**2 - _KNOTS_MM**2 / 3) / _KNOTS_MM

@@ -9,6 +9,7 @@ import pytest
 
 from mixpriv.audit.attacks import bank, labels, requests, reuse, side_channels
 from mixpriv.audit.findings import Outcome
+from mixpriv.audit.phantoms import phantom_people, phantom_world
 from mixpriv.audit.views import Mode
 from tests.audit.conftest import EFFORT, Stage
 
@@ -91,13 +92,17 @@ class TestSideChannels:
         assert found["identifying fields"] == 0
         assert found["sizes of requests"] == 1
 
-    def test_a_warp_is_guessed_by_registration(self, stage: Stage) -> None:
-        guessed = []
-        for visit in stage.people.queries[:6]:  # by somebody who knows what was bent
+    def test_a_warp_is_guessed_by_registration(self) -> None:
+        world = phantom_world(4.0)  # that of the published audit: on the stage's coarser grid a warp is hardly seen
+        finer = Stage(world, phantom_people(world, 14, 8))
+        bent = Mode("weak", mixes=True, weight=0.3, warp_mm=8.0)  # as there
+        assert values(side_channels.attack(finer.scene(bent)))["R², displacement"] > 0.1
+
+    def test_a_warp_is_guessed_by_somebody_who_knows_what_was_bent(self, stage: Stage) -> None:
+        for visit in stage.people.queries[:6]:
             alone = replace(stage.people, queries=(visit,))
             scene = replace(stage.scene(Mode("weak", warp_mm=8.0)), people=alone, template=visit.image)
-            guessed.append(values(side_channels.attack(scene))["R², displacement"])
-        assert min(guessed) > 0.15
+            assert values(side_channels.attack(scene))["R², displacement"] > 0.15
 
     def test_noise(self, stage: Stage) -> None:
         blind = Mode("blind", mixes=True, warp_mm=8.0, blind=True)

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from mixpriv import kernels
 from mixpriv.client.random import Stream
-from mixpriv.client.warp import displacement, draw_warp, undo_warp
+from mixpriv.client.warp import displacement, draw_warp, smooth_displacement, undo_warp
 from mixpriv.errors import InputError
 from tests.kernels import definitions as numpy_is
 
@@ -64,6 +64,12 @@ def test_the_longest_that_is_allowed_can_be_undone() -> None:
     rest = back + np.stack([ndimage.map_coordinates(u, where, order=1, mode="nearest") for u in forth])
     inside = ((where >= 0) & (where <= np.array(shape).reshape(3, 1, 1, 1) - 1)).all(0)
     assert np.quantile(np.sqrt((rest**2).sum(0))[inside], 0.99) < 0.2
+
+
+def test_a_smooth_displacement_has_unit_variance() -> None:
+    shape = (64, 80, 72)
+    drawn = [displacement(smooth_displacement(Stream(bytes(31) + bytes([k])), shape, 1.5), shape) for k in range(8)]
+    assert np.std(drawn) == pytest.approx(1, abs=0.1)
 
 
 def test_a_displacement_is_that_of_the_kernels() -> None:
