@@ -21,12 +21,6 @@ def displaced(channels: NDArray[np.float32], displacement: NDArray[np.float32]) 
     return np.asarray(moved, dtype=np.float32)
 
 
-def high_pass(image: NDArray[np.floating[Any]], voxels: float = 1.5) -> Image:
-    """High-pass of (D, H, W), zero mean and unit norm: the quickest look at how alike two images are."""
-    array = np.asarray(image, np.float32)
-    return unit(array - ndimage.gaussian_filter(array, voxels))
-
-
 def locally_normalised(image: NDArray[np.floating[Any]], spacing_mm: float) -> Image:
     """Fine structure divided by its local strength: contrast and bias are gone; unit norm."""
     detail = fine_structure(image, spacing_mm)

@@ -45,7 +45,7 @@ class Linker:
     @staticmethod
     def of(images: Sequence[NDArray[np.floating[Any]]], spacing_mm: float) -> Linker:
         """Prepare a gallery."""
-        factor = working_factor(spacing_mm)
+        factor = working_factor(images[0].shape, spacing_mm)
         working = [coarsen(image, factor) for image in images]
         details = [fine_structure(image, factor * spacing_mm) for image in working]
         local = [locally_normalised(image, factor * spacing_mm).ravel() for image in working]

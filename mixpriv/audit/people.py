@@ -26,6 +26,9 @@ from mixpriv.errors import InputError
 MIRRORED = "-mirrored"
 """End of the name of a made-up person: a real one's mirror image, whose folds are those of nobody else."""
 
+ENOUGH_PEOPLE = 40
+"""From so many on nobody is made up."""
+
 
 @dataclass(frozen=True)
 class Visit:
@@ -75,21 +78,45 @@ def read_visits(folder: Path, conformer: Conformer, bundle: Bundle) -> list[Visi
     InputError
         no such scan.
     """
-    visits = []
-    for path in sorted(folder.glob("sub-*/**/*_T1w.nii.gz")):
-        scan = load_volume(path)
-        target = conformer(scan, Stages())
-        beside = path.with_name(path.name.replace("_T1w.", "_dseg."))
-        labels = (
-            conform_labels(load_volume(beside), target.grid, len(bundle.classes)) * target.mask
-            if beside.is_file()
-            else None
-        )
-        name = path.name.removesuffix("_T1w.nii.gz")
-        visits.append(Visit(name.split("_")[0], name, content_digest(scan.voxels, scan.affine), target, labels))
-    if not visits:
+    scans = sorted(folder.glob("sub-*/**/*_T1w.nii.gz"))
+    if not scans:
         raise InputError(f"{folder}: expected scans named sub-*/**/*_T1w.nii.gz, got none")
+    visits = []
+    for path in scans:
+        name = path.name.removesuffix("_T1w.nii.gz")
+        labels = path.with_name(f"{name}_dseg.nii.gz")
+        visits.append(_read(name.split("_")[0], name, path, labels, conformer, bundle))
     return visits
+
+
+def read_held_out(folder: Path, conformer: Conformer, bundle: Bundle) -> list[Visit]:
+    """Conform the crops of ``imagesTr`` that the bundle's training held out, each a person's, labels in ``labelsTr``.
+
+    Raises
+    ------
+    InputError
+        the bundle is not for crops, or there is none.
+    """
+    if bundle.crop is None:
+        raise InputError(f"{folder}: bundle {bundle.name} is for heads: expected sub-*/**/*_T1w.nii.gz, got imagesTr")
+    every = int(bundle.extra["config"]["region"]["held_out_every"])
+    scans = sorted((folder / "imagesTr").glob("[!.]*.nii.gz"))[every - 1 :: every]
+    if not scans:
+        raise InputError(f"{folder}: expected crops in imagesTr, got none that were held out")
+    visits = []
+    for path in scans:
+        name = path.name.removesuffix(".nii.gz")
+        visits.append(_read(name, name, path, folder / "labelsTr" / path.name, conformer, bundle))
+    return visits
+
+
+def _read(subject: str, name: str, path: Path, labels_path: Path, conformer: Conformer, bundle: Bundle) -> Visit:
+    scan = load_volume(path)
+    target = conformer(scan, Stages())
+    labels = None
+    if labels_path.is_file():
+        labels = conform_labels(load_volume(labels_path), target.grid, len(bundle.classes)) * target.mask
+    return Visit(subject, name, content_digest(scan.voxels, scan.affine), target, labels)
 
 
 def mirror(visit: Visit) -> Visit:
@@ -162,14 +189,16 @@ def _pose(stream: Stream, shape: tuple[int, int, int], spacing_mm: float) -> NDA
 def simulate(visits: Sequence[Visit], attackers: int = 0, rescans: int = 2) -> People:
     """Make people from few visits: each one's second visit is real if there is one, else a rescan.
 
-    The gallery holds, of every person and of every mirror image, the second visit and further rescans of it,
-    ``rescans`` in all. The last ``attackers`` of those without a real second visit belong to the attacker.
+    The gallery holds, of every person, the second visit and further rescans of it, ``rescans`` in all; of fewer than
+    `ENOUGH_PEOPLE` their mirror images', too. The last ``attackers`` of those without a real second visit belong to
+    the attacker.
     """
     of: dict[str, list[Visit]] = {}
     for visit in visits:
         of.setdefault(visit.subject, []).append(visit)
     once = [subject for subject, own in of.items() if len(own) == 1]
     known = once[len(once) - attackers :] if attackers else []
+    mirrors = len(of) < ENOUGH_PEOPLE
     queries, gallery, repeated = [], [], []
     for subject, own in of.items():
         if subject in known:
@@ -182,10 +211,10 @@ def simulate(visits: Sequence[Visit], attackers: int = 0, rescans: int = 2) -> P
             queries.append(rescan(own[0], 0))
             second = [rescan(own[0], n) for n in range(1, rescans + 1)]
         gallery += second
-        gallery += [mirror(visit) for visit in second]
+        gallery += [mirror(visit) for visit in second] if mirrors else []
     return People(
         tuple(queries),
         tuple(gallery),
-        tuple(visit for subject in known for visit in (of[subject][0], mirror(of[subject][0]))),
+        tuple(visit for subject in known for visit in (of[subject][0], *([mirror(of[subject][0])] if mirrors else []))),
         tuple(repeated),
     )

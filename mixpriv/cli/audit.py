@@ -32,7 +32,12 @@ def add_parser(commands: Any) -> None:
                                  description=_DESCRIPTION)  # fmt: skip
     parser.add_argument("wire", nargs="*", metavar="wire DIR", help="a folder of --save-wire, or of several of them")
     parser.add_argument("--phantoms", action="store_true", help="synthetic people, scanned twice; no data needed")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="BIDS folder: sub-*/**/*_T1w.nii.gz, _dseg beside it")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="BIDS folder: sub-*/**/*_T1w.nii.gz, _dseg beside it; or MSD folder of crops",
+    )
     parser.add_argument("--gallery", type=Path, metavar="DIR", help="BIDS folder of the people a wire is linked to")
     parser.add_argument("--bundle", default="brain-t1", help="a shipped name or a folder")
     parser.add_argument("--modes", nargs="+", metavar="MODE",
@@ -113,7 +118,7 @@ def _phantoms(args: argparse.Namespace) -> tuple[World, People, list[str]]:
 
 
 def _real(args: argparse.Namespace) -> tuple[World, People, list[str]]:
-    from mixpriv.audit.people import read_visits, simulate
+    from mixpriv.audit.people import MIRRORED, read_held_out, read_visits, simulate
     from mixpriv.audit.views import World, served
     from mixpriv.bundle import load_bundle, require_one_modality
     from mixpriv.client.reference import ReferenceModel
@@ -126,12 +131,14 @@ def _real(args: argparse.Namespace) -> tuple[World, People, list[str]]:
     model = ReferenceModel.load(bundle.reference_path)
     world = World(bundle.spacing_mm, len(bundle.classes), bundle.weight_range, model,
                   served(InProcessSegmenter(bundle.segmenter_path)))  # fmt: skip
-    people = simulate(read_visits(args.data, load_conformer(bundle), bundle), args.attackers or 4, args.rescans)
+    read = read_held_out if (args.data / "imagesTr").is_dir() else read_visits
+    people = simulate(read(args.data, load_conformer(bundle), bundle), args.attackers or 4, args.rescans)
+    mirrored = any(visit.subject.endswith(MIRRORED) for visit in people.gallery)
+    made_up = ", and every person's mirror image is another person in the gallery, because there are so few"
     about = [
         f"Commit {commit()}; {hardware()}. Bundle {bundle.name} {bundle.version}. Second visits are real for "
         f"{', '.join(people.repeated) or 'nobody'}; those of the others are simulated from the first (pose, partial "
-        "volume, small distortion, bias, contrast, noise, another edge of the mask), and every person's mirror image "
-        "is another person in the gallery, because there are so few."
+        f"volume, small distortion, bias, contrast, noise, another edge of the mask){made_up if mirrored else ''}."
     ]
     return world, people, about
 

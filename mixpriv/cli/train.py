@@ -247,7 +247,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             scores += evaluator.evaluate(case)
             print(case.name, file=sys.stderr)
     report.write_scores(scores, args.output.with_suffix(".csv"))
-    report.write_report(scores, bundle, run, evaluator.costs, evaluator.likeness(), args.output)
+    report.write_report(scores, bundle, run, evaluator.costs, evaluator.linkage(), args.output)
     print(args.output.read_text(encoding="utf-8"), end="")
 
 
@@ -334,7 +334,7 @@ def _ablations(
         trained = config.as_variant(name)
         shielded = trained.shielded if trained.segmenter.shielded_share > 0 else None
         networks = TorchNetworks.of(trained.segmenter, weights, control=control, shielded=shielded)
-        tried += networks.methods(own, name, args.fused if args.fuse_variants else ())
+        tried += networks.methods(own, name, args.fused if args.fuse_variants else (), args.shielded_weights)
     return tried
 
 

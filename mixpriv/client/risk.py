@@ -54,5 +54,5 @@ class Recognition:
 
 
 def _detail(image: NDArray[np.floating[Any]], spacing_mm: float) -> NDArray[np.float32]:
-    factor = working_factor(spacing_mm)
+    factor = working_factor(image.shape, spacing_mm)
     return fine_structure(coarsen(image, factor), factor * spacing_mm)

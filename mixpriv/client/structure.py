@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,10 @@ BAND_MM = (1.0, 6.0)
 """The folds of a brain are finer than the second and coarser than the first, as Gaussian widths."""
 
 WORKING_MM = 4.5
-"""Images are compared on a grid about this fine: what is finer is mostly noise."""
+"""Brains are compared on a grid about this fine: what is finer is mostly noise."""
+
+LEAST_VOXELS = 32
+"""Smaller images are compared on a finer grid, with so many voxels along the longest side where there are as many."""
 
 
 def coarsen(image: NDArray[np.floating[Any]], factor: int) -> Image:
@@ -39,6 +43,6 @@ def unit(image: NDArray[np.floating[Any]]) -> Image:
     return np.asarray(centred / max(float(np.linalg.norm(centred)), 1e-12), np.float32)
 
 
-def working_factor(spacing_mm: float) -> int:
-    """Voxels of a grid in one of the grid on which images are compared."""
-    return max(1, round(WORKING_MM / spacing_mm))
+def working_factor(shape: Sequence[int], spacing_mm: float) -> int:
+    """Voxels of a grid in one of the grid on which images (D, H, W) are compared."""
+    return max(1, min(round(WORKING_MM / spacing_mm), max(shape) // LEAST_VOXELS))

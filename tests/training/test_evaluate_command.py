@@ -155,6 +155,9 @@ def test_a_table_is_made_again_by_its_command(made: Path, tmp_path: Path) -> Non
     assert {"mixup, a drawn, K = 2", "D, answer blanked", "network of D's size on the scan"} <= set(methods)
     text = (tmp_path / "one.md").read_text()
     assert all(f"| {method} | 0." in text for method in methods)
+    linked = {line.split(" | ")[0]: line.split(" | ")[-2] for line in text.splitlines() if " + " in line}
+    assert linked["| none"] == linked["| mixup, a = 0.9"] == "1.00 [1.00, 1.00], 1.00"
+    assert "| D, answer blanked" not in linked
     assert "less *small: network of D's size on the scan*" in text
     assert "- *mixup, a drawn* less *plain: none*" in text
     assert "small=RUN:CONTROL --fuse-variants" in text

@@ -7,17 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mixpriv.audit.findings import Finding
 from mixpriv.bundle import load_bundle
 from mixpriv.client.reference import ReferenceModel
 from mixpriv.errors import InputError
 from mixpriv.training.crops import Region
 from mixpriv.training.evaluation.cases import find_crops, find_heads
-from mixpriv.training.evaluation.methods import Cost, Likeness, to_answer
+from mixpriv.training.evaluation.methods import Cost, Linkage, to_answer
 from mixpriv.training.evaluation.metrics import Score, dice, hd95_mm, volume_similarity
 from mixpriv.training.evaluation.pooling import average, common_parts, each_training, pool
 from mixpriv.training.evaluation.report import (
     against_plain,
     against_the_client_alone,
+    at_equal_linkage,
     plot,
     read_scores,
     table,
@@ -29,6 +31,11 @@ from mixpriv.training.evaluation.statistics import bootstrap, difference, per_su
 
 def score(method: str, subject: str, case: str, label: int, value: float) -> Score:
     return Score(method, subject, case, label, value, 2.0, 0.9)
+
+
+def linkage(first: float, above: float) -> Linkage:
+    figures = (("rank-1, best way", first), ("AUC, best way", above))
+    return Linkage(*(Finding("A1", "m", name, v, v - 0.1, v + 0.1, 0.5, "chance", 2, 2) for name, v in figures))
 
 
 class TestCases:
@@ -107,11 +114,11 @@ class TestStatistics:
                 scores.append(score("mixup", subject, subject, label, plain - 0.1))
         mixup = next(
             line
-            for line in table(scores, classes, (1, 2, 3, 4), {"mixup": Cost(8, 4)}, {"mixup": Likeness(0.5, 0.25)})
+            for line in table(scores, classes, (1, 2, 3, 4), {"mixup": Cost(8, 4)}, {"mixup": linkage(0.5, 0.75)})
             if line.startswith("| mixup")
         )
         assert "-0.100 [-0.100, -0.100]" in mixup
-        assert mixup.rstrip("| ").endswith("8 + 4 | 0.50, 0.25 | sub-2 0.400")
+        assert mixup.rstrip("| ").endswith("8 + 4 | 0.50 [0.40, 0.60], 0.75 | sub-2 0.400")
         assert difference(scores, "none", "mixup", (1,)) == pytest.approx([0.1, 0.1])
 
     def test_controls_are_told_apart_in_pairs(self) -> None:
@@ -173,6 +180,18 @@ class TestStatistics:
         ]
         assert lines[3].endswith("-0.100 [-0.100, -0.100]")
 
+    def test_other_methods_are_set_against_what_is_hidden_as_well(self) -> None:
+        values = {"mixup, a = 0.7": (0.8, 0.9), "shielded, a = 0.2": (0.7, 0.2), "linear unmixing, a = 0.2": (0.9, 0.2),
+                  "warp, 8 mm": (0.65, 0.3), "noise, 0.1": (0.82, 1.0), "warp, 9 mm": (0.1, 0.1)}  # fmt: skip
+        scores = [score(method, "sub-1", "sub-1", 1, dice) for method, (dice, _) in values.items()]
+        linked = {method: linkage(first, 0.9) for method, (_, first) in values.items()}
+        assert at_equal_linkage(scores, linked, (1,))[3:] == [
+            "- *shielded, a = 0.2*, linked 0.20, less *warp, 8 mm*, linked 0.30: 0.050 [0.050, 0.050]",
+            "- *mixup, a = 0.7*, linked 0.90, less *noise, 0.1*, linked 1.00: -0.020 [-0.020, -0.020]",
+            "- *warp, 9 mm*, linked 0.10: no mixture is linked so seldom",
+        ]
+        assert at_equal_linkage(scores, {}, (1,)) == []
+
     def test_the_worst_is_named_with_the_class_that_makes_it(self) -> None:
         dice = {"sub-1": (0.9, 0.8), "sub-2": (0.88, 0.82), "sub-3": (0.85, 0.6)}
         scores = [score("none", s, s, label, v) for s, both in dice.items() for label, v in enumerate(both, 1)]
@@ -186,10 +205,10 @@ class TestStatistics:
     def test_a_sweep_is_drawn_from_three_weights_on(self, tmp_path: Path) -> None:
         scores = [score("none", "sub-1", "sub-1", 1, 0.9)]
         for weight in (0.3, 0.5, 0.7):
-            assert not plot(scores, (1,), {"none": Likeness(1, 1)}, tmp_path / "p.png")
+            assert not plot(scores, (1,), {"none": linkage(1, 1)}, tmp_path / "p.png")
             for method in ("mixup", "linear unmixing"):
                 scores.append(score(f"{method}, a = {weight}", "sub-1", "sub-1", 1, weight))
-        assert plot(scores, (1,), {"none": Likeness(1, 1)}, tmp_path / "p.png")
+        assert plot(scores, (1,), {"none": linkage(1, 1)}, tmp_path / "p.png")
         assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -17,7 +17,7 @@ _MOST = 0.95
 
 def bent_onto(images: Sequence[Image], seen: Image, spacing_mm: float) -> list[Image]:
     """Images (D, H, W), each smoothly registered to what was seen (D, H, W)."""
-    factor = working_factor(spacing_mm)
+    factor = working_factor(seen.shape, spacing_mm)
     working = [fine_structure(coarsen(image, factor), factor * spacing_mm) for image in images]
     fit = Matcher.of(working).fit(fine_structure(coarsen(seen, factor), factor * spacing_mm))
     bent = []

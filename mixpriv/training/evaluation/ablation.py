@@ -101,8 +101,13 @@ class TorchNetworks:
         image = torch.from_numpy(np.asarray(proxy.plain, np.float32))[None, None]
         return np.asarray(self.model.unmixer(None, image).softmax(1)[0].numpy())
 
-    def methods(self, own: Methods, name: str, fused: Sequence[int] = ()) -> Iterator[Method]:
-        """Its table rows: not mixed, mixed with a drawn weight or shielded, and what its D can do alone."""
+    def methods(
+        self, own: Methods, name: str, fused: Sequence[int] = (), shielded: Sequence[float] = ()
+    ) -> Iterator[Method]:
+        """Its table rows: not mixed, mixed with a drawn weight or shielded, and what its D can do alone.
+
+        ``shielded``: fixed weights in that mode, beside the ends of its range.
+        """
         config = self.config
         # a frozen S is the bundle's
         segment = None if config.frozen and self.levels else self.segment
@@ -114,7 +119,7 @@ class TorchNetworks:
             method = DRAWN if views == 1 else f"{DRAWN}, K = {views}"
             yield Method(f"{name}: {method}", partial(own.mixture, None), self.reveal, views, segment=segment)
         if self.shielded is not None:
-            for weight in sorted(self.shielded.weight_range, reverse=True):
+            for weight in sorted({*shielded, *self.shielded.weight_range}, reverse=True):
                 protect = partial(own.mixture, weight, how=self.shielded)
                 yield Method(f"{name}: shielded, a = {weight}", protect, self.reveal, segment=segment)
             protect = partial(own.mixture, None, how=self.shielded)

@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv import kernels
-from mixpriv.audit.images import high_pass
+from mixpriv.audit.findings import Finding
+from mixpriv.audit.linkage import Linker
+from mixpriv.audit.people import Visit, rescan
+from mixpriv.audit.scene import linked
 from mixpriv.bundle import Bundle, Shielded
 from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.key import ClientKey, content_digest
@@ -22,6 +24,7 @@ from mixpriv.client.proxy import Unmixer, draw_weight, linear_unmix, mix, straig
 from mixpriv.client.random import Stream
 from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
 from mixpriv.client.stages import Stages
+from mixpriv.client.structure import Image, coarsen, working_factor
 from mixpriv.client.target import load_conformer
 from mixpriv.client.volume import load_volume
 from mixpriv.client.warp import Warp, draw_warp, undo_warp
@@ -197,14 +200,14 @@ class Methods:
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """How well what a method sends matches the right scan of the gallery by its fine structure (no training).
+class Linkage:
+    """What linkage without training makes of what a method sends (attack A1, by the way that works best here).
 
-    ``rank_1``: share of cases whose own scan matches best. ``correlation``: mean correlation with it.
+    ``first``: how often the right person came first. ``above``: how often a right scan scored above a wrong one.
     """
 
-    rank_1: float
-    correlation: float
+    first: Finding
+    above: Finding
 
 
 class Evaluator:
@@ -214,8 +217,10 @@ class Evaluator:
         self.bundle, self.segmenter, self.conformer = bundle, segmenter, load_conformer(bundle)
         self.methods = list(methods)
         self.costs = {method.name: Cost() for method in self.methods}
-        self._seen: dict[str, list[NDArray[np.float16]]] = {m.name: [] for m in self.methods if m.sends}
-        self._gallery: list[NDArray[np.float16]] = []
+        self._factor = working_factor(bundle.grid_shape, bundle.spacing_mm)
+        self._seen: dict[str, list[Image]] = {m.name: [] for m in self.methods if m.sends}
+        self._gallery: list[Image] = []
+        self._people: list[str] = []
 
     def evaluate(self, case: Case) -> Iterator[Score]:
         """Scores of every method and class on one case, in the scan's own grid."""
@@ -224,11 +229,13 @@ class Evaluator:
         target = self.conformer(scan, Stages())
         content = content_digest(scan.voxels, scan.affine)
         answers: Answers = {}
-        self._gallery.append(_compact(mix(target, None, 1.0)))
+        self._people.append(case.subject)
+        self._gallery.append(coarsen(rescan(Visit(case.subject, case.name, content, target), 1).image, self._factor))
         for method in self.methods:
             proxies = [method.protect(content, target, index) for index in range(method.views)]
             if method.sends:
-                self._seen[method.name].append(_compact(np.mean([p.image.astype(np.float32) for p in proxies], axis=0)))
+                mean = np.mean([proxy.image.astype(np.float32) for proxy in proxies], axis=0)
+                self._seen[method.name].append(coarsen(mean, self._factor))
             probabilities = self._reveal(method, proxies, answers)
             labels = to_scan(probabilities, target.grid, scan, target.mask)
             for label in range(1, len(self.bundle.classes)):
@@ -238,17 +245,16 @@ class Evaluator:
                     dice(*pair), hd95_mm(*pair, scan.spacing_mm), volume_similarity(*pair),
                 )  # fmt: skip
 
-    def likeness(self) -> dict[str, Likeness]:
-        """What each method shows, against a gallery of the very scans that were evaluated: the worst case.
+    def linkage(self) -> dict[str, Linkage]:
+        """Whose scan each method sent: linked to a gallery of simulated second visits of the people evaluated so far.
 
-        A gallery of other scans of the same people is what `mixpriv audit` needs.
+        `mixpriv audit` has more attacks, real second visits where there are some, and several client keys.
         """
-        gallery = np.stack([detail.ravel() for detail in self._gallery]).astype(np.float32)
+        linker = Linker.of(self._gallery, self._factor * self.bundle.spacing_mm)
         result = {}
         for name, images in self._seen.items():
-            scores = np.stack([detail.ravel() for detail in images]).astype(np.float32) @ gallery.T
-            rank_1 = float((scores.argmax(1) == np.arange(len(scores))).mean())
-            result[name] = Likeness(rank_1, float(np.diag(scores).mean()))
+            found = {f.figure: f for f in linked("A1", name, linker, self._people, images, self._people)}
+            result[name] = Linkage(found["rank-1, best way"], found["AUC, best way"])
         return result
 
     def _reveal(self, method: Method, proxies: Sequence[Proxy], answers: Answers) -> Probabilities:
@@ -279,11 +285,6 @@ class Evaluator:
 
     def _ask(self, image: NDArray[np.float16]) -> NDArray[np.uint8]:
         return np.asarray(self.segmenter.segment(image[None, None])[0])
-
-
-def _compact(image: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
-    """Fine structure of an image (D, H, W), unit norm; in float16, since one is held for every case and method."""
-    return high_pass(image).astype(np.float16)
 
 
 def _labels(proxy: Proxy) -> NDArray[np.uint8]:
