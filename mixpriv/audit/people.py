@@ -99,7 +99,7 @@ def read_held_out(folder: Path, conformer: Conformer, bundle: Bundle) -> list[Vi
     """
     if bundle.crop is None:
         raise InputError(f"{folder}: bundle {bundle.name} is for heads: expected sub-*/**/*_T1w.nii.gz, got imagesTr")
-    every = int(bundle.extra["config"]["region"]["held_out_every"])
+    every = int(bundle.extra.get("config", {}).get("region", {}).get("held_out_every", 1))
     scans = sorted((folder / "imagesTr").glob("[!.]*.nii.gz"))[every - 1 :: every]
     if not scans:
         raise InputError(f"{folder}: expected crops in imagesTr, got none that were held out")
