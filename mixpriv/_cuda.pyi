@@ -45,8 +45,7 @@ def mix(
     reference: Any,
     reference_mask: Any,
     weight: float,
-    target_warp: tuple[Any, float] | None,
-    reference_warp: tuple[Any, float] | None,
+    warp: tuple[Any, float] | None,
     out: Any,
     stream: int | None,
 ) -> Any: ...

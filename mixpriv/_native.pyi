@@ -17,8 +17,7 @@ def mix(
     reference: NDArray[np.float32] | None,
     reference_mask: NDArray[np.uint8] | None,
     weight: float,
-    target_warp: tuple[NDArray[np.float32], float] | None,
-    reference_warp: tuple[NDArray[np.float32], float] | None,
+    warp: tuple[NDArray[np.float32], float] | None,
     out: NDArray[np.float16] | None,
     threads: int,
 ) -> NDArray[np.float16]: ...

@@ -158,8 +158,7 @@ def mix(
     reference_mask: Any,
     weight: float,
     *,
-    target_warp: tuple[Any, float] | None = None,
-    reference_warp: tuple[Any, float] | None = None,
+    warp: tuple[Any, float] | None = None,
     out: Any = None,
 ) -> Any:
     """`mixpriv.kernels.mix` on a device; a warp's control points and ``out`` lie there too."""
@@ -170,8 +169,7 @@ def mix(
         reference,
         reference_mask,
         weight,
-        target_warp,
-        reference_warp,
+        warp,
         out,
         _stream.get(),
     )

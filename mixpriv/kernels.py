@@ -61,8 +61,7 @@ def mix(
     reference_mask: UInt8 | None,
     weight: float,
     *,
-    target_warp: ControlGrid | None = None,
-    reference_warp: ControlGrid | None = None,
+    warp: ControlGrid | None = None,
     out: NDArray[np.float16] | None = None,
     threads: int = 0,
 ) -> NDArray[np.float16]:
@@ -72,8 +71,7 @@ def mix(
     mask (and where NaN); the result is ``weight * t + (1 - weight) * r``. Every operation is rounded to float32 in
     this order, the last one to the nearest float16, ties to even: the same bits on every processor.
 
-    With a warp ``t`` (or ``r``), normalised and masked, is first taken at ``x + u(x)`` as `warp` does; nothing is
-    stored in between.
+    With a warp the mixture is taken at ``x + u(x)``, as the function `warp` does, before it is rounded to float16.
 
     Parameters
     ----------
@@ -81,7 +79,7 @@ def mix(
     target_mask, reference_mask : (D, H, W), non-zero inside
     target_range : (lo, hi) with lo < hi, see `robust_range`
     weight : the target's share, 0..1
-    target_warp, reference_warp : (control, knots), see `warp`
+    warp : (control, knots), of both, see the function `warp`; None for none
     out : (D, H, W), where the result goes, apart from the other arrays; None for new memory, which takes as long again
         to get. After an error its content is undefined.
 
@@ -97,8 +95,7 @@ def mix(
         reference,
         reference_mask,
         weight,
-        target_warp,
-        reference_warp,
+        warp,
         out,
         _threads(threads),
     )

@@ -1,6 +1,7 @@
-// Mixing target and reference, warped or not, in one pass.
+// Mixing target and reference in one pass; with a warp, bending the mixture in a second one.
 
-#include <cmath>
+#include <algorithm>
+#include <memory>
 
 #include "mixpriv/error.h"
 #include "mixpriv/kernels.h"
@@ -43,72 +44,47 @@ void mix_straight(const RowKernels& rows, const Mixing& all, int64_t begin, int6
     });
 }
 
-// A stretch of a row as `mix` takes it: the image itself, or what is interpolated of it, normalised and masked before.
-struct Stretch {
-    const float* image;
-    const uint8_t* mask;
-    float lo, scale;
-};
-
-struct Bent {
-    float image[cell_block];
-    uint8_t inside[cell_block];
-};
-
-struct Part {
-    const float* image;
-    const uint8_t* mask;
-    float lo, scale;
-    const SplineRows* warp;  // null: none
-};
-
-Stretch stretch_of(const RowKernels& rows, const Part& part, const Lattice& lattice, int64_t offset, int64_t first,
-                   int64_t count, Bent* bent) {
-    if (part.warp == nullptr || part.image == nullptr)
-        return {part.image + offset, part.mask + offset, part.lo, part.scale};
-    Cells cells;
-    rows.bend(part.warp->row(), lattice, first, count, &cells, bent->inside);
-    rows.blend_masked(part.image, part.mask, part.lo, part.scale, lattice, cells, count, bent->image);
-    return {bent->image, bent->inside, 0.0f, 1.0f};
+// As `mix_straight`, but in binary32: what is interpolated is rounded once, at the end.
+void mix_exact(const RowKernels& rows, const Mixing& all, float* mixture, int64_t begin, int64_t end) {
+    const bool mixed = all.in.reference != nullptr;
+    const MixRow row{all.in.target + begin,
+                     all.in.target_mask + begin,
+                     mixed ? all.in.reference + begin : nullptr,
+                     mixed ? all.in.reference_mask + begin : nullptr,
+                     nullptr,
+                     all.lo,
+                     all.scale,
+                     all.weight,
+                     all.rest,
+                     false};
+    rows.mix_exact(row, mixture + begin, end - begin);
 }
 
-void mix_row(const RowKernels& rows, const Mixing& all, const Part& target, const Part& reference,
-             const Lattice& lattice, int64_t offset) {
-    Bent bent[2];
-    for (int64_t first = 0; first < lattice.size[2]; first += cell_block) {
-        const int64_t count = std::min(cell_block, lattice.size[2] - first), at = offset + first;
-        const Stretch t = stretch_of(rows, target, lattice, at, first, count, &bent[0]);
-        const Stretch r =
-            reference.image == nullptr ? Stretch{} : stretch_of(rows, reference, lattice, at, first, count, &bent[1]);
-        head_body_tail(rows, all.mixture + at, 0, count, [&](const RowKernels& kernels, int64_t from, int64_t to) {
-            const MixRow row{t.image + from,
-                             t.mask + from,
-                             r.image == nullptr ? nullptr : r.image + from,
-                             r.image == nullptr ? nullptr : r.mask + from,
-                             all.mixture + at + from,
-                             t.lo,
-                             t.scale,
-                             all.weight,
-                             all.rest,
-                             false};
-            kernels.mix(row, to - from);
-        });
-    }
-}
-
+// Both images are bent alike, so their mixture is: one interpolation instead of two.
 void mix_bent(const RowKernels& rows, const Mixing& all, Shape3 shape, int threads) {
+    const Spline spline("warp", *all.in.warp, shape);
     const Lattice lattice = lattice_of({shape, {}});
-    const Spline splines[2] = {Spline("target_warp", all.in.target_warp, shape),
-                               Spline("reference_warp", all.in.reference_warp, shape)};
+    const std::unique_ptr<float[]> straight(new float[static_cast<size_t>(shape.count())]);
+    parallel_for(shape.count(), voxel_grain, threads,
+                 [&](int64_t begin, int64_t end, int) { mix_exact(rows, all, straight.get(), begin, end); });
     parallel_for(shape.size[0] * shape.size[1], row_grain, threads, [&](int64_t begin, int64_t end, int) {
-        SplineRows bends[2] = {SplineRows(splines[0]), SplineRows(splines[1])};
-        const Part target{all.in.target, all.in.target_mask, all.lo, all.scale,
-                          all.in.target_warp == nullptr ? nullptr : &bends[0]};
-        const Part reference{all.in.reference, all.in.reference_mask, 0.0f, 1.0f,
-                             all.in.reference_warp == nullptr ? nullptr : &bends[1]};
+        SplineRows bend(spline);
+        Cells cells;
+        float value[cell_block];
+        uint8_t inside[cell_block];
         for (int64_t index = begin; index < end; ++index) {
-            for (SplineRows& bend : bends) bend.move_to(index / shape.size[1], index % shape.size[1]);
-            mix_row(rows, all, target, reference, lattice, index * shape.size[2]);
+            bend.move_to(index / shape.size[1], index % shape.size[1]);
+            for (int64_t first = 0; first < shape.size[2]; first += cell_block) {
+                const int64_t count = std::min(cell_block, shape.size[2] - first);
+                rows.bend(bend.row(), lattice, first, count, &cells, inside);
+                rows.blend(straight.get(), lattice, cells, count, value);
+                uint16_t* const out = all.mixture + index * shape.size[2] + first;
+                head_body_tail(rows, out, 0, count, [&](const RowKernels& kernels, int64_t from, int64_t to) {
+                    const MixRow row{value + from, inside + from, nullptr, nullptr, out + from,
+                                     0.0f,         1.0f,          1.0f,    0.0f,    false};
+                    kernels.mix(row, to - from);
+                });
+            }
         }
     });
 }
@@ -118,7 +94,7 @@ void mix_bent(const RowKernels& rows, const Mixing& all, Shape3 shape, int threa
 void mix(const MixInput& input, uint16_t* mixture, Shape3 shape, Isa isa, int threads) {
     const Mixing all = checked(input, mixture, shape.count());
     const RowKernels& rows = rows_for(isa);
-    if (input.target_warp != nullptr || input.reference_warp != nullptr) {
+    if (input.warp != nullptr) {
         mix_bent(rows, all, shape, threads);
         return;
     }

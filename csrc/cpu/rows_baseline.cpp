@@ -118,6 +118,6 @@ void finish() {}
 
 const RowKernels baseline_rows{mix,     unmix,       unmix_background, one_hot, fill_weight, argmax, tally,
                                softmax, accumulate,  normalise,        pick,    locate,      bend,   bend_nearest,
-                               blend,   blend_bytes, blend_masked,     finish};
+                               blend,   blend_bytes, mix_exact,        finish};
 
 }  // namespace mixpriv

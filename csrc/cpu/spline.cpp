@@ -40,34 +40,32 @@ std::string text(const int64_t* size) {
 
 }  // namespace
 
-Spline::Spline(const char* name, const Warp* warp, Shape3 shape) {
-    if (warp == nullptr) return;
-    if (!(std::isfinite(warp->knots) && warp->knots > 0.0))
+Spline::Spline(const char* name, const Warp& warp, Shape3 shape) {
+    if (!(std::isfinite(warp.knots) && warp.knots > 0.0))
         throw InputError(std::string(name) + ": expected a finite distance of control points above 0");
     int64_t needed[3];
     for (int a = 0; a < 3; ++a) {
-        const double cells = std::floor(static_cast<double>(shape.size[a] - 1) / warp->knots);
+        const double cells = std::floor(static_cast<double>(shape.size[a] - 1) / warp.knots);
         if (shape.size[a] > longest_axis)
             throw InputError(std::string(name) + ": expected a grid of axes up to 2^30 voxels, got a longer one");
-        if (!(cells + 4 <= static_cast<double>(warp->points.size[a]))) {
+        if (!(cells + 4 <= static_cast<double>(warp.points.size[a]))) {
             for (int b = 0; b < 3; ++b)
                 needed[b] = static_cast<int64_t>(
-                    std::min(std::floor(static_cast<double>(shape.size[b] - 1) / warp->knots) + 4, 0x1p62));
+                    std::min(std::floor(static_cast<double>(shape.size[b] - 1) / warp.knots) + 4, 0x1p62));
             throw InputError(std::string(name) + ": expected control points of at least " + text(needed) + ", got " +
-                             text(warp->points.size));
+                             text(warp.points.size));
         }
     }
-    const int64_t entries = 3 * warp->points.count();
+    const int64_t entries = 3 * warp.points.count();
     for (int64_t n = 0; n < entries; ++n)
-        if (!(std::abs(warp->control[n]) < longest))
+        if (!(std::abs(warp.control[n]) < longest))
             throw InputError(std::string(name) + ": expected finite displacements below 2^20 voxels");
-    control = warp->control;
-    points = warp->points;
-    for (int a = 0; a < 3; ++a) axis[a] = axis_of(shape.size[a], warp->knots);
+    control = warp.control;
+    points = warp.points;
+    for (int a = 0; a < 3; ++a) axis[a] = axis_of(shape.size[a], warp.knots);
 }
 
 SplineRows::SplineRows(const Spline& spline) : spline_(spline) {
-    if (spline.empty()) return;
     const auto width = static_cast<size_t>(spline.points.size[2]), height = static_cast<size_t>(spline.points.size[1]);
     plane_.resize(3 * height * width);
     line_.resize(3 * width);
@@ -77,7 +75,6 @@ SplineRows::SplineRows(const Spline& spline) : spline_(spline) {
 }
 
 void SplineRows::move_to(int64_t i, int64_t j) {
-    if (spline_.empty()) return;
     const int64_t width = spline_.points.size[2], slab = spline_.points.size[1] * width;
     if (i != plane_index_)
         for (int64_t a = 0; a < 3; ++a)

@@ -18,12 +18,10 @@ struct SplineAxis {
     std::vector<float> weight[4];
 };
 
-// A checked warp of a grid; without a warp there is nothing in it.
+// A checked warp of a grid.
 class Spline {
   public:
-    Spline(const char* name, const Warp* warp, Shape3 shape);
-
-    bool empty() const { return control == nullptr; }
+    Spline(const char* name, const Warp& warp, Shape3 shape);
 
     const float* control = nullptr;
     Shape3 points{};

@@ -39,7 +39,7 @@ float trilinear(const float* p, const int64_t* next, const float* f) {
 
 void warp(const float* channels, int64_t count, Shape3 shape, const Warp& by, bool fill_background, float* result,
           Isa isa, int threads) {
-    const Spline spline("control", &by, shape);
+    const Spline spline("control", by, shape);
     const Lattice lattice = lattice_of({shape, {}});
     const RowKernels& rows = rows_for(isa);
     const int64_t stride = shape.count();
@@ -61,7 +61,7 @@ void warp(const float* channels, int64_t count, Shape3 shape, const Warp& by, bo
 
 void warp_answer(const uint8_t* channels, int64_t count, Shape3 shape, const Warp& by, uint8_t* result, Isa isa,
                  int threads) {
-    const Spline spline("control", &by, shape);
+    const Spline spline("control", by, shape);
     const Lattice lattice = lattice_of({shape, {}});
     const RowKernels& rows = rows_for(isa);
     const int64_t stride = shape.count();
@@ -110,7 +110,7 @@ void invert_displacement(const float* u, Shape3 shape, double scale, int64_t ste
 }
 
 void warp_labels(const uint8_t* labels, Shape3 shape, const Warp& by, uint8_t* result, Isa isa, int threads) {
-    const Spline spline("control", &by, shape);
+    const Spline spline("control", by, shape);
     const Lattice lattice = lattice_of({shape, {}});
     const RowKernels& rows = rows_for(isa);
     for_bent_rows(spline, shape, threads, [&](const BentRow& row, int64_t offset) {

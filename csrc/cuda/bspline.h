@@ -42,25 +42,22 @@ struct SplineWeights {
 };
 
 struct Spline {
-    const float* points;  // (3, size); null: no displacement
+    const float* points;  // (3, size)
     int64_t size[3];
     double knots;
 
     // Throws InputError, with the argument's name, if the control points do not reach every voxel of a volume.
-    Spline(const char* name, const Warp* warp, Shape3 shape) : points(nullptr), size{}, knots(1.0) {
-        if (warp == nullptr) return;
-        if (!(std::isfinite(warp->knots) && warp->knots > 0.0))
+    Spline(const char* name, const Warp& warp, Shape3 shape) : points(warp.control), size{}, knots(warp.knots) {
+        if (!(std::isfinite(warp.knots) && warp.knots > 0.0))
             throw InputError(std::string(name) + ": expected a finite distance of control points above 0");
         double needed[3];
-        for (int a = 0; a < 3; ++a) needed[a] = std::floor(static_cast<double>(shape.size[a] - 1) / warp->knots) + 4.0;
+        for (int a = 0; a < 3; ++a) needed[a] = std::floor(static_cast<double>(shape.size[a] - 1) / warp.knots) + 4.0;
         for (int a = 0; a < 3; ++a) {
-            size[a] = warp->points.size[a];
+            size[a] = warp.points.size[a];
             if (!(needed[a] <= static_cast<double>(size[a])))
                 throw InputError(std::string(name) + ": expected control points of at least " + text(needed) +
-                                 ", got " + text(warp->points.size));
+                                 ", got " + text(warp.points.size));
         }
-        points = warp->control;
-        knots = warp->knots;
     }
 
     template <class T>
@@ -81,7 +78,6 @@ struct Spline {
 
     // The block's threads share the coefficients among them.
     __device__ void contract(const Tile& tile, SplineRow* row) const {
-        if (points == nullptr) return;
         const int64_t first = knot(tile.begin), count = knot(tile.end - 1) + 4 - first;
         if (threadIdx.x == 0) row->first = first;
         const int64_t outer[2] = {knot(tile.i), knot(tile.j)};
@@ -114,14 +110,9 @@ struct Spline {
 
 // Voxels of a row whose control points fit into a SplineRow, at most one per thread.
 __host__ __device__ inline int64_t tile_length(const Spline& spline) {
-    if (spline.points == nullptr || spline.knots >= 1.0) return tile_threads;
+    if (spline.knots >= 1.0) return tile_threads;
     const auto length = static_cast<int64_t>(tile_threads * spline.knots);
     return length > 1 ? length : 1;
-}
-
-__host__ __device__ inline int64_t tile_length(const Spline& one, const Spline& other) {
-    const int64_t a = tile_length(one), b = tile_length(other);
-    return a < b ? a : b;
 }
 
 // Calls body(tile) for the stretches of this block; all its threads, so that a body may wait for them.

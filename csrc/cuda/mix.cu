@@ -1,5 +1,5 @@
 // Before the server: normalise, clip, mask, mix and round to binary16 in one pass, as the CPU's rows do bit by bit.
-// With warps the same at x + u(x), the displacement evaluated on the way.
+// With a warp the mixture is taken at x + u(x) before it is rounded, the displacement evaluated on the way.
 
 #include <cstring>
 
@@ -21,6 +21,12 @@ struct Part {
 
 __device__ float normalised(const Part& part, float x, uint8_t mask) {
     return mask != 0 ? part.normal(x) : 0.0f;
+}
+
+__device__ float mixed_at(const Part& target, const Part& reference, int64_t at) {
+    const float t = target.share * normalised(target, target.image[at], target.mask[at]);
+    if (reference.image == nullptr) return t;
+    return t + reference.share * normalised(reference, reference.image[at], reference.mask[at]);
 }
 
 // binary32 in 0..1 to binary16, round to nearest even.
@@ -77,29 +83,17 @@ void mix_rows(const Part& target, const Part& reference, uint16_t* mixture, int6
                from(reference, head), mixture + head, count - head);
 }
 
-__device__ float bent(const Part& part, const Spline& spline, const SplineRow& row, const Lattice& lattice,
-                      const Voxel& x) {
-    const int64_t here = lattice.offset(x);
-    if (spline.points == nullptr) return normalised(part, part.image[here], part.mask[here]);
-    const Cell cell = lattice.cell_within(spline.position(row, x));
-    if (!cell.inside) return 0.0f;
-    return lattice.blend(cell, [&](int64_t at) { return normalised(part, part.image[at], part.mask[at]); });
-}
-
-__global__ void mix_warped_kernel(Part target, Part reference, Spline target_warp, Spline reference_warp,
-                                  Lattice lattice, uint16_t* mixture) {
-    __shared__ SplineRow target_row, reference_row;
-    for_row_tiles(lattice, tile_length(target_warp, reference_warp), [&](const Tile& tile) {
-        each_thread_then_wait([&] {
-            target_warp.contract(tile, &target_row);
-            reference_warp.contract(tile, &reference_row);
-        });
+__global__ void mix_warped_kernel(Part target, Part reference, Spline warp, Lattice lattice, uint16_t* mixture) {
+    __shared__ SplineRow row;
+    for_row_tiles(lattice, tile_length(warp), [&](const Tile& tile) {
+        each_thread_then_wait([&] { warp.contract(tile, &row); });
         each_thread_then_wait([&] {
             for_tile(tile, [&](const Voxel& x) {
-                float sum = target.share * bent(target, target_warp, target_row, lattice, x);
-                if (reference.image != nullptr)
-                    sum += reference.share * bent(reference, reference_warp, reference_row, lattice, x);
-                mixture[lattice.offset(x)] = to_half(sum);
+                const Cell cell = lattice.cell_within(warp.position(row, x));
+                const float mixed =
+                    cell.inside ? lattice.blend(cell, [&](int64_t at) { return mixed_at(target, reference, at); })
+                                : 0.0f;
+                mixture[lattice.offset(x)] = to_half(mixed);
             });
         });
     });
@@ -115,15 +109,14 @@ void mix(const MixInput& input, uint16_t* mixture, Shape3 shape, cudaStream_t st
     const auto weight = static_cast<float>(input.weight);
     const Part target{input.target, input.target_mask, normal, weight};
     const Part reference{input.reference, input.reference_mask, {0.0f, 1.0f}, 1.0f - weight};
-    if (input.target_warp == nullptr && input.reference_warp == nullptr) {
+    if (input.warp == nullptr) {
         mix_rows(target, reference, mixture, shape.count(), stream);
         return;
     }
-    const Spline target_warp("target_warp", input.target_warp, shape);
-    const Spline reference_warp("reference_warp", input.reference_warp, shape);
+    const Spline warp("warp", *input.warp, shape);
     const Lattice lattice(shape);
-    launch(mix_warped_kernel, tile_grid(lattice, tile_length(target_warp, reference_warp)), dim3(tile_threads), stream,
-           target, reference, target_warp, reference_warp, lattice, mixture);
+    launch(mix_warped_kernel, tile_grid(lattice, tile_length(warp)), dim3(tile_threads), stream, target, reference,
+           warp, lattice, mixture);
 }
 
 }  // namespace mixpriv::cuda

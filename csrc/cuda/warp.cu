@@ -47,14 +47,14 @@ __global__ void warp_labels_kernel(const uint8_t* labels, Spline spline, Lattice
 
 void warp(const float* channels, int64_t count, Shape3 shape, const Warp& by, bool fill_background, float* result,
           cudaStream_t stream) {
-    const Spline spline("control", &by, shape);
+    const Spline spline("control", by, shape);
     const Lattice lattice(shape);
     launch(warp_kernel, tile_grid(lattice, tile_length(spline)), dim3(tile_threads), stream, channels, count, spline,
            lattice, fill_background, result);
 }
 
 void warp_labels(const uint8_t* labels, Shape3 shape, const Warp& by, uint8_t* result, cudaStream_t stream) {
-    const Spline spline("control", &by, shape);
+    const Spline spline("control", by, shape);
     const Lattice lattice(shape);
     launch(warp_labels_kernel, tile_grid(lattice, tile_length(spline)), dim3(tile_threads), stream, labels, spline,
            lattice, result);

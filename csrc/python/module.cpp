@@ -39,17 +39,15 @@ py::tuple py_robust_range(const py::object& image, const py::object& mask, const
 
 py::array py_mix(const py::object& target, const py::object& target_mask, const py::object& target_range,
                  const py::object& reference, const py::object& reference_mask, const py::object& weight,
-                 const py::object& target_warp, const py::object& reference_warp, const py::object& out,
-                 const py::object& threads) {
+                 const py::object& warp, const py::object& out, const py::object& threads) {
     const auto x = checked<float>("target", target, {-1, -1, -1});
     const auto shape = shape_of(x);
     const auto x_mask = checked<uint8_t>("target_mask", target_mask, shape);
     std::vector<py::array> taken{x, x_mask};
-    const OptionalWarp warps[2] = {optional_warp("target_warp", target_warp),
-                                   optional_warp("reference_warp", reference_warp)};
-    MixInput input{x.data(),       x_mask.data(), range_of("target_range", target_range),
-                   nullptr,        nullptr,       number("weight", weight),
-                   warps[0].get(), warps[1].get()};
+    const OptionalWarp bend = optional_warp("warp", warp);
+    MixInput input{x.data(),  x_mask.data(), range_of("target_range", target_range),
+                   nullptr,   nullptr,       number("weight", weight),
+                   bend.get()};
     if (!reference.is_none()) {
         const auto r = checked<float>("reference", reference, shape);
         const auto r_mask = checked<uint8_t>("reference_mask", reference_mask, shape);
@@ -57,8 +55,7 @@ py::array py_mix(const py::object& target, const py::object& target_mask, const 
         input.reference_mask = r_mask.data();
         taken.insert(taken.end(), {r, r_mask});
     }
-    for (const OptionalWarp& warp : warps)
-        if (warp.given) taken.push_back(warp.control);
+    if (bend.given) taken.push_back(bend.control);
     const py::dtype half("e");
     py::array mixture = out.is_none() ? py::array(half, shape) : checked("out", half, out, shape, true);
     for (const py::array& other : taken)
@@ -296,8 +293,7 @@ PYBIND11_MODULE(_native, module) {
     module.def("robust_range", py_robust_range, arg("image"), arg("mask"), arg("lower_percent"), arg("upper_percent"),
                arg("threads"));
     module.def("mix", py_mix, arg("target"), arg("target_mask"), arg("target_range"), arg("reference"),
-               arg("reference_mask"), arg("weight"), arg("target_warp"), arg("reference_warp"), arg("out"),
-               arg("threads"));
+               arg("reference_mask"), arg("weight"), arg("warp"), arg("out"), arg("threads"));
     module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("out"), arg("threads"));
     module.def("unmix", py_unmix, arg("correction"), arg("linear"), arg("trust"), arg("total"), arg("threads"));
     module.def("accumulate", py_accumulate, arg("total"), arg("probabilities"), arg("threads"));

@@ -98,23 +98,21 @@ struct Case {
         const auto target = numbers(count, -1, 2), reference = numbers(count, -1, 2);
         const auto masks = bytes(2 * count, 2);
         std::vector<uint16_t> mixture(static_cast<size_t>(count)), warped(mixture), again(mixture);
-        MixInput input{target.data(),        masks.data(), {0.0, 1.0}, reference.data(),
-                       masks.data() + count, 0.4,          nullptr,    nullptr};
+        MixInput input{target.data(), masks.data(), {0.0, 1.0}, reference.data(), masks.data() + count, 0.4, nullptr};
         mix(input, mixture.data(), shape, isa, threads);
         expect(all(mixture, [&](size_t i) { return (masks[i] | masks[i + target.size()]) != 0 || mixture[i] == 0; }),
                "mix is 0 outside both masks");
         Warp still{};
         const auto zeros = control(0.0f, &still);
         still.control = zeros.data();
-        input.target_warp = input.reference_warp = &still;
+        input.warp = &still;
         mix(input, warped.data(), shape, isa, threads);
         expect(all(mixture, [&](size_t i) { return std::abs(mixture[i] - warped[i]) <= 1; }),
                "mix without displacement is mix");
         Warp moving{};
         const auto displacements = control(9.0f, &moving);
         moving.control = displacements.data();
-        input.target_warp = &moving;
-        input.reference_warp = nullptr;
+        input.warp = &moving;
         mix(input, warped.data(), shape, isa, threads);
         mix(input, again.data(), shape, Isa::baseline, 1);
         expect(warped == again, "mix warped is the baseline's");
@@ -236,7 +234,7 @@ void refusals() {
     uint16_t half = 0;
     const Shape3 voxel{{1, 1, 1}};
     const float control[3 * 64] = {};
-    const MixInput input{&one, &inside, {0, 1}, nullptr, nullptr, 1.0, nullptr, nullptr};
+    const MixInput input{&one, &inside, {0, 1}, nullptr, nullptr, 1.0, nullptr};
     const auto mixed_with = [&](const auto& change) {
         return [=, &half] {
             MixInput changed = input;
@@ -247,8 +245,8 @@ void refusals() {
     expect_refused("weight", mixed_with([](MixInput* in) { in->weight = 2; }));
     expect_refused("range", mixed_with([](MixInput* in) { in->target_range = {1, 1}; }));
     const Warp few{control, {{4, 4, 3}}, 2.0}, none{control, {{4, 4, 4}}, 0.0};
-    expect_refused("too few control points", mixed_with([&](MixInput* in) { in->target_warp = &few; }));
-    expect_refused("knots", mixed_with([&](MixInput* in) { in->target_warp = &none; }));
+    expect_refused("too few control points", mixed_with([&](MixInput* in) { in->warp = &few; }));
+    expect_refused("knots", mixed_with([&](MixInput* in) { in->warp = &none; }));
     expect_refused("an empty mask", [&] {
         const uint8_t outside = 0;
         robust_range(&one, &outside, 1, 0, 100, Isa::baseline, 1);

@@ -34,10 +34,7 @@ def mix(target: Conformed, reference: Reference | None, weight: float, warp: War
     image, mask = target.placed or (there(target.image), there(target.mask))
     other, other_mask = (None, None) if reference is None else (there(reference.image), there(reference.mask))
     bend = None if warp is None else (there(warp.forward[0]), warp.forward[1])
-    mixture = kernels.mix(
-        image, mask, target.intensity_range, other, other_mask, weight,
-        target_warp=bend, reference_warp=None if reference is None else bend,
-    )  # fmt: skip
+    mixture = kernels.mix(image, mask, target.intensity_range, other, other_mask, weight, warp=bend)
     return target.device.to_host(mixture)
 
 

@@ -219,17 +219,10 @@ def mix_warped(
     reference: Array | None,
     reference_mask: Array | None,
     weight: float,
-    target_warp: tuple[Array, float] | None = None,
-    reference_warp: tuple[Array, float] | None = None,
+    control: Array,
+    knots: float,
 ) -> tuple[Array, Array]:
-    """Normalise and mask, then warp, then mix, in float64; and where that is beyond doubt."""
-    total, certain = np.zeros(target.shape), np.ones(target.shape, bool)
-    t = mix(target, target_mask, target_range, None, None, 1.0, np.float64)
-    parts = [(weight, t, target_warp)]
-    if reference is not None and reference_mask is not None:
-        r = mix(reference, reference_mask, (0.0, 1.0), None, None, 1.0, np.float64)
-        parts.append((1 - weight, r, reference_warp))
-    for share, image, bend in parts:
-        moved, sure = (image[None], certain) if bend is None else warp(image[None], *bend)
-        total, certain = total + share * moved[0], certain & sure
-    return total, certain
+    """Mix, then warp, in float64; and where that is beyond doubt."""
+    straight = mix(target, target_mask, target_range, reference, reference_mask, weight, np.float64)
+    moved, certain = warp(straight[None], control, knots)
+    return moved[0], certain

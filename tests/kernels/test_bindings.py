@@ -23,7 +23,7 @@ CONTROL = np.zeros((3, 5, 5, 6), np.float32)
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "robust_range": {"image": FLOATS, "mask": BYTES, "lower_percent": 1.0, "upper_percent": 99.0},
     "mix": {"target": FLOATS, "target_mask": BYTES, "target_range": (0.0, 1.0), "reference": FLOATS,
-            "reference_mask": BYTES, "weight": 0.5, "target_warp": (CONTROL, 2.0), "reference_warp": (CONTROL, 2.0)},
+            "reference_mask": BYTES, "weight": 0.5, "warp": (CONTROL, 2.0)},
     "unpack": {"answer": np.stack([BYTES, BYTES]), "reference_labels": BYTES, "weight": 0.5},
     "unmix": {"correction": np.repeat(CLASSES, 8, axis=0), "linear": BLOCKS, "trust": 3.0, "total": BLOCKS.copy()},
     "accumulate": {"total": CLASSES.copy(), "probabilities": CLASSES},
@@ -96,8 +96,8 @@ WARP_REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "too long": (lambda: kernels.warp(CLASSES, CONTROL + np.float32(2**20), 2.0), "displacements below 2\\^20 voxels"),
     "in mix": (
-        lambda: kernels.mix(FLOATS, BYTES, (0.0, 1.0), None, None, 1.0, target_warp=(CONTROL, -1.0)),
-        "target_warp: expected a finite distance of control points above 0",
+        lambda: kernels.mix(FLOATS, BYTES, (0.0, 1.0), None, None, 1.0, warp=(CONTROL, -1.0)),
+        "warp: expected a finite distance of control points above 0",
     ),
     "blocks too large": (
         lambda: kernels.block_mean(FLOATS, (1, 1, 6)),

@@ -117,20 +117,20 @@ class TestMix:
         assert (held[-1] == 7).all()
 
     @few
-    @given(SEEDS, st.one_of(SHAPES, st.just(LARGE)), KNOTS, KNOTS, st.sampled_from(["both", "target", "reference"]))
-    def test_warped(self, seed: int, shape: tuple[int, ...], knots: float, others: float, which: str) -> None:
+    @given(SEEDS, st.one_of(SHAPES, st.just(LARGE)), KNOTS, st.booleans())
+    def test_warped(self, seed: int, shape: tuple[int, ...], knots: float, alone: bool) -> None:
         rng = np.random.default_rng(seed)
         target, target_mask, reference, reference_mask = mixing(seed, shape)
-        warps: dict[str, Any] = {
-            "target_warp": (bend(rng, shape, knots), knots) if which != "reference" else None,
-            "reference_warp": (bend(rng, shape, others), others) if which != "target" else None,
-        }
-        expected, certain = numpy_is.mix_warped(
-            target, target_mask, (3.0, 700.0), reference, reference_mask, 0.4, **warps
-        )
-        x, x_mask, r, r_mask = put(target, target_mask, reference, reference_mask)
-        there = {name: warp and (*put(warp[0]), warp[1]) for name, warp in warps.items()}
-        got = cuda.mix(x, x_mask, (3.0, 700.0), r, r_mask, 0.4, **there).copy_to_host()
+        control = bend(rng, shape, knots)
+        x, x_mask, r, r_mask, points = put(target, target_mask, reference, reference_mask, control)
+        if alone:
+            expected, certain = numpy_is.mix_warped(target, target_mask, (3.0, 700.0), None, None, 1.0, control, knots)
+            got = cuda.mix(x, x_mask, (3.0, 700.0), None, None, 1.0, warp=(points, knots)).copy_to_host()
+        else:
+            expected, certain = numpy_is.mix_warped(
+                target, target_mask, (3.0, 700.0), reference, reference_mask, 0.4, control, knots
+            )
+            got = cuda.mix(x, x_mask, (3.0, 700.0), r, r_mask, 0.4, warp=(points, knots)).copy_to_host()
         np.testing.assert_allclose(got[certain], expected[certain], atol=2**-12 + 1e-4)
 
 

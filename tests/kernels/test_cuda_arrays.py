@@ -287,8 +287,8 @@ BAD: dict[str, tuple[Call, str]] = {
         "control: expected control points of at least (3, 6, 7, 8), got (3, 4, 4, 5)",
     ),
     "half a warp": (
-        lambda: mix(target_warp=(cuda.to_device(IMAGE),)),
-        "target_warp: expected None or a pair (control, knots), got tuple",
+        lambda: mix(warp=(cuda.to_device(IMAGE),)),
+        "warp: expected None or a pair (control, knots), got tuple",
     ),
     "mixture of another dtype": (
         lambda: mix(out=cuda.to_device(IMAGE)),

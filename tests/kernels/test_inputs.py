@@ -127,8 +127,7 @@ BAD: dict[str, tuple[Call, str]] = {
     ),
     "mixture over a warp": (
         lambda: mix(
-            target_warp=(np.zeros((3, 5, 5, 5), np.float32), 4.0),
-            reference_warp=(OVERLAPPED.reshape(-1)[:375].reshape(3, 5, 5, 5), 4.0),
+            warp=(OVERLAPPED.reshape(-1)[:375].reshape(3, 5, 5, 5), 4.0),
             out=OVERLAPPED.view(np.float16).reshape(-1)[700:760].reshape(3, 4, 5),
         ),
         "out: expected an array apart from the others, got one that overlaps them",

@@ -146,20 +146,20 @@ def test_filled_probabilities_sum_to_one(seed: int, shape: tuple[int, int, int])
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@given(seed=SEEDS, shape=SHAPES, weight=st.floats(0, 1), knots=KNOTS, warps=st.sampled_from([(1, 0), (0, 1), (1, 1)]))
+@given(seed=SEEDS, shape=SHAPES, weight=st.floats(0, 1), knots=KNOTS, alone=st.booleans())
 def test_mix_warps_on_the_way(
-    isa: str, seed: int, shape: tuple[int, int, int], weight: float, knots: float, warps: tuple[int, int]
+    isa: str, seed: int, shape: tuple[int, int, int], weight: float, knots: float, alone: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     target, reference = rng.uniform(-0.2, 1.2, (2, *shape)).astype(np.float32) * np.float32([[[[900]]], [[[1]]]])
     masks = rng.integers(0, 3, (2, *shape), np.uint8)
-    grids = [(random_control(rng, shape, knots), knots) if given else None for given in warps]
-    arguments = (target, masks[0], (20.0, 800.0), reference, masks[1], weight, *grids)
-    expected, certain = numpy_is.mix_warped(*arguments)
+    control = random_control(rng, shape, knots)
+    others = (None, None, 1.0) if alone else (reference, masks[1], weight)
+    expected, certain = numpy_is.mix_warped(target, masks[0], (20.0, 800.0), *others, control, knots)
     results = set()
     with forced(isa):
         for threads in THREADS:
-            got = kernels.mix(*arguments[:6], target_warp=grids[0], reference_warp=grids[1], threads=threads)
+            got = kernels.mix(target, masks[0], (20.0, 800.0), *others, warp=(control, knots), threads=threads)
             results.add(got.tobytes())
     assert len(results) == 1
     np.testing.assert_allclose(got.astype(np.float64)[certain], expected[certain], atol=2**-12 + TOLERANCE)
@@ -172,5 +172,5 @@ def test_mix_without_displacement_is_mix() -> None:
     mask = rng.integers(0, 2, shape, np.uint8)
     still = (np.zeros((3, *numpy_is.control_shape(shape, 5.0)), np.float32), 5.0)
     straight = kernels.mix(target, mask, (0.0, 1.0), reference, mask, 0.4)
-    warped = kernels.mix(target, mask, (0.0, 1.0), reference, mask, 0.4, target_warp=still, reference_warp=still)
+    warped = kernels.mix(target, mask, (0.0, 1.0), reference, mask, 0.4, warp=still)
     np.testing.assert_array_equal(warped, straight)

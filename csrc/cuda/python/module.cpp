@@ -87,8 +87,7 @@ py::tuple py_robust_range(const py::object& image, const py::object& mask, const
 
 py::object py_mix(const py::object& target, const py::object& target_mask, const py::object& target_range,
                   const py::object& reference, const py::object& reference_mask, const py::object& weight,
-                  const py::object& target_warp, const py::object& reference_warp, const py::object& out,
-                  const py::object& stream) {
+                  const py::object& warp, const py::object& out, const py::object& stream) {
     Call call(stream);
     const auto x = call.array<const float>("target", target, {{-1, -1, -1}});
     const auto x_mask = call.array<const uint8_t>("target_mask", target_mask, {x.shape});
@@ -105,12 +104,9 @@ py::object py_mix(const py::object& target, const py::object& target_mask, const
         taken.insert(taken.end(), {r, r_mask});
     }
     input.weight = number("weight", weight);
-    const auto bend = warp_of(call, "target_warp", target_warp),
-               bend_other = warp_of(call, "reference_warp", reference_warp);
-    input.target_warp = bend ? &*bend : nullptr;
-    input.reference_warp = bend_other ? &*bend_other : nullptr;
-    for (const auto& warp : {bend, bend_other})
-        if (warp) taken.emplace_back(*warp);
+    const auto bend = warp_of(call, "warp", warp);
+    input.warp = bend ? &*bend : nullptr;
+    if (bend) taken.emplace_back(*bend);
     const py::object mixture = out.is_none() ? py::cast(call.result<uint16_t>(x.shape)) : out;
     const auto to = call.array<uint16_t>("out", mixture, {x.shape, true});
     if (std::any_of(taken.begin(), taken.end(), [&](const Extent& other) { return overlap(to, other); }))
@@ -318,8 +314,7 @@ PYBIND11_MODULE(MIXPRIV_CUDA_MODULE, module) {
     module.def("robust_range", py_robust_range, arg("image"), arg("mask"), arg("lower_percent"), arg("upper_percent"),
                arg("stream"));
     module.def("mix", py_mix, arg("target"), arg("target_mask"), arg("target_range"), arg("reference"),
-               arg("reference_mask"), arg("weight"), arg("target_warp"), arg("reference_warp"), arg("out"),
-               arg("stream"));
+               arg("reference_mask"), arg("weight"), arg("warp"), arg("out"), arg("stream"));
     module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("out"), arg("stream"));
     module.def("accumulate", py_accumulate, arg("total"), arg("probabilities"), arg("stream"));
     module.def("argmax", py_argmax, arg("probabilities"), arg("stream"));

@@ -41,8 +41,8 @@ struct Warp {
 Range robust_range(const float* image, const uint8_t* mask, int64_t count, double lower_percent, double upper_percent,
                    Isa isa, int threads);
 
-// mixture = f16(weight * t + (1 - weight) * r), t = clip((x - lo) / (hi - lo), 0, 1), both zero outside their masks,
-// then taken at x + u(x) if there is a warp: trilinear, 0 beyond the grid.
+// mixture = f16(weight * t + (1 - weight) * r), t = clip((x - lo) / (hi - lo), 0, 1), both zero outside their masks;
+// with a warp taken at x + u(x), trilinear and 0 beyond the grid, before it is rounded to f16.
 struct MixInput {
     const float* target;
     const uint8_t* target_mask;
@@ -50,8 +50,7 @@ struct MixInput {
     const float* reference;  // null with weight 1
     const uint8_t* reference_mask;
     double weight;
-    const Warp* target_warp;     // null: none
-    const Warp* reference_warp;  // null: none
+    const Warp* warp;  // of both; null: none
 };
 void mix(const MixInput& input, uint16_t* mixture, Shape3 shape, Isa isa, int threads);
 

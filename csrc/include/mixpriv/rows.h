@@ -118,9 +118,7 @@ struct RowKernels {
     // Trilinear interpolation.
     void (*blend)(const float* image, const Lattice& lattice, const Cells& cells, int64_t count, float* out);
     void (*blend_bytes)(const uint8_t* image, const Lattice& lattice, const Cells& cells, int64_t count, float* out);
-    // Of a masked and normalised image: clip((x - lo) * scale, 0, 1), 0 where the mask is.
-    void (*blend_masked)(const float* image, const uint8_t* mask, float lo, float scale, const Lattice& lattice,
-                         const Cells& cells, int64_t count, float* out);
+    void (*mix_exact)(const MixRow& row, float* mixture, int64_t count);  // in binary32, not into row.mixture
     void (*finish)();  // what was streamed is there for other threads
 };
 
