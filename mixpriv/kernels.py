@@ -323,24 +323,28 @@ def warp_answer(answer: UInt8, control: Float32, knots: float, *, threads: int =
     return _native.warp_answer(answer, control, knots, _threads(threads))
 
 
-def invert_displacement(
-    displacement: Float32, start: Float32, scale: float, steps: int, *, threads: int = 0
-) -> Float32:
-    """Displacements ``v`` that undo ``u``, by fixed-point iteration: ``v(x) = -u(x + scale * v(x))``.
+def invert_warp(control: Float32, knots: float, shape: Shape, *, threads: int = 0) -> ControlGrid:
+    """Find the warp that undoes another on a grid, by fixed-point iteration at its own, denser control points.
+
+    The spline ``v`` through ``v(x) = -u(x + v(x))``: first 20 steps at points as far apart as those of ``u``, then 4 at
+    a third of that, with ``u`` trilinear between the points. Beyond its points ``u`` goes on as at the edge. Where a
+    warp folds there is no way back, and what is found means nothing.
 
     Parameters
     ----------
-    displacement : (3, D, H, W), u along D, H, W at points, trilinear between them; beyond them its edge continues
-    start : (3, D, H, W), v before the first step
-    scale : points in one unit of the displacement
-    steps : 0 to 1000
+    control, knots : of u, see `warp`
+    shape : (D, H, W) of the grid
+
+    Returns
+    -------
+    control, knots : of v
 
     Raises
     ------
     InputError
-        an array or a number is not as above.
+        an array, a number or the shape is not as above, or there are too few control points.
     """
-    return _native.invert_displacement(displacement, start, scale, steps, _threads(threads))
+    return _native.invert_warp(control, knots, shape, _threads(threads))
 
 
 @on_its_device

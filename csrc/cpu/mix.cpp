@@ -1,10 +1,10 @@
 // Mixing target and reference in one pass; with a warp, bending the mixture in a second one.
 
 #include <algorithm>
-#include <memory>
 
 #include "mixpriv/error.h"
 #include "mixpriv/kernels.h"
+#include "scratch.h"
 #include "spline.h"
 #include "spread.h"
 
@@ -64,7 +64,7 @@ void mix_exact(const RowKernels& rows, const Mixing& all, float* mixture, int64_
 void mix_bent(const RowKernels& rows, const Mixing& all, Shape3 shape, int threads) {
     const Spline spline("warp", *all.in.warp, shape);
     const Lattice lattice = lattice_of({shape, {}});
-    const std::unique_ptr<float[]> straight(new float[static_cast<size_t>(shape.count())]);
+    const auto straight = scratch<float>(shape.count());
     parallel_for(shape.count(), voxel_grain, threads,
                  [&](int64_t begin, int64_t end, int) { mix_exact(rows, all, straight.get(), begin, end); });
     parallel_for(shape.size[0] * shape.size[1], row_grain, threads, [&](int64_t begin, int64_t end, int) {

@@ -260,8 +260,8 @@ void tally(const float* image, const uint8_t* mask, int64_t length, Tally* found
 
 }  // namespace avx2
 
-const RowKernels avx2_rows{mix,     unmix,       unmix_background, one_hot, fill_weight, avx2::argmax, avx2::tally,
-                           softmax, accumulate,  normalise,        pick,    locate,      bend,         bend_nearest,
-                           blend,   blend_bytes, mix_exact,        finish};
+const RowKernels avx2_rows{mix,     unmix,        unmix_background, one_hot, fill_weight, avx2::argmax, avx2::tally,
+                           softmax, accumulate,   normalise,        pick,    locate,      bend,         bend_nearest,
+                           blend,   blend_voxels, mix_exact,        finish};
 
 }  // namespace mixpriv

@@ -216,8 +216,8 @@ void finish() {
 
 }  // namespace
 
-const RowKernels avx512_rows{mix,     unmix,       unmix_background, one_hot, fill_weight, avx2::argmax, tally,
-                             softmax, accumulate,  normalise,        pick,    locate,      bend,         bend_nearest,
-                             blend,   blend_bytes, mix_exact,        finish};
+const RowKernels avx512_rows{mix,     unmix,        unmix_background, one_hot, fill_weight, avx2::argmax, tally,
+                             softmax, accumulate,   normalise,        pick,    locate,      bend,         bend_nearest,
+                             blend,   blend_voxels, mix_exact,        finish};
 
 }  // namespace mixpriv

@@ -116,8 +116,8 @@ void finish() {}
 
 }  // namespace
 
-const RowKernels baseline_rows{mix,     unmix,       unmix_background, one_hot, fill_weight, argmax, tally,
-                               softmax, accumulate,  normalise,        pick,    locate,      bend,   bend_nearest,
-                               blend,   blend_bytes, mix_exact,        finish};
+const RowKernels baseline_rows{mix,     unmix,        unmix_background, one_hot, fill_weight, argmax, tally,
+                               softmax, accumulate,   normalise,        pick,    locate,      bend,   bend_nearest,
+                               blend,   blend_voxels, mix_exact,        finish};
 
 }  // namespace mixpriv

@@ -1,5 +1,6 @@
 #include "spline.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -17,8 +18,8 @@ SplineAxis axis_of(int64_t count, double knots) {
     for (auto& weight : axis.weight) weight.resize(static_cast<size_t>(count));
     for (int64_t k = 0; k < count; ++k) {
         const double position = static_cast<double>(k) / knots, cell = std::floor(position), f = position - cell;
-        const double weight[4] = {(1 - f) * (1 - f) * (1 - f) / 6, (3 * f * f * f - 6 * f * f + 4) / 6,
-                                  (-3 * f * f * f + 3 * f * f + 3 * f + 1) / 6, f * f * f / 6};
+        double weight[4];
+        cubic_weights(f, weight);
         axis.cell[static_cast<size_t>(k)] = static_cast<int32_t>(cell);
         for (int m = 0; m < 4; ++m) axis.weight[m][static_cast<size_t>(k)] = static_cast<float>(weight[m]);
     }
@@ -40,26 +41,31 @@ std::string text(const int64_t* size) {
 
 }  // namespace
 
-Spline::Spline(const char* name, const Warp& warp, Shape3 shape) {
+int64_t points_needed(int64_t count, double knots) {
+    return static_cast<int64_t>(std::min(std::floor(static_cast<double>(count - 1) / knots) + 4, 0x1p62));
+}
+
+void check_warp(const char* name, const Warp& warp, Shape3 shape) {
     if (!(std::isfinite(warp.knots) && warp.knots > 0.0))
         throw InputError(std::string(name) + ": expected a finite distance of control points above 0");
     int64_t needed[3];
     for (int a = 0; a < 3; ++a) {
-        const double cells = std::floor(static_cast<double>(shape.size[a] - 1) / warp.knots);
         if (shape.size[a] > longest_axis)
             throw InputError(std::string(name) + ": expected a grid of axes up to 2^30 voxels, got a longer one");
-        if (!(cells + 4 <= static_cast<double>(warp.points.size[a]))) {
-            for (int b = 0; b < 3; ++b)
-                needed[b] = static_cast<int64_t>(
-                    std::min(std::floor(static_cast<double>(shape.size[b] - 1) / warp.knots) + 4, 0x1p62));
+        needed[a] = points_needed(shape.size[a], warp.knots);
+    }
+    for (int a = 0; a < 3; ++a)
+        if (needed[a] > warp.points.size[a])
             throw InputError(std::string(name) + ": expected control points of at least " + text(needed) + ", got " +
                              text(warp.points.size));
-        }
-    }
     const int64_t entries = 3 * warp.points.count();
     for (int64_t n = 0; n < entries; ++n)
         if (!(std::abs(warp.control[n]) < longest))
             throw InputError(std::string(name) + ": expected finite displacements below 2^20 voxels");
+}
+
+Spline::Spline(const char* name, const Warp& warp, Shape3 shape) {
+    check_warp(name, warp, shape);
     control = warp.control;
     points = warp.points;
     for (int a = 0; a < 3; ++a) axis[a] = axis_of(shape.size[a], warp.knots);

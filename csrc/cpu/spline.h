@@ -28,6 +28,20 @@ class Spline {
     SplineAxis axis[3];
 };
 
+// Throws InputError, with the argument's name, if a warp is not one of a grid.
+void check_warp(const char* name, const Warp& warp, Shape3 shape);
+
+// Control points that an axis of `count` voxels needs.
+int64_t points_needed(int64_t count, double knots);
+
+// Weights of the four control points around a place, `f` of the way from the second to the third.
+inline void cubic_weights(double f, double (&weight)[4]) {
+    weight[0] = (1 - f) * (1 - f) * (1 - f) / 6;
+    weight[1] = (3 * f * f * f - 6 * f * f + 4) / 6;
+    weight[2] = (-3 * f * f * f + 3 * f * f + 3 * f + 1) / 6;
+    weight[3] = f * f * f / 6;
+}
+
 // What one worker holds of a spline while it goes from row to row.
 class SplineRows {
   public:

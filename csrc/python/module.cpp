@@ -238,23 +238,16 @@ py::array_t<uint8_t> py_warp_answer(const py::object& answer, const py::object& 
     return result;
 }
 
-py::array_t<float> py_invert_displacement(const py::object& displacement, const py::object& start,
-                                          const py::object& scale, const py::object& steps, const py::object& threads) {
-    const auto u = checked<float>("displacement", displacement, {3, -1, -1, -1});
-    const auto first = checked<float>("start", start, {3, u.shape(1), u.shape(2), u.shape(3)});
-    const double factor = number("scale", scale);
-    const int64_t times = whole_number("steps", steps);
-    if (times < 0 || times > 1000) throw InputError("steps: expected 0 to 1000, got " + std::to_string(times));
-    py::array_t<float> result(shape_of(u));
-    const float *data = u.data(), *from = first.data();
-    float* out = result.mutable_data();
-    const Shape3 shape = shape3(u, 1);
+py::tuple py_invert_warp(const py::object& control, const py::object& knots, const py::object& shape,
+                         const py::object& threads) {
+    const Warp forward = warp_of("control", control, knots);
+    const Shape3 of = output_shape(shape);
     const int workers = thread_count(threads);
-    without_gil([&] {
-        std::copy_n(from, 3 * shape.count(), out);
-        invert_displacement(data, shape, factor, times, out, workers);
-    });
-    return result;
+    InverseWarp inverse;
+    without_gil([&] { inverse = invert(forward, of, workers); });
+    py::array_t<float> points({int64_t{3}, inverse.points.size[0], inverse.points.size[1], inverse.points.size[2]});
+    std::copy(inverse.control.begin(), inverse.control.end(), points.mutable_data());
+    return py::make_tuple(points, inverse.knots);
 }
 
 py::array_t<uint8_t> py_warp_labels(const py::object& labels, const py::object& control, const py::object& knots,
@@ -306,8 +299,7 @@ PYBIND11_MODULE(_native, module) {
                arg("mask"), arg("threads"));
     module.def("warp", py_warp, arg("channels"), arg("control"), arg("knots"), arg("fill_background"), arg("threads"));
     module.def("warp_answer", py_warp_answer, arg("answer"), arg("control"), arg("knots"), arg("threads"));
-    module.def("invert_displacement", py_invert_displacement, arg("displacement"), arg("start"), arg("scale"),
-               arg("steps"), arg("threads"));
+    module.def("invert_warp", py_invert_warp, arg("control"), arg("knots"), arg("shape"), arg("threads"));
     module.def("warp_labels", py_warp_labels, arg("labels"), arg("control"), arg("knots"), arg("threads"));
 
     module.def("isa", [] { return std::string(name_of(current_isa())); });

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mixpriv import kernels
+from mixpriv.client.halves import single
 from mixpriv.client.key import ClientKey
 
 BITS = 512
@@ -29,13 +30,14 @@ _BLOCK_MM = 6.0
 def likeness(brain: NDArray[np.float16], spacing_mm: float, key: ClientKey) -> bytes:
     """Signs of secret projections of a normalised brain (D, H, W), 64 bytes; without the key they say nothing of it."""
     factor = max(1, round(_BLOCK_MM / spacing_mm))
-    coarse = kernels.block_mean(brain.astype(np.float32), (factor, factor, factor))
+    coarse = kernels.block_mean(single(brain), (factor, factor, factor))
     detail = (coarse - ndimage.gaussian_filter(coarse, 1.5)) * (coarse > 0)
     detail -= detail.mean()
     random = hashlib.shake_256(key.derive("likeness")).digest((BITS * detail.size + 7) // 8)
-    signs = np.unpackbits(np.frombuffer(random, np.uint8), count=BITS * detail.size).reshape(BITS, detail.size)
+    eights = np.frombuffer(random, np.uint8).reshape(-1, detail.size)  # of signs for eight bits each: in the caches
+    signs = (np.unpackbits(part).reshape(8, -1) for part in eights)
     # sum over ±1 signs, as twice the sum over the ones: the total of a zero-mean image is zero
-    return np.packbits(signs.astype(np.float32) @ detail.ravel() > 0).tobytes()
+    return np.packbits([part.astype(np.float32) @ detail.ravel() > 0 for part in signs]).tobytes()
 
 
 def difference(one: bytes, other: bytes) -> float:

@@ -12,6 +12,7 @@ from mixpriv import engine, kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.conform import Conformed
 from mixpriv.client.device import CPU, Device
+from mixpriv.client.halves import single
 from mixpriv.client.reference import Reference
 from mixpriv.client.warp import Warp
 from mixpriv.engine import Engine
@@ -112,14 +113,14 @@ class Unmixer:
         place = device.name, answer.shape
         self._inputs[place] = kernels.unpack(there, labels_there, weight, out=self._inputs.get(place))
         known = device.to_host(self._inputs[place])
-        images = {"target": target.astype(np.float32)[None]} if self.sees_target else {}
+        images = {"target": single(target)[None]} if self.sees_target else {}
         correction = self._correct(known, **images)
         return kernels.unmix(correction, known[: self.classes], self.sharpness * weight, total=total)
 
     def alone(self, target: NDArray[np.float16]) -> NDArray[np.float32]:
         """Get the class probabilities (C, D, H, W) from the scan alone, of a network that was trained to do so."""
         nothing = np.zeros((2 * self.classes + 1, *target.shape[1:]), np.float32)
-        return kernels.unmix(self._correct(nothing, target=target.astype(np.float32)[None]), None, 0.0)
+        return kernels.unmix(self._correct(nothing, target=single(target)[None]), None, 0.0)
 
     def _correct(self, known: NDArray[np.float32], **images: NDArray[np.float32]) -> NDArray[np.float32]:
         answer = self.network(unmixer_input=known[None], **images)

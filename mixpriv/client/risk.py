@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.bundle import Strangers
+from mixpriv.client.halves import single
 from mixpriv.client.matching import Matcher
 from mixpriv.client.structure import coarsen, fine_structure, working_factor
 
@@ -32,7 +33,7 @@ class Recognition:
     @staticmethod
     def of(scan: NDArray[np.floating[Any]], spacing_mm: float) -> Recognition:
         """Get ready to look for a normalised scan (M, D, H, W) of a grid."""
-        return Recognition(spacing_mm, [Matcher.of([_detail(image, spacing_mm)]) for image in scan])
+        return Recognition(spacing_mm, [Matcher.of([detail]) for detail in _details(scan, spacing_mm)])
 
     def likeness(self, mixture: NDArray[np.floating[Any]]) -> float:
         """Correlation of fine structure with what was sent (M, D, H, W), registered: that of the most alike modality.
@@ -41,7 +42,7 @@ class Recognition:
         """
         found = [
             float(matcher.fit(detail).registered[0]) if detail.any() else np.inf
-            for matcher, detail in zip(self.matchers, self._details(mixture), strict=True)
+            for matcher, detail in zip(self.matchers, _details(mixture, self.spacing_mm), strict=True)
         ]
         return max(found) if np.isfinite(found).all() else np.inf
 
@@ -49,10 +50,9 @@ class Recognition:
         """Standard deviations by which the likeness is above that of strangers' scans."""
         return (self.likeness(mixture) - strangers.mean) / strangers.std
 
-    def _details(self, mixture: NDArray[np.floating[Any]]) -> list[NDArray[np.float32]]:
-        return [_detail(image, self.spacing_mm) for image in mixture]
 
-
-def _detail(image: NDArray[np.floating[Any]], spacing_mm: float) -> NDArray[np.float32]:
-    factor = working_factor(image.shape, spacing_mm)
-    return fine_structure(coarsen(image, factor), factor * spacing_mm)
+def _details(images: NDArray[np.floating[Any]], spacing_mm: float) -> list[NDArray[np.float32]]:
+    """Fine structure of each modality of (M, D, H, W)."""
+    factor = working_factor(images.shape[1:], spacing_mm)
+    exact = single(images) if images.dtype == np.float16 else images
+    return [fine_structure(coarsen(image, factor), factor * spacing_mm) for image in exact]

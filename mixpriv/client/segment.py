@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -93,7 +93,7 @@ class Prepared:
     ``plain`` is the target as mode none sends it, (M, D, H, W). ``reference`` is the first one if it is drawn, None if
     there is none or the bank lends it. In mode shielded there is a ``warp``, and if the bundle knows strangers the
     ``mixture`` with its ``risk``: how many standard deviations more alike than to strangers' scans it is; ``draw``
-    counts the mixtures drawn before it.
+    counts the mixtures drawn before it. ``likeness``: for the ledger; of mode local, which has no entry there, none.
     """
 
     scan: Volume
@@ -105,6 +105,7 @@ class Prepared:
     mixture: NDArray[np.float16] | None = field(default=None, repr=False)
     risk: float | None = None
     draw: int = 0
+    likeness: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -205,24 +206,26 @@ def prepare(scan: Volume, client: Client, options: Options, stages: Stages) -> P
             content = digest.result()
         with stages("mix"):
             plain = mix_modalities(target, None, 1.0)
-        if not options.mixes:
-            return Prepared(scan, content, target, plain)
         shielded = client.bundle.shielded if options.mode == "shielded" else None
         strangers = None if shielded is None else shielded.strangers
-        known = None
-        if strangers is not None:
-            with stages("risk"):  # while the reference is being drawn
-                known = Recognition.of(plain, client.bundle.spacing_mm)
+        spacing_mm = client.bundle.spacing_mm
+        known = None if strangers is None else other.submit(Recognition.of, plain, spacing_mm)
+        own = other.submit(likeness, plain[0], spacing_mm, client.key) if options.sends else None
         with stages("reference"):
             reference, warp = drawing.result()
-    prepared = Prepared(scan, content, target, plain, reference, warp)
-    if known is None or strangers is None:
-        return prepared
-    with stages("risk"):
-        return _hidden(prepared, known, strangers, client, options)
+        prepared = Prepared(scan, content, target, plain, reference, warp)
+        if known is not None and strangers is not None:
+            with stages("risk"):
+                prepared = _hidden(prepared, known, strangers, client, options)
+        if own is None:
+            return prepared
+        with stages("digest"):
+            return replace(prepared, likeness=own.result())
 
 
-def _hidden(prepared: Prepared, known: Recognition, strangers: Strangers, client: Client, options: Options) -> Prepared:
+def _hidden(
+    prepared: Prepared, known: Future[Recognition], strangers: Strangers, client: Client, options: Options
+) -> Prepared:
     """Draw again until a mixture is not too much like its scan; where none leaves this machine the last will do."""
     content, target = prepared.content, prepared.target
     for draw in range(MOST_DRAWS):
@@ -230,7 +233,7 @@ def _hidden(prepared: Prepared, known: Recognition, strangers: Strangers, client
             reference, warp = _draw(content, draw, client, options), _draw_warp(content, draw, client, options)
             prepared = replace(prepared, reference=reference, warp=warp, draw=draw)
         mixture = mix_modalities(target, prepared.reference, _weight(content, 0, client, options), prepared.warp)
-        risk = known.risk(mixture, strangers)
+        risk = known.result().risk(mixture, strangers)
         prepared = replace(prepared, mixture=mixture, risk=risk)
         if risk <= strangers.limit:
             return prepared
@@ -263,19 +266,20 @@ def segment_prepared(
     if options.mixes and prepared.mixture is None:
         with stages("mix"):
             prepared = replace(prepared, mixture=_first_mixture(prepared, lent, client, options))
-    if options.sends:
-        with stages("ledger"):
-            warnings = _enter(prepared, client, options)
-        for warning in warnings:
-            warn(warning)
-    if options.mode == "local":
-        with stages("unmix"):
-            probabilities = client.unmixer.alone(plain)
-    elif options.mode == "none":
-        view, probabilities = _send_plain(plain, target.device, client, stages)
-        views = [view]
-    else:
-        views, probabilities = _send_mixtures(prepared, lent, client, options, stages)
+    with _inverted_meanwhile(prepared.warp) as inverted:
+        if options.sends:
+            with stages("ledger"):
+                warnings = _enter(prepared, client, options)
+            for warning in warnings:
+                warn(warning)
+        if options.mode == "local":
+            with stages("unmix"):
+                probabilities = client.unmixer.alone(plain)
+        elif options.mode == "none":
+            view, probabilities = _send_plain(plain, target.device, client, stages)
+            views = [view]
+        else:
+            views, probabilities = _send_mixtures(prepared, lent, inverted, client, options, stages)
     with stages("restore"):
         # the client knows where the target ends: what the answer shows beyond is the reference's
         labels = to_scan(probabilities, target.grid, prepared.scan, target.mask, target.device)
@@ -294,9 +298,13 @@ def _send_plain(
 
 
 def _send_mixtures(
-    prepared: Prepared, lent: Sequence[Reference], client: Client, options: Options, stages: Stages
+    prepared: Prepared,
+    lent: Sequence[Reference],
+    inverted: Callable[[], Warp | None],
+    client: Client,
+    options: Options,
+    stages: Stages,
 ) -> tuple[list[View], NDArray[np.float32]]:
-    warp = prepared.warp
     views: list[View] = []
     total: NDArray[np.float32] | None = None
     with closing(_references(prepared, lent, client, options)) as references:
@@ -307,10 +315,11 @@ def _send_mixtures(
             mixture = prepared.mixture if index == 0 else None
             if mixture is None:
                 with stages("mix"):
-                    mixture = mix_modalities(prepared.target, reference, weight, warp)
-            with stages("server"), _found_meanwhile(warp):
+                    mixture = mix_modalities(prepared.target, reference, weight, prepared.warp)
+            with stages("server"):
                 answer = _ask(client, mixture)
             with stages("unmix"):
+                warp = inverted()
                 straight = answer if warp is None else straighten(answer, warp)
                 total = client.unmixer(
                     straight, reference.labels, weight, prepared.plain, prepared.target.device, total
@@ -327,15 +336,19 @@ def _ask(client: Client, image: NDArray[np.float16]) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _found_meanwhile(warp: Warp | None) -> Generator[None, None, None]:
-    """Find the way back while the server answers."""
+def _inverted_meanwhile(warp: Warp | None) -> Generator[Callable[[], Warp | None], None, None]:
+    """Find the way back beside what is done inside, where the yielded function waits for it."""
     if warp is None:
-        yield
+        yield lambda: None
         return
     with ThreadPoolExecutor(1) as other:
-        found = other.submit(lambda: warp.inverse)
-        yield
-        found.result()
+        finding = other.submit(lambda: warp.inverse)
+
+        def inverted() -> Warp:
+            finding.result()
+            return warp
+
+        yield inverted
 
 
 def _weight(content: bytes, index: int, client: Client, options: Options) -> float:
@@ -382,7 +395,7 @@ def _lend(prepared: Prepared, client: Client, options: Options) -> list[Referenc
     use = client.key.derive(f"bank/{_purpose(client.bundle, options)}", prepared.content)
     names = [name for name in bank.names() if name != reference_name(client.key, prepared.content)]
     if client.bundle.crop is None:  # how alike two people's crops are was not measured
-        spacing_mm, own = client.bundle.spacing_mm, _likeness(prepared, client)
+        spacing_mm, own = client.bundle.spacing_mm, prepared.likeness
         looks = {name: likeness(bank.load(name).image.astype(np.float16), spacing_mm, client.key) for name in names}
         names = [name for name in names if difference(looks[name], own) >= SAME_SCAN]
     return [bank.load(name) for name in client.ledger.spend(use, names, options.references)]
@@ -427,7 +440,7 @@ def _enter(prepared: Prepared, client: Client, options: Options) -> tuple[str, .
         mode=options.mode,
         views=options.references,
         content=client.key.derive("ledger", prepared.content),
-        likeness=_likeness(prepared, client),
+        likeness=prepared.likeness,
         client=client.key.derive("ledger/client")[:8],
         # what is sent first, and not how it is made: an update or another processor may make other bytes of the scan
         view=client.key.derive("ledger/view", hashlib.sha256(sent.tobytes()).digest()),
@@ -439,10 +452,6 @@ def _enter(prepared: Prepared, client: Client, options: Options) -> tuple[str, .
         f"looks like another copy of a scan, or another scan of a person, sent on {copies[-1].time} "
         f"(mode {copies[-1].mode}): together they tell a server more",
     )
-
-
-def _likeness(prepared: Prepared, client: Client) -> bytes:
-    return likeness(prepared.plain[0], client.bundle.spacing_mm, client.key)
 
 
 def _is_copy(earlier: Entry, entry: Entry) -> bool:

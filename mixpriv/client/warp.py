@@ -13,7 +13,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from mixpriv import kernels
 from mixpriv.client.fields import band_pass
@@ -26,9 +25,6 @@ SIGMA_MM = 16.0
 
 MAX_MEAN_MM = 8.0
 _KNOTS_MM = 8.0
-_INVERSE_PASSES = ((1, 20), (1 / 3, 4))
-"""Distance of the inverse's control points, of the forward distance, and steps: where a warp squeezes, its inverse
-varies faster. Most steps are done where there are few points."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Warp:
     @cached_property
     def inverse(self) -> ControlGrid:
         """The warp back, on the same grid of ``shape``."""
-        return invert(self.forward, self.shape)
+        return kernels.invert_warp(*self.forward, self.shape)
 
 
 def draw_warp(stream: Stream, shape: tuple[int, int, int], mean_mm: float, spacing_mm: float) -> Warp:
@@ -81,22 +77,6 @@ def smooth_displacement(stream: Stream, shape: tuple[int, int, int], spacing_mm:
     control = np.stack([band_pass(stream.normal(_points(shape, knots)), (sigma,)) for _ in range(3)])
     control *= np.float32((SIGMA_MM / (sigma * _KNOTS_MM)) ** 1.5)  # which lessens the variance
     return control, knots
-
-
-def invert(forward: ControlGrid, shape: tuple[int, int, int]) -> ControlGrid:
-    """Warp that undoes another: ``inverse(x) = -forward(x + inverse(x))`` by fixed-point iteration at its points."""
-    control, knots = forward
-    inverse: ControlGrid | None = None
-    for share, steps in _INVERSE_PASSES:
-        own_knots = knots * share
-        at = [(np.arange(n) - 1) * own_knots for n in _points(shape, own_knots)]  # voxels
-        at_points = _evaluate(control, [axis / knots for axis in at])
-        values = np.zeros_like(at_points) if inverse is None else _evaluate(inverse[0], [a / inverse[1] for a in at])
-        values = kernels.invert_displacement(at_points, values, 1 / own_knots, steps)
-        coefficients = [ndimage.spline_filter(component, order=3, mode="mirror") for component in values]
-        inverse = np.asarray(coefficients, dtype=np.float32), own_knots
-    assert inverse is not None  # noqa: S101 - there is a pass
-    return inverse
 
 
 def _points(shape: tuple[int, int, int], knots: float) -> tuple[int, int, int]:

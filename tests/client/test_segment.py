@@ -104,7 +104,7 @@ class TestModes:
         segment(brain_scan()[0], client, Options(), stages)
         before, after = ["extract", "conform", "digest", "mix", "reference", "ledger"], ["server", "unmix", "restore"]
         assert list(stages.seconds) == [*before, *after]
-        assert told == [*before[:-1], "mix", "ledger", "reference", *after]
+        assert told == [*before[:-1], "digest", "mix", "ledger", "reference", *after]
 
     def test_the_scan_is_untouched(self, client: Client) -> None:
         scan, _ = brain_scan()

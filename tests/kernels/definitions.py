@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import map_coordinates, spline_filter
 
 from mixpriv import _native
 
@@ -156,7 +156,7 @@ def restore_labels(
     return labels, (clear | (beyond > 0)) & (np.abs(beyond) > 1e-9)
 
 
-def control_shape(shape: tuple[int, ...], knots: float) -> tuple[int, ...]:
+def control_shape(shape: Sequence[int], knots: float) -> tuple[int, ...]:
     """Fewest control points along each axis that reach every voxel of a grid."""
     return tuple(math.floor((n - 1) / knots) + 4 for n in shape)
 
@@ -193,12 +193,30 @@ def warp(channels: Array, control: Array, knots: float, fill_background: bool = 
     return moved, certain
 
 
-def invert_displacement(u: Array, v: Array, scale: float, steps: int) -> Array:
-    """v(x) = -u(x + scale v(x)), so many times; beyond its points u goes on as at its edge."""
-    for _ in range(steps):
-        where = np.indices(u.shape[1:]) + scale * v
-        v = -np.stack([map_coordinates(c.astype(np.float64), where, order=1, mode="nearest") for c in u])
-    return v
+def spline_at(control: Array, axes: Sequence[Array]) -> Array:
+    """The spline (3, D, H, W) at all combinations of positions, in distances of control points, the first at -1."""
+    values = control.astype(np.float64)
+    for position, points in zip(axes, control.shape[1:], strict=True):
+        apart = np.abs(position.clip(0, points - 3)[:, None] - np.arange(-1, points - 1))
+        weight = np.where(apart < 1, 2 / 3 - apart**2 + apart**3 / 2, np.maximum(2 - apart, 0) ** 3 / 6)
+        values = np.tensordot(values, weight, axes=(1, 1))
+    return values
+
+
+def invert_warp(control: Array, knots: float, shape: Sequence[int]) -> tuple[Array, float]:
+    """v(x) = -u(x + v(x)) at control points of v as dense as those of u, then three times as dense."""
+    inverse: tuple[Array, float] | None = None
+    for share, steps in ((1.0, 20), (1 / 3, 4)):
+        own = knots * share
+        at = [(np.arange(n) - 1) * own for n in control_shape(shape, own)]
+        u = spline_at(control, [axis / knots for axis in at])
+        v = np.zeros_like(u) if inverse is None else spline_at(inverse[0], [axis / inverse[1] for axis in at])
+        for _ in range(steps):
+            where = np.indices(u.shape[1:]) + v / own
+            v = -np.stack([map_coordinates(c, where, order=1, mode="nearest") for c in u])
+        inverse = np.stack([spline_filter(c, order=3, mode="mirror") for c in v]), own
+    assert inverse is not None
+    return inverse
 
 
 def warp_labels(labels: Array, control: Array, knots: float) -> tuple[Array, Array]:

@@ -34,7 +34,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "restore_labels": {"probabilities": CLASSES, "matrix": MATRIX, "shape": SHAPE, "last": CLASSES, "mask": BYTES},
     "warp": {"channels": CLASSES, "control": CONTROL, "knots": 2.0, "fill_background": True},
     "warp_answer": {"answer": np.stack([BYTES, BYTES]), "control": CONTROL, "knots": 2.0},
-    "invert_displacement": {"displacement": CONTROL, "start": CONTROL, "scale": 0.5, "steps": 2},
+    "invert_warp": {"control": CONTROL, "knots": 2.0, "shape": SHAPE},
     "warp_labels": {"labels": BYTES, "control": CONTROL, "knots": 2.0},
 }  # fmt: skip
 
@@ -90,9 +90,9 @@ WARP_REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     "knots NaN": (lambda: kernels.warp(CLASSES, CONTROL, np.nan), "control: expected a finite distance of control"),
     "knots tiny": (lambda: kernels.warp_labels(BYTES, CONTROL, 1e-300), "control: expected control points of at least"),
     "NaN": (lambda: kernels.warp(CLASSES, CONTROL * np.float32("nan"), 2.0), "control: expected finite displacements"),
-    "steps": (
-        lambda: kernels.invert_displacement(CONTROL, CONTROL, 1.0, 1001),
-        "steps: expected 0 to 1000, got 1001",
+    "too few points to invert": (
+        lambda: kernels.invert_warp(CONTROL, 1.0, SHAPE),
+        "control: expected control points of",
     ),
     "too long": (lambda: kernels.warp(CLASSES, CONTROL + np.float32(2**20), 2.0), "displacements below 2\\^20 voxels"),
     "in mix": (

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from mixpriv import kernels
 from tests.kernels import definitions as numpy_is
@@ -43,7 +44,7 @@ class TestWarp:
             got = kernels.warp(image, control, knots, fill_background=fill)
         np.testing.assert_allclose(got[:, certain], expected[:, certain], atol=TOLERANCE)
 
-    @given(seed=SEEDS, shape=SHAPES, knots=KNOTS, channels=st.integers(1, 3))
+    @given(seed=SEEDS, shape=SHAPES, knots=KNOTS, channels=st.integers(1, 9))
     def test_an_answer_is_the_definition_rounded(
         self, isa: str, seed: int, shape: tuple[int, int, int], knots: float, channels: int
     ) -> None:
@@ -115,26 +116,32 @@ def test_every_instruction_set_and_thread_count_gives_the_same_bits() -> None:
                 moved = kernels.warp(image, control, 7.3, fill_background=True, threads=threads)
                 nearest = kernels.warp_labels(labels, control, 7.3, threads=threads)
                 answer = kernels.warp_answer(labels[None], control, 7.3, threads=threads)
-                back = kernels.invert_displacement(control, control, 0.3, 3, threads=threads)
+                back, _ = kernels.invert_warp(control, 7.3, shape, threads=threads)
                 results.add(moved.tobytes() + nearest.tobytes() + answer.tobytes() + back.tobytes())
     assert len(results) == 1
 
 
-@given(seed=SEEDS, shape=SHAPES, scale=st.floats(0, 2), steps=st.integers(0, 5))
-def test_an_inverse_is_the_definition(seed: int, shape: tuple[int, int, int], scale: float, steps: int) -> None:
+@given(seed=SEEDS, shape=SHAPES, knots=KNOTS)
+def test_an_inverse_is_the_definition(seed: int, shape: tuple[int, int, int], knots: float) -> None:
     rng = np.random.default_rng(seed)
-    # neighbours differ by up to 0.4 on each axis: a difference at the start does not grow
-    u, start = (rng.uniform(-0.2, 0.2, (3, *shape)).astype(np.float32) for _ in range(2))
-    got = kernels.invert_displacement(u, start, scale, steps)
-    np.testing.assert_allclose(got, numpy_is.invert_displacement(u, start, scale, steps), atol=1e-5)
+    # neighbours differ by less than a third of their distance on each axis: a difference at the start does not grow
+    control = rng.uniform(-0.15, 0.15, (3, *numpy_is.control_shape(shape, knots))).astype(np.float32) * knots
+    control = control.astype(np.float32)
+    got, got_knots = kernels.invert_warp(control, knots, shape)
+    expected, expected_knots = numpy_is.invert_warp(control, knots, shape)
+    assert got_knots == expected_knots
+    np.testing.assert_allclose(got, expected, atol=1e-4 * knots)
 
 
-def test_an_inverse_comes_to_rest_and_leads_back() -> None:
-    axes = np.meshgrid(*[np.linspace(0, 3, 20)] * 3, indexing="ij")
-    u = np.stack([np.sin(a + 2 * b) for a, b in zip(axes, axes[1:] + axes[:1], strict=True)]).astype(np.float32)
-    v = kernels.invert_displacement(u, np.zeros_like(u), 1.0, 60)
-    np.testing.assert_allclose(v, numpy_is.invert_displacement(u, v, 1.0, 1), atol=1e-4)
-    assert np.abs(v).max() > 0.5
+def test_an_inverse_leads_back() -> None:
+    shape, knots = (40, 44, 48), 8.0
+    control = ndimage.gaussian_filter(random_control(np.random.default_rng(0), shape, knots), (0, 1, 1, 1))
+    back = numpy_is.displacement(*kernels.invert_warp(control, knots, shape), shape)
+    forth = numpy_is.displacement(control, knots, shape)
+    rest = back + np.stack([ndimage.map_coordinates(u, np.indices(shape) + back, order=1) for u in forth])
+    inner = (slice(None), *(slice(8, -8),) * 3)
+    assert np.abs(forth[inner]).max() > 0.5
+    assert np.abs(rest[inner]).max() < 0.05 * np.abs(forth[inner]).max()
 
 
 @given(seed=SEEDS, shape=SHAPES)

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "mixpriv/isa.h"
 
@@ -102,9 +103,13 @@ void warp(const float* channels, int64_t count, Shape3 shape, const Warp& by, bo
 void warp_answer(const uint8_t* channels, int64_t count, Shape3 shape, const Warp& by, uint8_t* result, Isa isa,
                  int threads);
 
-// Displacements v (3, shape), in units of `scale` points, that undo u (3, shape): v(x) = -u(x + scale * v(x)) after
-// some steps of that from what `v` holds. Between the points u is trilinear, beyond them its edge continues.
-void invert_displacement(const float* u, Shape3 shape, double scale, int64_t steps, float* v, int threads);
+// The warp that undoes another on a grid: v(x) = -u(x + v(x)), by fixed-point iteration at control points of its own.
+struct InverseWarp {
+    std::vector<float> control;  // (3, points)
+    Shape3 points;
+    double knots;
+};
+InverseWarp invert(const Warp& forward, Shape3 shape, int threads);
 
 // The label of the voxel nearest to x + u(x), ties upwards; 0 if there is none.
 void warp_labels(const uint8_t* labels, Shape3 shape, const Warp& by, uint8_t* result, Isa isa, int threads);

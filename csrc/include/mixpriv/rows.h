@@ -76,6 +76,7 @@ struct Line {
 };
 
 constexpr int64_t cell_block = 128;
+constexpr int64_t voxel_channels = 8;
 
 // Lattice voxels around consecutive positions: offset of the lower corner, and the fractions towards the upper ones.
 struct Cells {
@@ -117,7 +118,9 @@ struct RowKernels {
                          uint8_t* inside);
     // Trilinear interpolation.
     void (*blend)(const float* image, const Lattice& lattice, const Cells& cells, int64_t count, float* out);
-    void (*blend_bytes)(const uint8_t* image, const Lattice& lattice, const Cells& cells, int64_t count, float* out);
+    // Of voxels with their channels side by side in voxel_channels bytes: each channel, rounded to the nearest.
+    void (*blend_voxels)(const uint8_t* image, int64_t channels, const Lattice& lattice, const Cells& cells,
+                         int64_t count, uint8_t* out);
     void (*mix_exact)(const MixRow& row, float* mixture, int64_t count);  // in binary32, not into row.mixture
     void (*finish)();  // what was streamed is there for other threads
 };
