@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -201,6 +201,7 @@ def prepare(scan: Volume, client: Client, options: Options, stages: Stages) -> P
     with ThreadPoolExecutor(1) as other:
         digest = other.submit(content_digest, scan.voxels, scan.affine)
         drawing = other.submit(lambda: _draw_first(digest.result(), client, options))
+        other.submit(lambda: _find_inverse(drawing.result()[1]))
         target = client.conformer(scan, stages)
         with stages("digest"):
             content = digest.result()
@@ -266,20 +267,19 @@ def segment_prepared(
     if options.mixes and prepared.mixture is None:
         with stages("mix"):
             prepared = replace(prepared, mixture=_first_mixture(prepared, lent, client, options))
-    with _inverted_meanwhile(prepared.warp) as inverted:
-        if options.sends:
-            with stages("ledger"):
-                warnings = _enter(prepared, client, options)
-            for warning in warnings:
-                warn(warning)
-        if options.mode == "local":
-            with stages("unmix"):
-                probabilities = client.unmixer.alone(plain)
-        elif options.mode == "none":
-            view, probabilities = _send_plain(plain, target.device, client, stages)
-            views = [view]
-        else:
-            views, probabilities = _send_mixtures(prepared, lent, inverted, client, options, stages)
+    if options.sends:
+        with stages("ledger"):
+            warnings = _enter(prepared, client, options)
+        for warning in warnings:
+            warn(warning)
+    if options.mode == "local":
+        with stages("unmix"):
+            probabilities = client.unmixer.alone(plain)
+    elif options.mode == "none":
+        view, probabilities = _send_plain(plain, target.device, client, stages)
+        views = [view]
+    else:
+        views, probabilities = _send_mixtures(prepared, lent, client, options, stages)
     with stages("restore"):
         # the client knows where the target ends: what the answer shows beyond is the reference's
         labels = to_scan(probabilities, target.grid, prepared.scan, target.mask, target.device)
@@ -298,13 +298,9 @@ def _send_plain(
 
 
 def _send_mixtures(
-    prepared: Prepared,
-    lent: Sequence[Reference],
-    inverted: Callable[[], Warp | None],
-    client: Client,
-    options: Options,
-    stages: Stages,
+    prepared: Prepared, lent: Sequence[Reference], client: Client, options: Options, stages: Stages
 ) -> tuple[list[View], NDArray[np.float32]]:
+    warp = prepared.warp
     views: list[View] = []
     total: NDArray[np.float32] | None = None
     with closing(_references(prepared, lent, client, options)) as references:
@@ -315,11 +311,10 @@ def _send_mixtures(
             mixture = prepared.mixture if index == 0 else None
             if mixture is None:
                 with stages("mix"):
-                    mixture = mix_modalities(prepared.target, reference, weight, prepared.warp)
+                    mixture = mix_modalities(prepared.target, reference, weight, warp)
             with stages("server"):
                 answer = _ask(client, mixture)
             with stages("unmix"):
-                warp = inverted()
                 straight = answer if warp is None else straighten(answer, warp)
                 total = client.unmixer(
                     straight, reference.labels, weight, prepared.plain, prepared.target.device, total
@@ -333,22 +328,6 @@ def _ask(client: Client, image: NDArray[np.float16]) -> NDArray[np.uint8]:
     assert client.segmenter is not None  # noqa: S101 - only mode local has none
     answer: NDArray[np.uint8] = client.segmenter.segment(image[None])[0]
     return answer
-
-
-@contextmanager
-def _inverted_meanwhile(warp: Warp | None) -> Generator[Callable[[], Warp | None], None, None]:
-    """Find the way back beside what is done inside, where the yielded function waits for it."""
-    if warp is None:
-        yield lambda: None
-        return
-    with ThreadPoolExecutor(1) as other:
-        finding = other.submit(lambda: warp.inverse)
-
-        def inverted() -> Warp:
-            finding.result()
-            return warp
-
-        yield inverted
 
 
 def _weight(content: bytes, index: int, client: Client, options: Options) -> float:
@@ -420,6 +399,12 @@ def _draw_first(content: bytes, client: Client, options: Options) -> tuple[Refer
     """What is drawn before anything is sent."""
     drawn = options.mixes and not options.from_bank
     return _draw(content, 0, client, options) if drawn else None, _draw_warp(content, 0, client, options)
+
+
+def _find_inverse(warp: Warp | None) -> None:
+    """Find the way back now; else it is found when the answer is there."""
+    if warp is not None:
+        _ = warp.inverse
 
 
 def _draw_warp(content: bytes, index: int, client: Client, options: Options) -> Warp | None:
