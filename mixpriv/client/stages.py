@@ -13,8 +13,8 @@ STAGES = (
 )  # fmt: skip
 """In the order of the data flow; the second row is repeated for every reference.
 
-The digest is made, and the first reference and the warp drawn, beside "extract" and "conform", the likeness for the ledger beside
-"risk"; "digest" and "reference" are what had to be waited for beyond them.
+The digest is made, and the first reference and the warp drawn, beside "extract" and "conform", the likeness for the
+ledger beside "risk"; "digest" and "reference" are what had to be waited for beyond them.
 """
 
 
