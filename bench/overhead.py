@@ -32,6 +32,9 @@ from mixpriv.client.stages import STAGES
 from mixpriv.provenance import commit, hardware
 from mixpriv.server.triton import TritonServer
 
+LEAST_ROUNDS = 5
+"""With fewer turns an interval would say nothing."""
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -145,16 +148,27 @@ def network_costs(bundle: Bundle) -> dict[str, int]:
     }
 
 
-def report(bundle: Bundle, costs: list[Costs], networks: dict[str, int], command: str, scan: str) -> str:
+def ratio(own: Costs, plain: Costs, rounds: int) -> str:
+    """Ratio of the median seconds, with a 95 % bootstrap interval over the rounds in which both took their turns."""
+    one, other = (np.reshape(costs.seconds, (rounds, -1)) for costs in (own, plain))
+    found = f"{np.median(one) / np.median(other):.2f}"
+    if own is plain or rounds < LEAST_ROUNDS:
+        return found
+    drawn = np.random.default_rng(0).integers(0, rounds, (2000, rounds))
+    low, high = np.percentile([np.median(one[d]) / np.median(other[d]) for d in drawn], (2.5, 97.5))
+    return f"{found} [{low:.2f}, {high:.2f}]"
+
+
+def report(bundle: Bundle, costs: list[Costs], rounds: int, networks: dict[str, int], command: str, scan: str) -> str:
     """The markdown page."""
     summaries = [one.summary() for one in costs]
-    plain = summaries[0]
     lines = [
         f"# What privacy costs: {bundle.name}",
         "",
         f"`mixpriv-client segment` of {scan}, server on the same machine and warm,",
-        f"scan after scan; medians of {len(costs[0].seconds)} scans. Ratios are to mode `none`. Processor seconds and",
-        "memory are the client's own, the seconds of its start shared out over its scans.",
+        f"scan after scan; medians of {len(costs[0].seconds)} scans. Ratios are to mode `none`, with 95 % bootstrap",
+        f"intervals over {rounds} rounds in which the modes take turns. Processor seconds and memory are the client's,",
+        "the seconds of its start shared out over its scans.",
         "",
         f"Machine: {hardware()}. Bundle {bundle.name} {bundle.version}, commit {commit()}.",
         "",
@@ -165,7 +179,7 @@ def report(bundle: Bundle, costs: list[Costs], networks: dict[str, int], command
         views = one.mode.references
         unmixing = 0 if one.mode.name == "none" else views * networks["unmixer"]
         cells = [
-            f"{one.mode} | {summary['seconds']:.3f} | {summary['seconds'] / plain['seconds']:.2f}",
+            f"{one.mode} | {summary['seconds']:.3f} | {ratio(one, costs[0], rounds)}",
             f"{summary['client_cpu_s']:.2f} | {summary['wire_bytes'] / 1e6:.1f}",
             f"{views * networks['segmenter'] / 1e9:.1f} | {unmixing / 1e9:.2f} | {summary['client_peak_mb']:.0f}",
         ]
@@ -216,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     document = {**facts, "command": command, "multiply_adds": networks, "modes": [one.summary() for one in costs]}
     args.output.with_suffix(".json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     what = f"{'a scan' if args.scan else 'a drawn reference'} of {shape} voxels"
-    args.output.write_text(report(bundle, costs, networks, command, what), encoding="utf-8")
+    args.output.write_text(report(bundle, costs, args.rounds, networks, command, what), encoding="utf-8")
     print(args.output.read_text(encoding="utf-8"), end="")
     return 0
 
