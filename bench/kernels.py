@@ -281,9 +281,8 @@ def tasks(s: Scene, threads: int) -> Iterator[Task]:
                others("mix", numpy=lambda: numpy_mix(s)), 5e-4)  # fmt: skip
     yield Task("mix, new memory", 12 * n, lambda x, m, r, k: kernels.mix(x, m, RANGE, r, k, WEIGHT),
                (s.image, masks[0], s.reference, masks[1]), {"numpy": lambda: numpy_mix(s)}, 5e-4)  # fmt: skip
-    yield Task("mix, both warped", 12 * n,
-               lambda x, m, r, u: kernels.mix(x, m, RANGE, r, m, WEIGHT, target_warp=(u, s.warp[1]),
-                                              reference_warp=(u, s.warp[1])),
+    yield Task("mix, warped", 12 * n,
+               lambda x, m, r, u: kernels.mix(x, m, RANGE, r, m, WEIGHT, warp=(u, s.warp[1])),
                (s.image, s.mask, s.reference, s.warp[0]),
                {"scipy": lambda: sampled(numpy_mix(s).astype(np.float32), order=1)}, 2e-3, 0.99)  # fmt: skip
     yield Task("unpack", (c + 4 * (2 * c + 1)) * n, lambda a, y, out: kernels.unpack(a, y, WEIGHT, out=out),
@@ -305,6 +304,10 @@ def tasks(s: Scene, threads: int) -> Iterator[Task]:
                0, 0.999, s.inside(s.matrix))  # fmt: skip
     yield Task("warp, 6 classes", 8 * c * n, lambda p, u: kernels.warp(p, u, s.warp[1]), (s.probabilities, s.warp[0]),
                {"scipy": lambda: np.stack([sampled(p, order=1) for p in s.probabilities])}, 1e-3, 0.99)  # fmt: skip
+    yield Task(f"warp_answer, {len(s.answer)} channels", 2 * len(s.answer) * n,
+               lambda a, u: kernels.warp_answer(a, u, s.warp[1]), (s.answer, s.warp[0]),
+               {"scipy": lambda: np.stack([sampled(a, order=1) for a in s.answer])}, 1, 0.99,
+               on_devices=False)  # fmt: skip
     yield Task("warp_labels", 2 * n, lambda y, u: kernels.warp_labels(y, u, s.warp[1]), (s.labels, s.warp[0]),
                {"scipy": lambda: sampled(s.labels, order=0)}, 0, 0.95)  # fmt: skip
 
