@@ -162,13 +162,17 @@ def ratio(own: Costs, plain: Costs, rounds: int) -> str:
 def report(bundle: Bundle, costs: list[Costs], rounds: int, networks: dict[str, int], command: str, scan: str) -> str:
     """The markdown page."""
     summaries = [one.summary() for one in costs]
+    over = (
+        f", with 95 % bootstrap intervals over {rounds} rounds in which the modes take turns"
+        if rounds >= LEAST_ROUNDS
+        else ""
+    )
     lines = [
         f"# What privacy costs: {bundle.name}",
         "",
         f"`mixpriv-client segment` of {scan}, server on the same machine and warm,",
-        f"scan after scan; medians of {len(costs[0].seconds)} scans. Ratios are to mode `none`, with 95 % bootstrap",
-        f"intervals over {rounds} rounds in which the modes take turns. Processor seconds and memory are the client's,",
-        "the seconds of its start shared out over its scans.",
+        f"scan after scan; medians of {len(costs[0].seconds)} scans. Ratios are to mode `none`{over}.",
+        "Processor seconds and memory are the client's, the seconds of its start shared out over its scans.",
         "",
         f"Machine: {hardware()}. Bundle {bundle.name} {bundle.version}, commit {commit()}.",
         "",

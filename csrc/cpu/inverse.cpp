@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "mixpriv/error.h"
 #include "mixpriv/kernels.h"
 #include "mixpriv/parallel.h"
 #include "scratch.h"
@@ -19,6 +20,8 @@ constexpr struct {
     double share;
     int64_t steps;
 } passes[] = {{1.0, 20}, {1.0 / 3.0, 4}};
+
+constexpr double least_knots = 1e-6;  // no grid needs it; far below, a third of it would be nothing
 
 // The components of a displacement side by side; the fourth fills the vector, of GCC and Clang.
 struct Vector {
@@ -69,15 +72,16 @@ Field evaluate(const Field& control, double control_knots, Shape3 shape, double 
     const int64_t height = shape.size[1], width = shape.size[2];
     const int64_t control_width = control.shape.size[2], slab = control.shape.size[1] * control_width;
     Field field(shape);
-    parallel_for(shape.size[0], 1, threads, [&](int64_t begin, int64_t end, int) {
-        std::vector<Vector> plane(static_cast<size_t>(slab)), line(static_cast<size_t>(control_width));
+    std::vector<std::vector<Vector>> buffers(static_cast<size_t>(worker_count(shape.size[0], 1, threads)));
+    for (auto& buffer : buffers) buffer.resize(static_cast<size_t>(slab + control_width));
+    parallel_for(shape.size[0], 1, threads, [&](int64_t begin, int64_t end, int worker) {
+        Vector *const plane = buffers[static_cast<size_t>(worker)].data(), *const line = plane + slab;
         for (int64_t i = begin; i < end; ++i) {
-            contract(taps[0][static_cast<size_t>(i)], control.points.get(), slab, slab, plane.data());
+            contract(taps[0][static_cast<size_t>(i)], control.points.get(), slab, slab, plane);
             for (int64_t j = 0; j < height; ++j) {
-                contract(taps[1][static_cast<size_t>(j)], plane.data(), control_width, control_width, line.data());
+                contract(taps[1][static_cast<size_t>(j)], plane, control_width, control_width, line);
                 Vector* const out = field.points.get() + (i * height + j) * width;
-                for (int64_t k = 0; k < width; ++k)
-                    contract(taps[2][static_cast<size_t>(k)], line.data(), 1, 1, out + k);
+                for (int64_t k = 0; k < width; ++k) contract(taps[2][static_cast<size_t>(k)], line, 1, 1, out + k);
             }
         }
     });
@@ -167,10 +171,14 @@ void interpolate(Field* field, int threads) {
 
 InverseWarp invert(const Warp& forward, Shape3 shape, int threads) {
     check_warp("control", forward, shape);
+    if (forward.knots < least_knots)
+        throw InputError("control: expected control points at least 1e-6 voxels apart to find the way back");
     Field control(forward.points);
     const int64_t given = control.shape.count();
-    for (int64_t n = 0; n < given; ++n)
+    for (int64_t n = 0; n < given; ++n) {
+        control.points[n] = Vector{};  // the fourth, too: subnormal garbage would be computed with, slowly
         for (int64_t a = 0; a < 3; ++a) control.points[n].at[a] = forward.control[a * given + n];
+    }
     std::optional<Field> inverse;
     double knots = 0.0;
     for (const auto& pass : passes) {

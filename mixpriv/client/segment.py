@@ -212,9 +212,11 @@ def prepare(scan: Volume, client: Client, options: Options, stages: Stages) -> P
         spacing_mm = client.bundle.spacing_mm
         known = None if strangers is None else other.submit(Recognition.of, plain, spacing_mm)
         own = other.submit(likeness, plain[0], spacing_mm, client.key) if options.sends else None
-        with stages("reference"):
-            reference, warp = drawing.result()
-        prepared = Prepared(scan, content, target, plain, reference, warp)
+        prepared = Prepared(scan, content, target, plain)
+        if options.mixes:
+            with stages("reference"):
+                reference, warp = drawing.result()
+            prepared = replace(prepared, reference=reference, warp=warp)
         if known is not None and strangers is not None:
             with stages("risk"):
                 prepared = _hidden(prepared, known, strangers, client, options)
@@ -402,7 +404,7 @@ def _draw_first(content: bytes, client: Client, options: Options) -> tuple[Refer
 
 
 def _find_inverse(warp: Warp | None) -> None:
-    """Find the way back now; else it is found when the answer is there."""
+    """Find the way back of the first draw now; of a later one, which is rare, it is found when the answer is there."""
     if warp is not None:
         _ = warp.inverse
 

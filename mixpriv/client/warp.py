@@ -40,7 +40,7 @@ class Warp:
     @cached_property
     def inverse(self) -> ControlGrid:
         """The warp back, on the same grid of ``shape``."""
-        return kernels.invert_warp(*self.forward, self.shape, threads=1)  # beside the networks, which take all
+        return kernels.invert_warp(*self.forward, self.shape, threads=1)  # mostly beside a network, which takes all
 
 
 def draw_warp(stream: Stream, shape: tuple[int, int, int], mean_mm: float, spacing_mm: float) -> Warp:

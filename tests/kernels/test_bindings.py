@@ -90,6 +90,10 @@ WARP_REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     "knots NaN": (lambda: kernels.warp(CLASSES, CONTROL, np.nan), "control: expected a finite distance of control"),
     "knots tiny": (lambda: kernels.warp_labels(BYTES, CONTROL, 1e-300), "control: expected control points of at least"),
     "NaN": (lambda: kernels.warp(CLASSES, CONTROL * np.float32("nan"), 2.0), "control: expected finite displacements"),
+    "points too near to invert": (
+        lambda: kernels.invert_warp(CONTROL, 5e-324, (1, 1, 1)),
+        "control: expected control points at least 1e-6 voxels apart",
+    ),
     "too few points to invert": (
         lambda: kernels.invert_warp(CONTROL, 1.0, SHAPE),
         "control: expected control points of",
