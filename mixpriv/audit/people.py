@@ -95,11 +95,13 @@ def read_held_out(folder: Path, conformer: Conformer, bundle: Bundle) -> list[Vi
     Raises
     ------
     InputError
-        the bundle is not for crops, or there is none.
+        the bundle is not for crops or does not tell which were held out, or there is none.
     """
     if bundle.crop is None:
         raise InputError(f"{folder}: bundle {bundle.name} is for heads: expected sub-*/**/*_T1w.nii.gz, got imagesTr")
-    every = int(bundle.extra.get("config", {}).get("region", {}).get("held_out_every", 1))
+    every = bundle.extra.get("config", {}).get("region", {}).get("held_out_every")
+    if every is None:  # all of them may have been trained on
+        raise InputError(f"bundle {bundle.name}: expected its config to tell which crops were held out, got none")
     scans = sorted((folder / "imagesTr").glob("[!.]*.nii.gz"))[every - 1 :: every]
     if not scans:
         raise InputError(f"{folder}: expected crops in imagesTr, got none that were held out")

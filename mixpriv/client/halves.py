@@ -1,4 +1,7 @@
-"""From float16, as images are sent, to float32, as they are computed with: four times as fast as NumPy's own cast."""
+"""From float16, as images are sent, to float32, as they are computed with.
+
+About three times as fast as NumPy's own cast (1.26 and 2.3).
+"""
 
 from __future__ import annotations
 

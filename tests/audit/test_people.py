@@ -56,6 +56,8 @@ def test_of_crops_those_are_attacked_that_the_training_held_out(tmp_path: Path) 
     assert read_held_out(tmp_path, load_conformer(bundle), bundle)[0].labels is None
     with pytest.raises(InputError, match="bundle brain-t1 is for heads"):
         read_held_out(tmp_path, load_conformer(load_bundle()), load_bundle())
+    with pytest.raises(InputError, match="bundle hippocampus: expected its config to tell which crops were held out"):
+        read_held_out(tmp_path, load_conformer(bundle), replace(bundle, extra={}))
     with pytest.raises(InputError, match="expected crops in imagesTr, got none that were held out"):
         read_held_out(tmp_path / "imagesTr", load_conformer(bundle), bundle)
 
