@@ -43,8 +43,8 @@ class Outcome:
 
     def __str__(self) -> str:
         return (
-            f"{self.inputs} inputs, {len(self.failures)} failures, slowest {self.slowest_s:.2f} s (number {self.slowest}), "
-            f"peak memory {self.peak_bytes / 2**20:.0f} MiB"
+            f"{self.inputs} inputs, {len(self.failures)} failures, slowest {self.slowest_s:.2f} s "
+            f"(number {self.slowest}), peak memory {self.peak_bytes / 2**20:.0f} MiB"
         )
 
 
