@@ -6,7 +6,8 @@ import math
 import os
 from dataclasses import dataclass
 
-from mixpriv.engine.onnx_operators import Value, apply, require
+from mixpriv.engine.onnx_operators import apply
+from mixpriv.engine.onnx_shapes import Value, require
 from mixpriv.engine.onnx_wire import Declared, Graph, Reader, WireError
 from mixpriv.errors import InputError, printable
 from mixpriv.reading import read_file
@@ -120,7 +121,9 @@ def _run(graph: Graph, values: dict[str, Value], voxels: int) -> dict[str, Value
     live = sum(value.size for value in values.values() if not value.constant)
     computed = work = 0
     for index, node in enumerate(graph.nodes):
-        require(len(node.outputs) == 1 and node.outputs[0] not in values, f"operator {node.op}: a name that stands twice")
+        require(
+            len(node.outputs) == 1 and node.outputs[0] not in values, f"operator {node.op}: a name that stands twice"
+        )
         require("" not in node.inputs or node.op == "Clip", f"operator {node.op}: an input is missing")
         given = [values.get(name) for name in node.inputs if name]
         require(None not in given, f"operator {node.op}: an input that nothing makes")
@@ -131,7 +134,9 @@ def _run(graph: Graph, values: dict[str, Value], voxels: int) -> dict[str, Value
             computed += value.size
         else:
             live += value.size
-        require(live <= _MOST_LIVE * voxels and computed <= 2**20 + 4 * stored, "more memory than a network here may take")
+        require(
+            live <= _MOST_LIVE * voxels and computed <= 2**20 + 4 * stored, "more memory than a network here may take"
+        )
         require(work <= _MOST_WORK * voxels, "more work than a network here may do")
         live -= sum(
             values[name].size for name in set(node.inputs) - {""} if last[name] == index and not values[name].constant

@@ -1,7 +1,7 @@
 """Reads the parts of an ONNX file that tell what it does, before a runtime's parser sees it; needs no ``onnx``.
 
-An ONNX file is a protobuf message: fields of a number and a kind each. Only fields that our networks and their like have
-are let through, each at most once where it may stand once, so that no other parser can read the same file differently.
+An ONNX file is a protobuf message: fields of a number and a kind each. Only fields that our networks and their like
+have are let through, each once where it may stand once, so that no other parser can read the same file differently.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+from mixpriv.engine import onnx_fields as fields
+from mixpriv.engine.onnx_fields import BYTES, FIXED32, MANY, ONCE, VARINT
+
 _MOST_PARTS = 400_000
 _SMALL = 64
 """Values of tensors of at most so many elements are read: they may be shapes."""
@@ -70,48 +71,6 @@ class Graph:
     outputs: list[Declared] = field(default_factory=list)
 
 
-class Kind(Enum):
-    """How often a field may stand in a message, and whether it is read."""
-
-    ONCE = 1
-    MANY = 2
-    IGNORED = 3
-
-
-ONCE, MANY, IGNORED = Kind
-
-_Table = Mapping[int, tuple[str, int, Kind]]
-_MODEL: _Table = {
-    1: ("ir_version", VARINT, ONCE), 2: ("producer", BYTES, IGNORED), 3: ("producer version", BYTES, IGNORED),
-    4: ("domain", BYTES, IGNORED), 5: ("model version", VARINT, IGNORED), 6: ("text", BYTES, IGNORED), 7: ("graph", BYTES, ONCE),
-    8: ("opset", BYTES, MANY), 14: ("metadata", BYTES, IGNORED),
-}  # fmt: skip
-_OPSET: _Table = {1: ("domain", BYTES, ONCE), 2: ("version", VARINT, ONCE)}
-_GRAPH: _Table = {
-    1: ("node", BYTES, MANY), 2: ("name", BYTES, IGNORED), 5: ("constant", BYTES, MANY), 10: ("text", BYTES, IGNORED),
-    11: ("input", BYTES, MANY), 12: ("output", BYTES, MANY), 13: ("value", BYTES, MANY), 16: ("metadata", BYTES, IGNORED),
-}  # fmt: skip
-_NODE: _Table = {
-    1: ("input", BYTES, MANY), 2: ("output", BYTES, MANY), 3: ("name", BYTES, IGNORED), 4: ("op", BYTES, ONCE),
-    5: ("attribute", BYTES, MANY), 6: ("text", BYTES, IGNORED), 7: ("domain", BYTES, ONCE), 9: ("metadata", BYTES, IGNORED),
-}  # fmt: skip
-_ATTRIBUTE: _Table = {
-    1: ("name", BYTES, ONCE), 2: ("f", FIXED32, ONCE), 3: ("i", VARINT, ONCE), 4: ("s", BYTES, ONCE), 5: ("t", BYTES, ONCE),
-    7: ("floats", FIXED32, MANY), 8: ("ints", VARINT, MANY), 13: ("text", BYTES, IGNORED), 20: ("type", VARINT, ONCE),
-}  # fmt: skip
-_TENSOR: _Table = {
-    1: ("dims", VARINT, MANY), 2: ("type", VARINT, ONCE), 4: ("float_data", FIXED32, MANY), 5: ("int32_data", VARINT, MANY),
-    7: ("int64_data", VARINT, MANY), 8: ("name", BYTES, ONCE), 9: ("raw", BYTES, ONCE), 12: ("text", BYTES, IGNORED),
-    14: ("location", VARINT, ONCE),
-}  # fmt: skip
-_VALUE: _Table = {1: ("name", BYTES, ONCE), 2: ("type", BYTES, ONCE), 3: ("text", BYTES, IGNORED), 4: ("metadata", BYTES, IGNORED)}
-_TYPE: _Table = {1: ("tensor", BYTES, ONCE)}
-_TENSOR_TYPE: _Table = {1: ("element", VARINT, ONCE), 2: ("shape", BYTES, ONCE)}
-_SHAPE: _Table = {1: ("dim", BYTES, MANY)}
-_DIM: _Table = {1: ("value", VARINT, ONCE), 2: ("symbol", BYTES, ONCE), 3: ("text", BYTES, IGNORED)}
-_ATTRIBUTE_TYPES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
-
-
 class Reader:
     """Walks through a file's messages; counts their parts, so that no file takes long."""
 
@@ -121,14 +80,14 @@ class Reader:
 
     def graph(self) -> tuple[Graph, list[tuple[str, int]], int]:
         """The network, its operator sets (domain, version) and the version of its format."""
-        model = self._message((0, len(self._data)), _MODEL, "model")
+        model = self._message((0, len(self._data)), fields.MODEL, "model")
         if "graph" not in model:
             raise WireError("it has no graph")
         opsets = []
         for span in model.get("opset", ()):
-            opset = self._message(span, _OPSET, "operator set")
+            opset = self._message(span, fields.OPSET, "operator set")
             opsets.append((self._text(opset.get("domain")), opset.get("version", 0)))
-        graph = self._message(model["graph"], _GRAPH, "graph")
+        graph = self._message(model["graph"], fields.GRAPH, "graph")
         for span in graph.get("value", ()):  # runtimes may read them
             self._declared(span)
         return (
@@ -143,7 +102,7 @@ class Reader:
         )
 
     def _node(self, span: tuple[int, int]) -> Node:
-        found = self._message(span, _NODE, "node")
+        found = self._message(span, fields.NODE, "node")
         if self._text(found.get("domain")) not in ("", "ai.onnx"):
             raise WireError(f"operator {self._text(found.get('op'))} of another domain")
         attributes: dict[str, Any] = {}
@@ -156,8 +115,8 @@ class Reader:
         return Node(self._text(found.get("op")), inputs, outputs, attributes)
 
     def _attribute(self, span: tuple[int, int]) -> tuple[str, Any]:
-        found = self._message(span, _ATTRIBUTE, "attribute")
-        name, kind = self._text(found.pop("name", None)), _ATTRIBUTE_TYPES.get(found.pop("type", 0), "")
+        found = self._message(span, fields.ATTRIBUTE, "attribute")
+        name, kind = self._text(found.pop("name", None)), fields.ATTRIBUTE_TYPES.get(found.pop("type", 0), "")
         if not kind or any(other != kind for other in found):
             raise WireError(f"attribute {name} of an unknown type")
         value = found.get(kind)
@@ -174,7 +133,7 @@ class Reader:
         return name, value
 
     def _tensor(self, span: tuple[int, int]) -> Tensor:
-        found = self._message(span, _TENSOR, "tensor")
+        found = self._message(span, fields.TENSOR, "tensor")
         name, dtype = self._text(found.get("name")), DTYPES.get(found.get("type", 0))
         if found.get("location", 0) != 0:
             raise WireError("a tensor in another file")
@@ -207,26 +166,26 @@ class Reader:
         return np.array(stored).astype(dtype).reshape(shape)
 
     def _declared(self, span: tuple[int, int]) -> Declared:
-        found = self._message(span, _VALUE, "input or output")
-        kind = self._message(found.get("type"), _TYPE, "type")
-        tensor = self._message(kind.get("tensor"), _TENSOR_TYPE, "tensor type")
+        found = self._message(span, fields.VALUE, "input or output")
+        kind = self._message(found.get("type"), fields.TYPE, "type")
+        tensor = self._message(kind.get("tensor"), fields.TENSOR_TYPE, "tensor type")
         dtype = DTYPES.get(tensor.get("element", 0))
         if dtype is None or "shape" not in tensor:
             raise WireError("an input or output without an element type or a shape")
         dims = []
-        for inner in self._message(tensor["shape"], _SHAPE, "shape").get("dim", ()):
-            dim = self._message(inner, _DIM, "size")
+        for inner in self._message(tensor["shape"], fields.SHAPE, "shape").get("dim", ()):
+            dim = self._message(inner, fields.DIM, "size")
             if "value" in dim and not ("symbol" not in dim and 1 <= dim["value"] <= 2**31):
                 raise WireError("an input or output of an impossible size")
             dims.append(dim.get("value"))
         return Declared(self._text(found.get("name")), dtype, tuple(dims))
 
-    def _message(self, span: tuple[int, int] | None, table: _Table, what: str) -> dict[str, Any]:
+    def _message(self, span: tuple[int, int] | None, table: fields.Table, what: str) -> dict[str, Any]:
         """The fields of a message by name: numbers, and where in the file texts and messages begin and end."""
         found: dict[str, Any] = {}
         if span is None:
             return found
-        for number, kind, value in self._fields(*span):
+        for number, kind, value in self._parts_of(*span):
             entry = table.get(number)
             if entry is None:
                 raise WireError(f"a {what} with the unknown field {number}")
@@ -242,14 +201,15 @@ class Reader:
                 found[name] = value
         return found
 
-    def _fields(self, at: int, end: int) -> Iterator[tuple[int, int, Any]]:
+    def _parts_of(self, at: int, end: int) -> Iterator[tuple[int, int, Any]]:
         data, varint = self._data, self._varint
         while at < end:
             self._parts += 1
             if self._parts > _MOST_PARTS:
                 raise WireError("too many parts")
             tag, at = varint(at, end)
-            kind, value = tag & 7, None
+            kind = tag & 7
+            value: Any = None
             if kind == VARINT:
                 value, at = varint(at, end)
                 value = value - 2**64 if value >= 2**63 else value
@@ -283,8 +243,8 @@ class Reader:
         if wanted == FIXED32:
             if (end - at) % 4:
                 raise WireError("it ends within a number")
-            return np.frombuffer(self._data, "<f4", (end - at) // 4, at).tolist()
-        values = []
+            return list(np.frombuffer(self._data, "<f4", (end - at) // 4, at).tolist())
+        values: list[Any] = []
         while at < end:
             self._parts += 1
             if self._parts > _MOST_PARTS:
