@@ -77,7 +77,9 @@ def read_arrays(path: str | os.PathLike[str], kinds: Mapping[str, Kind] = KINDS)
                 )
                 for member in members
             }
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error, OverflowError) as error:
+    except ArrayError:
+        raise
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, struct.error) as error:
         raise ArrayError(f"damaged: {type(error).__name__}") from None
 
 
