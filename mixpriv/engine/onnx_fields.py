@@ -58,3 +58,13 @@ TENSOR_TYPE: Table = {1: ("element", VARINT, ONCE), 2: ("shape", BYTES, ONCE)}
 SHAPE: Table = {1: ("dim", BYTES, MANY)}
 DIM: Table = {1: ("value", VARINT, ONCE), 2: ("symbol", BYTES, ONCE), 3: ("text", BYTES, SKIP)}
 ATTRIBUTE_TYPES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
+
+REFUSED: Mapping[tuple[str, int], str] = {
+    ("model", 20): "a training",
+    ("model", 25): "functions of its own",
+    ("graph", 15): "sparse tensors",
+    ("attribute", 6): "a graph inside an operator, as a loop has",
+    ("attribute", 11): "graphs inside an operator",
+    ("tensor", 13): "a tensor in another file or in memory",
+}
+"""What some of the fields are that are not let through, by the message and their number."""

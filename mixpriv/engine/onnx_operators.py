@@ -147,17 +147,22 @@ def apply(op: str, attributes: Attributes, given: Values) -> tuple[Value, int]:
         require(operator.inputs[0] <= len(given) <= operator.inputs[1], "more or fewer inputs than it takes")
         _check_attributes(attributes, operator.attributes.split())
         shape = operator.shape(attributes, given)
+        data = _data(op, operator, attributes, given, shape)
     except WireError as error:
         raise WireError(f"operator {op}: {error}") from None
-    constant, data = op == "Shape" or all(value.constant for value in given), None
-    if op == "Shape":
-        data = np.array(given[0].shape, np.int64)
-    elif constant and operator.compute is not None and math.prod(shape) <= SMALL:
-        arrays = [value.data for value in given if value.data is not None]
-        with np.errstate(all="ignore"):
-            data = np.asarray(operator.compute(attributes, arrays)) if len(arrays) == len(given) else None
     work = math.prod(shape) if operator.work is None else operator.work(attributes, given, shape)
-    return Value(shape, constant, data), work
+    return Value(shape, op == "Shape" or all(value.constant for value in given), data), work
+
+
+def _data(op: str, operator: Operator, attributes: Attributes, given: Values, shape: Shape) -> NDArray[Any] | None:
+    """The values of a small constant that a shape may be computed of."""
+    if op == "Shape":
+        return np.array(given[0].shape, np.int64)
+    arrays = [value.data for value in given if value.data is not None]
+    if operator.compute is None or len(arrays) < len(given) or math.prod(shape) > SMALL:
+        return None
+    with np.errstate(all="ignore"):
+        return np.asarray(operator.compute(attributes, arrays))
 
 
 def _check_attributes(attributes: Attributes, known: Sequence[str]) -> None:

@@ -188,16 +188,17 @@ class Reader:
         for number, kind, value in self._parts_of(*span):
             entry = table.get(number)
             if entry is None:
-                raise WireError(f"a {what} with the unknown field {number}")
+                refused = fields.REFUSED.get((what, number), f"the unknown field {number} in a part '{what}'")
+                raise WireError(f"it has {refused}")
             name, wanted, often = entry
             packed = kind == BYTES and wanted != BYTES and often is MANY
             if kind != wanted and not packed:
-                raise WireError(f"a {what} whose field {number} is of another kind")
+                raise WireError(f"field {number} in a part '{what}' is of another kind")
             if often is MANY:
                 found.setdefault(name, []).extend(self._unpack(value, wanted) if packed else [value])
             elif often is ONCE:
                 if name in found:
-                    raise WireError(f"a {what} whose field {number} stands twice")
+                    raise WireError(f"field {number} in a part '{what}' stands twice")
                 found[name] = value
         return found
 
