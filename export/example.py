@@ -20,7 +20,7 @@ def example_mixture(bundle: Bundle, number: int = 0, weight: float = 0.5) -> NDA
     InputError
         the bundle has no reference model.
     """
-    model = ReferenceModel.load(bundle.reference_path)
+    model = ReferenceModel.of(bundle)
     seeds = (hashlib.sha256(f"example {number} {which}".encode()).digest() for which in ("target", "reference"))
     target, reference = (
         np.stack([one.image for one in draw_reference(model, Stream(seed)).modalities]) for seed in seeds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,11 @@ from mixpriv.export.graphs import FP16_SUFFIX, unpack_head
 from onnx import numpy_helper
 from torch import Tensor
 
+from mixpriv.bundle_fields import FIELDS, MOST_RECORD_BYTES
+from mixpriv.engine.onnx_check import read_network
 from mixpriv.errors import InputError
+from mixpriv.reading import read_json
+from mixpriv.schema import Field, FieldError, record, whole
 from mixpriv.training.loop import Initial, steps_of
 
 _FILES: Mapping[str, Mapping[str, str]] = {
@@ -26,7 +29,8 @@ _FILES: Mapping[str, Mapping[str, str]] = {
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Weights of an exported network by their names in torch, float32."""
     weights, head = {}, {}
-    for tensor in onnx.load(path).graph.initializer:
+    data, _ = read_network(path)  # it need not be our own
+    for tensor in onnx.load_model_from_string(data).graph.initializer:
         name = tensor.name.removesuffix(FP16_SUFFIX)
         if name.startswith("network."):
             weights[name.removeprefix("network.")] = torch.from_numpy(numpy_helper.to_array(tensor).copy()).float()
@@ -54,8 +58,18 @@ def load_initial(path: Path, network: str) -> Initial:
         for file, prefix in _FILES[network].items()
         for name, value in read_weights(path / f"{file}.onnx").items()
     }
-    record = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
-    if "unmixer" in _FILES[network] and "unmixer_sharpness" in record:  # schema 1 had it in the graph
-        weights[_FILES[network]["unmixer"] + "sharpness"] = torch.tensor(float(record["unmixer_sharpness"]))
-    trained = record["trained"]
-    return Initial(weights, int(trained["extractor_steps" if network == "extractor" else "steps"]))
+    steps = "extractor_steps" if network == "extractor" else "steps"
+    try:
+        said = record(
+            {
+                "unmixer_sharpness": Field(FIELDS["unmixer_sharpness"].check, None),
+                "trained": Field(record({steps: Field(whole(0, 10**9))}, others=True)),
+            },
+            others=True,
+        )(read_json(path / "bundle.json", MOST_RECORD_BYTES))
+    except FieldError as error:
+        raise InputError(f"{path / 'bundle.json'}: field missing or of the wrong kind: {error}") from None
+    sharpness = said["unmixer_sharpness"]
+    if "unmixer" in _FILES[network] and sharpness is not None:  # schema 1 had it in the graph
+        weights[_FILES[network]["unmixer"] + "sharpness"] = torch.tensor(sharpness)
+    return Initial(weights, said["trained"][steps])

@@ -16,8 +16,10 @@ from mixpriv.export.initial import load_initial
 from mixpriv.export.parity import PARITY, examples, joint_graphs, measure_parity
 from torch import nn
 
-from mixpriv.bundle import SCHEMA, fingerprint_of
+from mixpriv.bundle import SCHEMA, bundle_of, fingerprint_of
+from mixpriv.bundle_fields import check_field
 from mixpriv.errors import InputError
+from mixpriv.schema import FieldError
 from mixpriv.training.config import TrainingConfig
 from mixpriv.training.joint import JointConfig, JointModel
 from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds
@@ -57,6 +59,7 @@ def pack(
             f"config {config.name}: expected {'training data, to measure' if data is None else 'no data without'} "
             "shielded.risk_limit"
         )
+    _check_said(config, version)
     folder.mkdir(parents=True, exist_ok=True)
     if config.segmenter.unmixer_sees not in ("labels", "target"):
         raise InputError(
@@ -85,8 +88,19 @@ def pack(
         PARITY: measure_parity(config.segmenter, graphs, folder),
         "trained": trained,
     }
-    (folder / "bundle.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(record, indent=2) + "\n"
+    bundle_of(json.loads(text), folder)  # whoever gets the bundle reads it with the same checks
+    (folder / "bundle.json").write_text(text, encoding="utf-8")
     return folder
+
+
+def _check_said(config: TrainingConfig, version: str) -> None:
+    """Refuse what no reader of the bundle would take, before the work is done."""
+    for name, value in {"name": config.name, "version": version, **config.raw["bundle"]}.items():
+        try:
+            check_field(name, value)
+        except FieldError as error:
+            raise InputError(f"config {config.name}: bundle.{error}") from None
 
 
 def _write_graphs(spec: JointConfig, graphs: Mapping[str, Graph], folder: Path) -> dict[str, int]:

@@ -7,17 +7,22 @@ client needs the unmixer, the reference model and, for heads, the brain extracto
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixpriv.errors import InputError
+from mixpriv.bundle_fields import MOST_RECORD_BYTES, NOTES, SCHEMA, check_fields
+from mixpriv.engine.onnx_check import MOST_BYTES, Network, check_network
+from mixpriv.errors import InputError, printable
+from mixpriv.reading import read_file, read_json, require_own_files
+from mixpriv.schema import FieldError
 
-SCHEMA = 2
-_LARGEST = 1e6
+__all__ = ["DEFAULT_BUNDLE", "SCHEMA", "Bundle", "fingerprint_of", "load_bundle", "shipped_bundles"]
+
+_RECORD = "bundle.json"
+_FILES = (_RECORD, "segmenter.onnx", "unmixer.onnx", "extractor.onnx", "reference.npz")
 DEFAULT_BUNDLE = "brain-t1"
 _SHIPPED = Path(__file__).parent / "bundles"
 
@@ -164,113 +169,102 @@ def fingerprint_of(segmenter: Path) -> str:
 
 def shipped_bundles() -> tuple[str, ...]:
     """Names of the bundles that came with the package."""
-    return tuple(sorted(p.parent.name for p in _SHIPPED.glob("*/bundle.json")))
+    return tuple(sorted(p.parent.name for p in _SHIPPED.glob(f"*/{_RECORD}")))
 
 
 def load_bundle(name_or_folder: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Bundle:
-    """Read a bundle by its shipped name or its folder.
+    """Read a bundle by its shipped name or its folder, and check all that can be checked without its networks.
 
     Raises
     ------
     InputError
-        no such bundle, ``bundle.json`` unreadable, a field missing or of the wrong kind, or the segmenter's fingerprint
-        is not the recorded one.
+        no such bundle, ``bundle.json`` unreadable, a field missing, unknown or out of its range, a file of another kind
+        than a regular one, or the segmenter is not the recorded one, has other tensors or an operator that none needs.
     """
-    folder = Path(name_or_folder)
-    if not (folder / "bundle.json").is_file():
-        folder = _SHIPPED / os.fspath(name_or_folder)
-    path = folder / "bundle.json"
-    if not path.is_file():
-        raise InputError(
-            f"bundle {os.fspath(name_or_folder)!r} not found: expected a folder with bundle.json or one of "
-            f"{', '.join(shipped_bundles()) or 'no shipped bundles'}"
-        )
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({type(error).__name__})") from None
-    bundle = _parse(fields, folder)
-    if bundle.segmenter_path.is_file() and fingerprint_of(bundle.segmenter_path) != bundle.fingerprint:
-        raise InputError(f"{bundle.segmenter_path}: fingerprint differs from the one in bundle.json")
+    folder = _folder_of(os.fspath(name_or_folder))
+    if folder.parent != _SHIPPED:  # links among the package's own files are its installer's
+        require_own_files(folder, _FILES)
+    bundle = bundle_of(read_json(folder / _RECORD, MOST_RECORD_BYTES), folder)
+    if os.path.lexists(bundle.segmenter_path):
+        _check_segmenter(bundle)
     return bundle
 
 
-def _parse(fields: Any, folder: Path) -> Bundle:
-    try:
-        if fields["schema"] != SCHEMA:
-            raise InputError(f"{folder / 'bundle.json'}: schema {fields['schema']!r}, expected {SCHEMA}")
-        known = {
-            "schema", "name", "version", "fingerprint", "classes", "modalities", "grid_shape", "spacing_mm", "multiple",
-            "weight_range", "shielded", "unmixer_sees",
-            "unmixer_sharpness", "unmixer_alone", "alignment", "extractor_spacing_mm", "crop", "licence",
-        }  # fmt: skip
-        d, h, w = (int(n) for n in fields["grid_shape"])
-        lo, hi = (float(a) for a in fields["weight_range"])
+def _folder_of(name: str) -> Path:
+    if name and os.path.lexists(os.path.join(name, _RECORD)):
+        return Path(name)
+    shipped = shipped_bundles()
+    if name in shipped:
+        return _SHIPPED / name
+    raise InputError(
+        f"bundle {printable(name)!r} not found: expected a folder with {_RECORD} or one of "
+        f"{', '.join(shipped) or 'no shipped bundles'}"
+    )
+
+
+def bundle_of(fields: Any, folder: Path) -> Bundle:
+    """Check the record of a bundle, as JSON gives it, and make a `Bundle` of it.
+
+    Raises
+    ------
+    InputError
+        a field is missing, unknown or out of its range, or two contradict each other.
+    """
+    path = folder / _RECORD
+    if isinstance(fields, dict):
+        schema = fields.get("schema")
+        if schema != SCHEMA:
+            raise InputError(f"{path}: schema {printable(repr(schema), 40)}, expected {SCHEMA}")
         if ("crop" in fields) == bool(fields.keys() & {"alignment", "extractor_spacing_mm"}):
-            raise InputError(f"{folder / 'bundle.json'}: expected either alignment or crop")
-        alignment, crop, extractor_mm = None, None, None
-        if "crop" in fields:
-            crop = _crop(fields["crop"])
-            if any(mm > n * float(fields["spacing_mm"]) for mm, n in zip(crop.max_mm, (d, h, w), strict=True)):
-                raise InputError(f"{folder / 'bundle.json'}: expected crop.max_mm to fit into the grid")
-        else:
-            alignment = Alignment(_three(fields["alignment"]["std_mm"]), _three(fields["alignment"]["centre_voxel"]))
-            stripped = fields["extractor_spacing_mm"] is None  # must be said: a forgotten field is an error
-            extractor_mm = None if stripped else float(fields["extractor_spacing_mm"])
-        return Bundle(
-            name=str(fields["name"]),
-            version=str(fields["version"]),
-            fingerprint=str(fields["fingerprint"]),
-            classes=tuple(fields["classes"]),
-            modalities=tuple(fields["modalities"]),
-            grid_shape=(d, h, w),
-            spacing_mm=float(fields["spacing_mm"]),
-            multiple=int(fields["multiple"]),
-            weight_range=(lo, hi),
-            shielded=_shielded(fields["shielded"]) if "shielded" in fields else None,
-            unmixer_sees_target=_sees_target(fields.get("unmixer_sees", "labels")),
-            unmixer_sharpness=_positive("unmixer_sharpness", fields),
-            unmixer_alone=bool(fields.get("unmixer_alone", False)),
-            alignment=alignment,
-            extractor_spacing_mm=extractor_mm,
-            crop=crop,
-            licence=str(fields["licence"]),
-            directory=folder,
-            extra={k: v for k, v in fields.items() if k not in known},
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{folder / 'bundle.json'}: field missing or of the wrong kind: {error}") from None
+            raise InputError(f"{path}: expected either alignment or crop")
+    try:
+        found = check_fields(fields)
+    except FieldError as error:
+        raise InputError(f"{path}: field missing or of the wrong kind: {error}") from None
+    return Bundle(
+        **{name: found[name] for name in _PLAIN},
+        shielded=_shielded(found["shielded"]),
+        unmixer_sees_target=found["unmixer_sees"] == "target",
+        alignment=Alignment(**found["alignment"]) if found["alignment"] else None,
+        crop=Crop(**found["crop"]) if found["crop"] else None,
+        directory=folder,
+        extra={name: found[name] for name in NOTES if name in fields},
+    )
 
 
-def _shielded(fields: Any) -> Shielded:
-    low, high = (float(a) for a in fields["weight_range"])
-    strangers = fields.get("strangers")
+_PLAIN = (
+    "name", "version", "fingerprint", "classes", "modalities", "grid_shape", "spacing_mm", "multiple", "weight_range",
+    "unmixer_sharpness", "unmixer_alone", "extractor_spacing_mm", "licence",
+)  # fmt: skip
+"""Fields of the record that are a bundle's as they stand."""
+
+
+def _shielded(fields: Mapping[str, Any] | None) -> Shielded | None:
+    if fields is None:
+        return None
+    strangers = fields["strangers"]
     if strangers is not None:
-        strangers = Strangers(float(strangers["mean"]), float(strangers["std"]), float(fields["risk_limit"]))
-        if not strangers.std > 0:
-            raise ValueError("shielded.strangers.std must be above 0")
-    return Shielded((low, high), float(fields["warp_mm"]), strangers)
+        strangers = Strangers(strangers["mean"], strangers["std"], fields["risk_limit"])
+    return Shielded(fields["weight_range"], fields["warp_mm"], strangers)
 
 
-def _positive(name: str, fields: Any) -> float:
-    value = float(fields[name])
-    if not 0 < value <= _LARGEST:
-        raise ValueError(f"{name} must be above 0, at most {_LARGEST:g}")
-    return value
+def _check_segmenter(bundle: Bundle) -> None:
+    path = bundle.segmenter_path
+    data = read_file(path, MOST_BYTES)
+    if hashlib.sha256(data).hexdigest() != bundle.fingerprint:
+        raise InputError(f"{path}: fingerprint differs from the one in {_RECORD}")
+    _check_tensors(check_network(data, os.fspath(path)), bundle)
 
 
-def _sees_target(what: Any) -> bool:
-    if what not in ("labels", "target"):
-        raise ValueError(f"unmixer_sees {what!r}")
-    return bool(what == "target")
-
-
-def _crop(fields: Any) -> Crop:
-    return Crop(str(fields["region"]), _three(fields["min_mm"]), _three(fields["max_mm"]))
-
-
-def _three(values: Any) -> tuple[float, float, float]:
-    first, second, third = (float(value) for value in values)
-    return first, second, third
+def _check_tensors(network: Network, bundle: Bundle) -> None:
+    """Refuse a segmenter that takes or answers something else than clients and servers of this bundle speak of."""
+    found = [(port.name, port.dtype, port.shape[:2]) for port in (*network.inputs, *network.outputs)]
+    channels = len(bundle.modalities), len(bundle.classes) - 1
+    wanted = [("mixture", "float16", (1, channels[0])), ("segmentation_mixture", "uint8", (1, channels[1]))]
+    sizes = {port.shape[2:] for port in (*network.inputs, *network.outputs)}
+    if found != wanted or len(sizes) > 1:
+        got = ", ".join(str(port) for port in (*network.inputs, *network.outputs))
+        raise InputError(
+            f"{bundle.segmenter_path}: expected mixture float16 of {channels[0]} channels and segmentation_mixture "
+            f"uint8 of {channels[1]}, of one size, got {got}"
+        )

@@ -128,7 +128,7 @@ def _real(args: argparse.Namespace) -> tuple[World, People, list[str]]:
 
     bundle = load_bundle(args.bundle)
     require_one_modality(bundle, "audit")
-    model = ReferenceModel.load(bundle.reference_path)
+    model = ReferenceModel.of(bundle)
     world = World(bundle.spacing_mm, len(bundle.classes), bundle.weight_range, model,
                   served(InProcessSegmenter(bundle.segmenter_path)))  # fmt: skip
     read = read_held_out if (args.data / "imagesTr").is_dir() else read_visits

@@ -150,8 +150,11 @@ def _structure(image: NDArray[np.float32], mask: NDArray[np.uint8], limits: tupl
 
 
 def _find(image: NDArray[np.float32], grid: Grid, extractor: Engine) -> Brain:
-    answer = extractor(image=_normalise(image)[None, None])["brain_probability"][0, 0]
-    mask, probability = one_component(np.asarray(answer, dtype=np.float32), float(grid.spacing_mm[0]))
+    answer = extractor(image=_normalise(image)[None, None]).get("brain_probability")
+    if answer is None or answer.shape != (1, 1, *image.shape):
+        got = "another output" if answer is None else f"{answer.shape}"
+        raise InputError(f"extractor: expected brain_probability of {(1, 1, *image.shape)}, got {got}")
+    mask, probability = one_component(np.asarray(answer[0, 0], dtype=np.float32), float(grid.spacing_mm[0]))
     return Brain(mask, probability, grid)
 
 

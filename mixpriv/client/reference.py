@@ -8,7 +8,6 @@ paints them. The label map is exact by construction and the image exists nowhere
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
@@ -18,9 +17,11 @@ from numpy.typing import NDArray
 from scipy import ndimage, special
 
 from mixpriv import kernels
+from mixpriv.bundle import Bundle
 from mixpriv.client.conform import box_around
 from mixpriv.client.fields import band_pass, resample_evenly, smooth_field
 from mixpriv.client.random import Stream
+from mixpriv.client.reference_file import ArrayError, check_model, read_arrays
 from mixpriv.client.warp import smooth_displacement
 from mixpriv.errors import InputError
 
@@ -80,14 +81,29 @@ class ReferenceModel:
     def load(path: str | PathLike[str]) -> ReferenceModel:
         """Read a model written by :meth:`save`; InputError when the file is missing or not such a model."""
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
-                d, h, w = (int(n) for n in f["grid_shape"])
-                return ReferenceModel(
-                    f["atlas"], float(f["step"]), f["tissue_of"], f["fold_rank"], f["intensity_range"],
-                    float(f["warp_mm"]), (d, h, w), float(f["spacing_mm"]), tuple(f.get("further_ranges", ())),
-                )  # fmt: skip
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: not a reference model ({type(error).__name__})") from None
+            f = read_arrays(path)
+            f.setdefault("further_ranges", np.zeros(0))
+            check_model(f)
+        except ArrayError as error:
+            raise InputError(f"{path}: not a reference model ({error})") from None
+        except InputError as error:
+            raise InputError(f"{path}: not a reference model ({str(error).removeprefix(f'{path}: ')})") from None
+        d, h, w = (int(n) for n in f["grid_shape"])
+        return ReferenceModel(
+            f["atlas"], float(f["step"]), f["tissue_of"], f["fold_rank"], f["intensity_range"],
+            float(f["warp_mm"]), (d, h, w), float(f["spacing_mm"]), tuple(f["further_ranges"]),
+        )  # fmt: skip
+
+    @staticmethod
+    def of(bundle: Bundle) -> ReferenceModel:
+        """Read a bundle's; InputError also when it is of another bundle."""
+        path = bundle.reference_path
+        model = ReferenceModel.load(path)
+        found = model.grid_shape, model.spacing_mm, len(model.intensity_ranges)
+        wanted = bundle.grid_shape, bundle.spacing_mm, len(bundle.modalities)
+        if found != wanted or model.tissue_of.max() >= len(bundle.classes):
+            raise InputError(f"{path}: not a reference model of this bundle: other grid, classes or modalities")
+        return model
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model as a compressed .npz."""

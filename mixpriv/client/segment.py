@@ -169,7 +169,7 @@ def open_client(
         server=server,
         conformer=load_conformer(bundle, device),
         unmixer=Unmixer.of(bundle, threads),
-        reference_model=ReferenceModel.load(bundle.reference_path) if generator else None,
+        reference_model=ReferenceModel.of(bundle) if generator else None,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv import kernels
+from mixpriv.bundle_fields import MOST_WARP_MM
 from mixpriv.client.fields import band_pass
 from mixpriv.client.random import Stream
 from mixpriv.errors import InputError
@@ -23,7 +24,7 @@ from mixpriv.kernels import ControlGrid
 SIGMA_MM = 16.0
 """Smoothness of the displacements: much rougher fields of the same length would fold."""
 
-MAX_MEAN_MM = 8.0
+MAX_MEAN_MM = MOST_WARP_MM
 _KNOTS_MM = 8.0
 
 

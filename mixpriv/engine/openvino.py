@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.engine.arrays import ANY, Port, check_inputs
+from mixpriv.engine.onnx_check import Network, read_network
 from mixpriv.errors import InputError
 from mixpriv.threads import available_threads
 
@@ -30,9 +31,7 @@ class OpenVinoEngine:
     def __init__(
         self, path: str | os.PathLike[str], *, threads: int | None, precision: Precision, lends: bool = False
     ) -> None:
-        self._lends = lends
-        if not Path(path).is_file():
-            raise InputError(f"network {os.fspath(path)}: no such file")
+        self._lends, self._name = lends, f"network {os.fspath(path)}"
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads or available_threads(),
@@ -43,26 +42,43 @@ class OpenVinoEngine:
         if precision == "f32":
             options["INFERENCE_PRECISION_HINT"] = "f32"
         try:
-            core = _core()
-            model = core.read_model(os.fspath(path))
+            model, declared = _read(path)
             # Compiling can rename an output after a layer that it moved before it; the order stays.
             self._outputs = [port.any_name for port in model.outputs]
-            self._network = core.compile_model(model, "CPU", options)
+            self._network = _core().compile_model(model, "CPU", options)
         except RuntimeError:
             # OpenVINO's own message spans many lines and names its source files.
-            raise InputError(f"network {os.fspath(path)}: not a readable ONNX network") from None
+            raise InputError(f"{self._name}: not a readable ONNX network") from None
         self._inputs = {port.any_name: _port(port) for port in self._network.inputs}
+        found = [_port(port).dtype.name for port in self._network.outputs]
+        if declared is not None and found != [port.dtype for port in declared.outputs]:
+            raise InputError(f"{self._name}: not a readable ONNX network (an output of another type than it says)")
 
     def __call__(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run the network once; see `mixpriv.engine.Engine`."""
         check_inputs(inputs, self._inputs)
-        answer = self._network(inputs, share_inputs=True, share_outputs=self._lends)
+        try:
+            answer = self._network(inputs, share_inputs=True, share_outputs=self._lends)
+        except RuntimeError:
+            sizes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
+            raise InputError(f"{self._name}: cannot be run on {sizes}, or there is too little memory") from None
         return {name: answer[index] for index, name in enumerate(self._outputs)}
 
 
 def save_ir(network: Path, xml: Path) -> None:
     """Write an ONNX network as OpenVINO's own two files; the larger weights, stored as FP16, stay what they are."""
-    ov.save_model(_core().read_model(os.fspath(network)), os.fspath(xml), compress_to_fp16=True)
+    model, _ = _read(network)
+    ov.save_model(model, os.fspath(xml), compress_to_fp16=True)
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[Any, Network | None]:
+    """A network as OpenVINO has it, and what it says of itself; one in OpenVINO's own format is our own export."""
+    if Path(path).suffix == ".xml":
+        if not Path(path).is_file():
+            raise InputError(f"network {os.fspath(path)}: no such file")
+        return _core().read_model(os.fspath(path)), None
+    data, declared = read_network(path)  # in memory: what was checked is what is run, and nothing beside it is read
+    return _core().read_model(data, b""), declared
 
 
 @functools.cache

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixpriv.engine.arrays import ANY, Port, check_inputs
+from mixpriv.engine.onnx_check import read_network
 from mixpriv.engine.precision import mixed_precision
 from mixpriv.engine.torch_graph import TorchGraph
 from mixpriv.errors import EngineError, InputError
@@ -43,10 +43,9 @@ class TorchEngine:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, device: str = "cuda:0", mixed: bool = True) -> None:
-        if not Path(path).is_file():
-            raise InputError(f"network {os.fspath(path)}: no such file")
+        data, _ = read_network(path)
         try:
-            model = onnx.load(path)
+            model = onnx.load_model_from_string(data)
         except Exception:  # protobuf's errors are not public
             raise InputError(f"network {os.fspath(path)}: not a readable ONNX network") from None
         self._device = torch.device(device)

@@ -96,7 +96,7 @@ class Methods:
     def __init__(self, bundle: Bundle, seed: int) -> None:
         self.bundle, self.unmixer = bundle, Unmixer.of(bundle)
         self.key = ClientKey(hashlib.sha256(f"evaluation {seed}".encode()).digest())
-        self.model = ReferenceModel.load(bundle.reference_path)
+        self.model = ReferenceModel.of(bundle)
         self.average = self.model.average()
 
     def all(
