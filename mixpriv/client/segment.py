@@ -260,7 +260,7 @@ def segment_prepared(
     In mode local nothing is sent, and nothing noted. ``warn`` hears of what the ledger knows before anything is sent.
     """
     target, plain = prepared.target, prepared.plain
-    warnings: tuple[str, ...] = ()
+    warnings = prepared.scan.warnings
     views: list[View] = []
     lent: list[Reference] = []
     if options.from_bank:
@@ -271,9 +271,9 @@ def segment_prepared(
             prepared = replace(prepared, mixture=_first_mixture(prepared, lent, client, options))
     if options.sends:
         with stages("ledger"):
-            warnings = _enter(prepared, client, options)
-        for warning in warnings:
-            warn(warning)
+            warnings = (*warnings, *_enter(prepared, client, options))
+    for warning in warnings:
+        warn(warning)
     if options.mode == "local":
         with stages("unmix"):
             probabilities = client.unmixer.alone(plain)
