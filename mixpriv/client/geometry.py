@@ -17,13 +17,15 @@ _MIN_DETERMINANT = 0.5  # of the affine's unit axes: 1 is orthogonal, 0 is flat;
 _SIZE_TOLERANCE = 0.01  # 0.94 for 0.9375 is rounding
 _QUATERNION_TOLERANCE = 0.01  # of b² + c² + d² above 1; more is no rounding
 _MM_PER_UNIT = {1: ("metres", 1000.0), 3: ("microns", 0.001)}
+_CODES = range(6)  # of a qform or an sform; 0 is none
+_ALIGNED = 2  # what any other is taken for: nibabel would not read a file that keeps it as it is
 _TEMPLATE_CODE = 3  # from here on the sform leads to a template's space: Talairach, MNI, another
 
 
+@np.errstate(over="ignore")
 def spacing_of(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distance of neighbouring voxels along each array axis, (3,)."""
-    with np.errstate(over="ignore"):
-        return np.asarray(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
+    return np.asarray(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
 
 
 def check_geometry(affine: NDArray[np.float64], shape: tuple[int, ...], name: str) -> None:
@@ -52,6 +54,7 @@ def check_geometry(affine: NDArray[np.float64], shape: tuple[int, ...], name: st
         raise InputError(f"{name}: expected the first voxel within {MAX_ORIGIN_MM / 1000:.0f} m of the origin")
 
 
+@np.errstate(all="ignore")  # NaN and infinity are among what is looked for
 def world_affine(header: Any, shape: tuple[int, ...], name: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Find the affine (4, 4) to world mm that a NIfTI header means, and what the user should know about it.
 
@@ -63,12 +66,14 @@ def world_affine(header: Any, shape: tuple[int, ...], name: str) -> tuple[NDArra
     InputError
         the fields that are needed contradict each other or make no sense: the message names them.
     """
+    for field in ("qform_code", "sform_code"):
+        code = int(header[field])
+        header[field] = code if code in _CODES else _ALIGNED if code > 0 else 0
     pixdim = header["pixdim"]
     warnings = []
-    with np.errstate(invalid="ignore"):
-        if (pixdim[1:4] < 0).any():
-            warnings.append("pixdim is negative: taken without its sign")
-        pixdim[0] = -1 if pixdim[0] < 0 else 1  # a 0 means 1 here
+    if (pixdim[1:4] < 0).any():
+        warnings.append("pixdim is negative: taken without its sign")
+    pixdim[0] = -1 if pixdim[0] < 0 else 1  # a 0 means 1 here
     sizes = np.abs(pixdim[1:4].astype(np.float64))
     sizes[~np.isfinite(sizes) | (sizes == 0)] = np.nan
     pixdim[1:4] = sizes
@@ -90,9 +95,9 @@ def world_affine(header: Any, shape: tuple[int, ...], name: str) -> tuple[NDArra
 
 def _chosen(header: Any, sizes: NDArray[np.float64], warnings: list[str], name: str) -> str:
     """Say which fields tell where the voxels lie: sform, qform or pixdim."""
-    sform, has_qform = header.get_sform(), int(header["qform_code"]) > 0
+    sform, has_qform = header.get_sform(), bool(header["qform_code"])
     without_sform = "qform" if has_qform else "pixdim"
-    if int(header["sform_code"]) <= 0:
+    if not header["sform_code"]:
         return without_sform
     if not sform[:3, :3].any():
         if not has_qform:
@@ -101,8 +106,7 @@ def _chosen(header: Any, sizes: NDArray[np.float64], warnings: list[str], name: 
         return without_sform
     if not np.isfinite(sform).all():
         return "sform"  # to be refused by that name
-    with np.errstate(over="ignore"):
-        ratio = spacing_of(sform) / sizes
+    ratio = spacing_of(sform) / sizes
     if (np.abs(ratio - 1) > _SIZE_TOLERANCE).any():  # of a size that is not known nothing is said
         if int(header["sform_code"]) < _TEMPLATE_CODE or not has_qform:
             raise InputError(f"{name}: sform (srow_x, srow_y, srow_z) and pixdim disagree about the size of a voxel")
@@ -117,8 +121,7 @@ def _mend_quaternion(header: Any, name: str) -> None:
     """Shorten a quaternion that rounding made too long for a real first part, which then is 0."""
     fields = ("quatern_b", "quatern_c", "quatern_d")
     parts = np.array([float(header[field]) for field in fields])
-    with np.errstate(over="ignore"):
-        square = float((parts**2).sum())
+    square = float((parts**2).sum())
     if not square <= 1 + _QUATERNION_TOLERANCE:
         raise InputError(f"{name}: quatern_b, quatern_c and quatern_d (qform): expected parts of a unit quaternion")
     if not all(np.isfinite(header[field]) for field in ("qoffset_x", "qoffset_y", "qoffset_z")):
@@ -137,5 +140,4 @@ def _in_mm(affine: NDArray[np.float64], code: int, warnings: list[str]) -> tuple
     if spacing.min() >= MIN_SPACING_MM and spacing.max() <= MAX_SPACING_MM:
         warnings.append(f"xyzt_units says {unit}, which the size of a voxel contradicts: taken as mm")
         return affine, ""
-    with np.errstate(over="ignore"):
-        return np.diag([factor, factor, factor, 1.0]) @ affine, f" in {unit} (xyzt_units)"
+    return np.diag([factor, factor, factor, 1.0]) @ affine, f" in {unit} (xyzt_units)"

@@ -86,6 +86,7 @@ class Header:
         return voxels if self.inter == 0 else voxels + np.array([self.inter])
 
 
+@np.errstate(all="ignore")  # NaN and infinity are among what is looked for
 def read_header(start: bytes, name: str) -> Header:
     """Judge a header by the file's first bytes, `LONGEST_START` or all that there are.
 
@@ -104,8 +105,7 @@ def read_header(start: bytes, name: str) -> Header:
         slope, inter = 1.0, 0.0
     elif not np.isfinite(inter):
         inter = 0.0
-    with np.errstate(over="ignore"):
-        scaling = np.float32(slope), np.float32(inter)
+    scaling = np.float32(slope), np.float32(inter)
     return Header(fields, _shape(fields, name), dtype, _offset(fields, name), *scaling, tuple(warnings))
 
 
@@ -178,7 +178,7 @@ def decode(stream: BinaryIO, header: Header, shape: tuple[int, ...]) -> tuple[ND
             content = stream.read(part.size * header.dtype.itemsize)
             if len(content) < part.size * header.dtype.itemsize:
                 raise EOFError
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 part[...] = header.scaled(content)
                 low, high = np.minimum(low, part.min()), np.maximum(high, part.max())  # which keep a NaN
         ranges.append((float(low), float(high)))

@@ -257,7 +257,7 @@ def segment_prepared(
 ) -> Segmentation:
     """Note in the ledger what will be sent, send it, and make labels of the answer; see `segment`.
 
-    In mode local nothing is sent, and nothing noted. ``warn`` hears of what the ledger knows before anything is sent.
+    In mode local nothing is sent, and nothing noted. ``warn`` hears of what the file and the ledger tell, before that.
     """
     target, plain = prepared.target, prepared.plain
     warnings = prepared.scan.warnings

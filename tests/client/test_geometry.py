@@ -151,6 +151,21 @@ class TestSform:
     def test_not_finite(self, kind: type, entry: int, value: float, tmp_path: Path) -> None:
         refused(tmp_path, "sform: affine has NaN or infinite entries", kind=kind, srow_x={entry: value})
 
+    @pytest.mark.parametrize("units", [1, 2, 3])
+    def test_numbers_that_alarm_the_processor(self, kind: type, units: int, tmp_path: Path) -> None:
+        header = bytearray(nifti_bytes(kind=kind, xyzt_units=units, srow_x=(np.inf, -np.inf, 0, 0)))
+        at = kind.template_dtype.fields["srow_y"][1]
+        header[at : at + 8] = b"\1\0\x80\x7f\0\0\xf0\x7f"  # NaN of the kind that signals
+        (tmp_path / "scan.nii").write_bytes(header)
+        with pytest.raises(InputError, match="affine has NaN or infinite entries"):
+            load_volume(tmp_path / "scan.nii")
+
+    @pytest.mark.parametrize("code", [6, 77, 32767])
+    def test_of_a_code_that_nobody_knows(self, kind: type, code: int, tmp_path: Path) -> None:
+        scan = load(tmp_path, TURNED, kind=kind, sform_code=code, qform_code=code, quatern_b=0)
+        np.testing.assert_allclose(scan.affine, TURNED, atol=1e-6)
+        np.testing.assert_allclose(affine_of_labels(scan), TURNED, atol=1e-6)
+
     def test_of_the_other_hand_than_the_qform(self, kind: type, tmp_path: Path) -> None:
         scan = load(tmp_path, kind=kind, pixdim={0: 1})
         np.testing.assert_array_equal(scan.affine, AFFINE)
