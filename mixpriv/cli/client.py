@@ -256,6 +256,9 @@ def _run_references_add(arguments: argparse.Namespace) -> int:
 
     bundle = load_bundle(arguments.bundle)
     scan, labels = load_volume(arguments.image, bundle.modalities), load_volume(arguments.labels)
+    for volume in (scan, labels):
+        for warning in volume.warnings:
+            complain(f"warning: {volume.name}: {warning}")
     print(Bank.of(bundle).add(scan, labels, load_conformer(bundle), bundle, load_or_create_key()))
     return 0
 

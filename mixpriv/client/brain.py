@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from mixpriv.client.conform import (
     sample,
 )
 from mixpriv.client.device import CPU, Device
-from mixpriv.client.volume import Volume
+from mixpriv.client.volume import Image, Volume
 from mixpriv.engine import Engine
 from mixpriv.errors import InputError
 
@@ -166,9 +166,9 @@ def _window_around(brain: Brain, spacing_mm: float, multiple: int) -> Grid:
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
 
-def _without_negatives(scan: Volume) -> Volume:
+def _without_negatives(scan: Volume) -> Image:
     """Shift a scan that has negative values: outside its field of view 0 is to be the darkest value."""
-    return scan if scan.lowest >= 0 else replace(scan, voxels=scan.voxels - np.float32(scan.lowest))
+    return scan if scan.lowest >= 0 else Image(scan.voxels - np.float32(scan.lowest), scan.affine)
 
 
 def _without_air(image: NDArray[np.float32], grid: Grid, multiple: int) -> tuple[NDArray[np.float32], Grid]:

@@ -17,7 +17,7 @@ from mixpriv import kernels
 from mixpriv.bundle import Bundle
 from mixpriv.client.alignment import grid_to_world, mask_moments_mm
 from mixpriv.client.device import CPU, Device
-from mixpriv.client.volume import Volume
+from mixpriv.client.volume import Image, Volume
 
 _REVERSE = [2, 1, 0]
 
@@ -82,7 +82,7 @@ class Conformed:
         return int(np.count_nonzero(self.mask)) * self.grid.voxel_ml
 
 
-def field_of_view(volume: Volume, spacing_mm: float, multiple: int) -> Grid:
+def field_of_view(volume: Image, spacing_mm: float, multiple: int) -> Grid:
     """Lay the isotropic R, A, S grid around a whole scan, every size a multiple of ``multiple``, centred."""
     half = np.full(3, 0.5)
     corners = np.array(list(product(*zip(-half, np.array(volume.shape) - half, strict=True))))
@@ -103,13 +103,13 @@ def brain_grid(mask: NDArray[np.bool_], mask_grid: Grid, bundle: Bundle) -> Grid
     return Grid(bundle.grid_shape, grid_to_world(centre_mm, std_mm, bundle.alignment, bundle.spacing_mm))
 
 
-def to_grid(volume: Volume, grid: Grid) -> NDArray[np.float32]:
+def to_grid(volume: Image, grid: Grid) -> NDArray[np.float32]:
     """Sample a scan in a grid, (D, H, W) float32: linear, 0 outside the scan; averaged first where it is much finer."""
     sampled: NDArray[np.float32] = to_grid_on(CPU, volume, grid)
     return sampled
 
 
-def to_grid_on(device: Device, volume: Volume, grid: Grid) -> Any:
+def to_grid_on(device: Device, volume: Image, grid: Grid) -> Any:
     """`to_grid` on a device, where the result stays."""
     return block_means(volume, float(grid.spacing_mm.min()), device).sampled(grid)
 
@@ -129,7 +129,7 @@ class BlockMeans:
         return kernels.resample(self.array, _index_map(grid.affine, self.affine)[_REVERSE], grid.shape)
 
 
-def block_means(volume: Volume, spacing_mm: float, device: Device = CPU) -> BlockMeans:
+def block_means(volume: Image, spacing_mm: float, device: Device = CPU) -> BlockMeans:
     """The scan's array as the kernels read it; axes far finer than ``spacing_mm`` averaged in blocks, the affine fit.
 
     Linear interpolation alone would pick single voxels out of a fine scan: noise instead of an average. Blocks stay
@@ -175,7 +175,7 @@ def sample(scan: Volume, place: Grid, mask: NDArray[np.uint8], grid: Grid, devic
 def conform_labels(labels: Volume, grid: Grid, classes: int) -> NDArray[np.uint8]:
     """Bring a label map into a grid: each class sampled as an image, the strongest wins."""
     shares = [
-        to_grid(replace(labels, voxels=np.asfortranarray(labels.voxels == value, dtype=np.float32)), grid)
+        to_grid(Image(np.asfortranarray(labels.voxels == value, dtype=np.float32), labels.affine), grid)
         for value in range(classes)
     ]
     return kernels.argmax(np.stack(shares))
@@ -189,7 +189,7 @@ def between_grids(image: NDArray[np.float32], source: Grid, target: Grid) -> NDA
 def to_scan(
     probabilities: NDArray[np.float32],
     grid: Grid,
-    volume: Volume,
+    volume: Image,
     mask: NDArray[np.uint8] | None = None,
     device: Device = CPU,
 ) -> NDArray[np.uint8]:
@@ -219,7 +219,7 @@ def _index_map(source_affine: NDArray[np.float64], target_affine: NDArray[np.flo
     return np.ascontiguousarray(np.linalg.solve(target_affine, source_affine)[:3])
 
 
-def _upright(volume: Volume) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
+def _upright(volume: Image) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
     """Slices that turn every array axis towards R, A or S, and the affine then: a flipped copy rounds alike."""
     affine, flips = volume.affine.copy(), []
     for axis, size in enumerate(volume.shape):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from mixpriv.bundle import DEFAULT_BUNDLE, Bundle, Crop
 from mixpriv.client.conform import Conformed, Grid, sample, to_grid
 from mixpriv.client.device import CPU, Device
-from mixpriv.client.volume import Volume
+from mixpriv.client.volume import Image, Volume
 from mixpriv.errors import InputError
 
 _ROUNDING_MM = 0.5
@@ -30,7 +30,8 @@ def conform_crop(scan: Volume, bundle: Bundle, device: Device = CPU) -> Conforme
     # sampled at no place in the world: how a file's origin is rounded must not change a byte
     own = replace(upright, affine=np.diag([*upright.spacing_mm, 1.0]))
     place = _middle(own, bundle)
-    mask = (to_grid(replace(own, voxels=np.ones(own.shape, np.float32, order="F")), place) > 0.5).astype(np.uint8)
+    everywhere = Image(np.ones(own.shape, np.float32, order="F"), own.affine)
+    mask = (to_grid(everywhere, place) > 0.5).astype(np.uint8)
     to_world = upright.affine / np.append(upright.spacing_mm, 1.0)
     target = sample(own, place, mask, Grid(bundle.grid_shape, to_world @ place.affine), device)
     for modality, conformed in zip(scan.modalities, target.modalities, strict=True):

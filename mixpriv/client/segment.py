@@ -257,10 +257,10 @@ def segment_prepared(
 ) -> Segmentation:
     """Note in the ledger what will be sent, send it, and make labels of the answer; see `segment`.
 
-    In mode local nothing is sent, and nothing noted. ``warn`` hears of what the ledger knows before anything is sent.
+    In mode local nothing is sent, and nothing noted. ``warn`` hears of what the file and the ledger tell, before that.
     """
     target, plain = prepared.target, prepared.plain
-    warnings: tuple[str, ...] = ()
+    warnings = prepared.scan.warnings
     views: list[View] = []
     lent: list[Reference] = []
     if options.from_bank:
@@ -271,9 +271,9 @@ def segment_prepared(
             prepared = replace(prepared, mixture=_first_mixture(prepared, lent, client, options))
     if options.sends:
         with stages("ledger"):
-            warnings = _enter(prepared, client, options)
-        for warning in warnings:
-            warn(warning)
+            warnings = (*warnings, *_enter(prepared, client, options))
+    for warning in warnings:
+        warn(warning)
     if options.mode == "local":
         with stages("unmix"):
             probabilities = client.unmixer.alone(plain)

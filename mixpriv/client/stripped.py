@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +9,7 @@ from mixpriv.bundle import Bundle
 from mixpriv.client.alignment import MIN_BRAIN_ML
 from mixpriv.client.brain import MAX_BRAIN_ML, Brain, one_component
 from mixpriv.client.conform import field_of_view, to_grid
-from mixpriv.client.volume import Volume
+from mixpriv.client.volume import Image, Volume
 from mixpriv.errors import InputError
 
 MIN_BACKGROUND = 0.5
@@ -29,7 +27,7 @@ def stripped_brain(scan: Volume, bundle: Bundle) -> Brain:
         the scan is not stripped, as far as can be told: no uniform background, or more left than a brain, or less.
     """
     inside = np.any([_foreground(modality) for modality in scan.modalities], axis=0)
-    share = replace(scan, voxels=np.asfortranarray(inside, dtype=np.float32))
+    share = Image(np.asfortranarray(inside, dtype=np.float32), scan.affine)
     grid = field_of_view(share, bundle.spacing_mm, bundle.multiple)
     mask, probability = one_component(to_grid(share, grid), bundle.spacing_mm)
     brain = Brain(mask, probability, grid)

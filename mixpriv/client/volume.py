@@ -3,53 +3,53 @@
 from __future__ import annotations
 
 import math
+import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import InitVar, dataclass, field, replace
+from gzip import BadGzipFile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
 from isal import igzip
 from isal.igzip_lib import IsalError
-from nibabel import imageglobals
 from numpy.typing import NDArray
 
 from mixpriv.client.files import write_file
+from mixpriv.client.geometry import check_geometry, spacing_of, world_affine
+from mixpriv.client.nifti import LONGEST_START, Ranges, decode, decoded_bytes, read_header, read_on
 from mixpriv.errors import InputError
 
-MAX_VOXELS = 2**29
-"""About 800³: larger than any head scan, small enough to be held in memory."""
+MAX_BYTES = 640 * 2**20
+"""Of the voxels as float32, 550 along each axis: so that no run needs more than 2 GiB."""
 MIN_VOXELS_PER_AXIS = 8
-MIN_EXTENT_MM, MAX_EXTENT_MM = 16.0, 600.0
-MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 20.0
 SUFFIXES = (".nii.gz", ".nii")
 
-imageglobals.logger.disabled = True  # else nibabel tells the terminal what it finds in a header
-
 _MAX_DEFLATE_RATIO = 1032  # a property of the format: no stream expands more
-_MIN_DETERMINANT = 0.01  # of the affine's unit axes: 1 is orthogonal, 0 is flat
 _GZIP_LEVEL = 1
-_DAMAGED = (OSError, EOFError, cast("type[Exception]", IsalError))  # its stub calls the class an instance
+_DAMAGED = (BadGzipFile, EOFError, OverflowError, cast("type[Exception]", IsalError))  # its stub calls it an instance
+_NO_FILES = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 @dataclass(frozen=True)
-class Volume:
-    """A 3-D image in its own grid, or several modalities that share one.
+class Image:
+    """An array and where it lies; nothing is checked.
 
     Attributes
     ----------
     voxels : (I, J, K) or, of M modalities, (I, J, K, M) float32, scaled, in Fortran order (the file's)
     affine : (4, 4) voxel index to world mm (RAS+)
-    header : NIfTI header of the file, kept for writing in the same grid
-    name : for messages only
     """
 
     voxels: NDArray[np.float32] = field(repr=False)
     affine: NDArray[np.float64] = field(repr=False)
-    header: Any = field(repr=False)
-    name: str
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -58,29 +58,98 @@ class Volume:
         return i, j, k
 
     @property
-    def modalities(self) -> tuple[Volume, ...]:
-        """Each modality as an image of its own, without a copy."""
-        if self.voxels.ndim == 3:
-            return (self,)
-        return tuple(
-            replace(self, voxels=self.voxels[..., m], name=f"{self.name}, modality {m + 1}")
-            for m in range(self.voxels.shape[3])
-        )
-
-    @property
     def spacing_mm(self) -> NDArray[np.float64]:
         """Distance of neighbouring voxels along each array axis, (3,) mm."""
-        return np.asarray(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
-
-    @cached_property
-    def lowest(self) -> float:
-        """The smallest of the voxels."""
-        return float(self.voxels.min())
+        return spacing_of(self.affine)
 
     @property
     def voxel_ml(self) -> float:
         """Volume of a voxel, ml."""
         return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+
+@dataclass(frozen=True)
+class Volume(Image):
+    """A 3-D scan in its own grid, or several modalities that share one; checked, whoever makes it.
+
+    Attributes
+    ----------
+    header : NIfTI header of the file, kept for writing in the same grid
+    name : for messages only
+    warnings : what the user should know of how the file was read
+    ranges : lowest and highest voxel of each modality; ``known_ranges`` spares looking for them
+
+    Raises
+    ------
+    InputError
+        voxels or affine are of another type or shape, or cannot be those of a scan: too many or too few voxels, NaN,
+        infinity, one value everywhere, or a geometry that `check_geometry` refuses.
+    """
+
+    header: Any = field(repr=False)
+    name: str
+    warnings: tuple[str, ...] = field(default=(), repr=False)
+    known_ranges: InitVar[Ranges | None] = None
+    ranges: Ranges = field(init=False, repr=False)
+
+    def __post_init__(self, known_ranges: Ranges | None) -> None:
+        _check_arrays(self.voxels, self.affine, self.name)
+        check_size(self.voxels.shape, self.name)
+        check_geometry(self.affine, self.voxels.shape, self.name)
+        if known_ranges is None:
+            several = self.voxels.ndim == 4
+            images = np.moveaxis(self.voxels, 3, 0) if several else self.voxels[None]
+            known_ranges = tuple((float(image.min()), float(image.max())) for image in images)
+        object.__setattr__(self, "ranges", known_ranges)
+        if not all(math.isfinite(end) for limits in self.ranges for end in limits):
+            raise InputError(f"{self.name}: voxels are NaN or infinite")
+        if any(low == high for low, high in self.ranges):
+            raise InputError(f"{self.name}: all voxels have the same value")
+
+    @property
+    def modalities(self) -> tuple[Volume, ...]:
+        """Each modality as an image of its own, without a copy."""
+        if self.voxels.ndim == 3:
+            return (self,)
+        return tuple(
+            replace(
+                self,
+                voxels=self.voxels[..., m],
+                name=f"{self.name}, modality {m + 1}",
+                known_ranges=(self.ranges[m],),
+            )
+            for m in range(self.voxels.shape[3])
+        )
+
+    @property
+    def lowest(self) -> float:
+        """The smallest of the voxels."""
+        return min(low for low, _ in self.ranges)
+
+
+def _check_arrays(voxels: Any, affine: Any, name: str) -> None:
+    """What only an array from Python can have wrong."""
+    for array, meaning, dtype in ((voxels, "voxels", np.float32), (affine, "affine", np.float64)):
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"{name}: {meaning}: expected a NumPy array, got {type(array).__name__}")
+        if array.dtype != dtype:
+            raise InputError(f"{name}: {meaning}: expected {np.dtype(dtype)}, got {array.dtype}")
+    if voxels.ndim not in (3, 4):
+        raise InputError(f"{name}: expected a 3-D image, or 4-D of several modalities, got shape {voxels.shape}")
+    if affine.shape != (4, 4) or not np.array_equal(affine[3], (0, 0, 0, 1)):
+        raise InputError(f"{name}: affine: expected a 4x4 matrix whose last row is 0 0 0 1")
+
+
+def check_size(shape: tuple[int, ...], name: str) -> None:
+    """Refuse an image that is too small or too large to be worked on; `InputError`."""
+    if min(shape) < 1:
+        raise InputError(f"{name}: expected a 3-D image, got shape {shape}")
+    if 1 in shape[:3]:
+        raise InputError(f"{name}: expected a 3-D image, got a 2-D one of shape {shape}")
+    if math.prod(shape) * 4 > MAX_BYTES:
+        raise InputError(f"{name}: expected at most {MAX_BYTES // 4} voxels, got shape {shape}")
+    if min(shape[:3]) < MIN_VOXELS_PER_AXIS:
+        raise InputError(f"{name}: expected at least {MIN_VOXELS_PER_AXIS} voxels along each axis, got shape {shape}")
 
 
 def stem(path: Path) -> str:
@@ -91,7 +160,8 @@ def stem(path: Path) -> str:
 def load_volume(path: Path, modalities: Sequence[str] = ()) -> Volume:
     """Read a NIfTI image (``.nii``, ``.nii.gz``; NIfTI-1 or -2, any byte order, type and scaling).
 
-    The header is judged before memory is asked for, so a file cannot make the client allocate more than it is worth.
+    The header is judged before anything else is read and before memory is asked for, and a zipped file is read to its
+    end, where its checksum stands.
 
     Parameters
     ----------
@@ -104,94 +174,60 @@ def load_volume(path: Path, modalities: Sequence[str] = ()) -> Volume:
         head's.
     """
     try:
+        _check_kind(path)
         with path.open("rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            stream = igzip.IGzipFile(fileobj=raw, mode="rb") if zipped else raw
-            size_limit = path.stat().st_size * (_MAX_DEFLATE_RATIO if zipped else 1)
-            image = _open_image(stream, path)
-            shape = _check_header(image.header, modalities, size_limit, path)
-            affine = _affine_of(image, shape, path)
-            voxels = _read_voxels(image, stream, shape, path)
+            return _read(raw, modalities, str(path))
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: expected a file, got a folder") from None
+        what = "a link to a file that is not there" if path.is_symlink() else "no such file"
+        raise InputError(f"{path}: {what}") from None
     except PermissionError:
         raise InputError(f"{path}: no permission to read this file") from None
     except _DAMAGED:
         raise InputError(f"{path}: file is truncated or damaged") from None
-    return Volume(voxels, affine, image.header, str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _open_image(stream: Any, path: Path) -> Any:
-    start = stream.read(540)
-    stream.seek(0)
-    for kind in (nib.Nifti1Image, nib.Nifti2Image):
-        if kind.header_class.may_contain_header(start) and b"n+" in start[:348]:
-            try:
-                return kind.from_file_map({"image": nib.FileHolder(fileobj=stream)}, mmap=False)
-            except (ValueError, nib.spatialimages.HeaderDataError, nib.filebasedimages.ImageFileError):
-                raise InputError(f"{path}: NIfTI header is not valid") from None
-    raise InputError(f"{path}: expected a NIfTI image (.nii or .nii.gz), got something else")
+def _check_kind(path: Path) -> None:
+    """Before it is opened: that of a pipe would wait for a writer."""
+    mode = path.stat().st_mode
+    for is_kind, kind in _NO_FILES:
+        if is_kind(mode):
+            raise InputError(f"{path}: expected a file, got {kind}")
 
 
-def _check_header(header: Any, modalities: Sequence[str], size_limit: int, path: Path) -> tuple[int, ...]:
-    shape = tuple(int(n) for n in header.get_data_shape())
+def _read(raw: BinaryIO, modalities: Sequence[str], name: str) -> Volume:
+    zipped = raw.read(2) == b"\x1f\x8b"
+    length = raw.seek(0, 2)
+    raw.seek(0)
+    stream = cast("BinaryIO", igzip.IGzipFile(fileobj=raw, mode="rb")) if zipped else raw
+    header = read_header(stream.read(LONGEST_START), name)
+    shape = _check_shape(header.shape, modalities, name)
+    affine, remarks = world_affine(header.fields, shape, name)
+    image_bytes = math.prod(shape) * header.dtype.itemsize
+    offset = header.offset_in(image_bytes, decoded_bytes(raw, length) if zipped else length)
+    if offset + image_bytes > length * (_MAX_DEFLATE_RATIO if zipped else 1):
+        raise InputError(f"{name}: file is truncated or damaged: too small for an image of shape {shape}")
+    stream.seek(offset)
+    voxels, ranges = decode(stream, header, shape)
+    if zipped:
+        read_on(stream, name)
+    return Volume(voxels, affine, header.fields, name, (*header.warnings, *remarks), ranges)
+
+
+def _check_shape(shape: tuple[int, ...], modalities: Sequence[str], name: str) -> tuple[int, ...]:
     channels = (len(modalities),) if len(modalities) > 1 else ()
     while len(shape) > 3 + len(channels) and shape[-1] == 1:
         shape = shape[:-1]
-    dtype = header.get_data_dtype()
-    if dtype.kind not in "iuf":
-        kind = "complex" if dtype.kind == "c" else "colour or compound"
-        raise InputError(f"{path}: expected integer or floating-point voxels, got {kind} ones")
     if channels and shape[3:] != channels:
         raise InputError(
-            f"{path}: expected a 4-D image whose last axis holds {len(modalities)} modalities "
+            f"{name}: expected a 4-D image whose last axis holds {len(modalities)} modalities "
             f"({', '.join(modalities)}), got shape {shape}"
         )
-    if len(shape) != 3 + len(channels) or min(shape) < 1:
-        raise InputError(f"{path}: expected a 3-D image, got shape {shape}")
-    if 1 in shape[:3]:
-        raise InputError(f"{path}: expected a 3-D image, got a 2-D one of shape {shape}")
-    if math.prod(shape) > MAX_VOXELS:
-        raise InputError(f"{path}: expected at most {MAX_VOXELS} voxels, got shape {shape}")
-    if min(shape[:3]) < MIN_VOXELS_PER_AXIS:
-        raise InputError(f"{path}: expected at least {MIN_VOXELS_PER_AXIS} voxels along each axis, got shape {shape}")
-    if math.prod(shape) * dtype.itemsize > size_limit:
-        raise InputError(f"{path}: file is truncated or damaged: too small for an image of shape {shape}")
+    if len(shape) != 3 + len(channels):
+        raise InputError(f"{name}: expected a 3-D image, got shape {shape}")
+    check_size(shape, name)
     return shape
-
-
-def _affine_of(image: Any, shape: tuple[int, ...], path: Path) -> NDArray[np.float64]:
-    affine: NDArray[np.float64] = np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine).all():
-        raise InputError(f"{path}: affine has NaN or infinite entries")
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    if spacing.min() < MIN_SPACING_MM or spacing.max() > MAX_SPACING_MM:
-        raise InputError(f"{path}: expected voxels of {MIN_SPACING_MM} to {MAX_SPACING_MM:.0f} mm, got other spacings")
-    if abs(np.linalg.det(affine[:3, :3] / spacing)) < _MIN_DETERMINANT:
-        raise InputError(f"{path}: affine is singular")
-    extent = spacing * shape[:3]
-    if extent.min() < MIN_EXTENT_MM or extent.max() > MAX_EXTENT_MM:
-        raise InputError(
-            f"{path}: expected a field of view of {MIN_EXTENT_MM:.0f} to {MAX_EXTENT_MM:.0f} mm along each axis, "
-            f"got a smaller or larger one with shape {shape}"
-        )
-    return affine
-
-
-def _read_voxels(image: Any, stream: Any, shape: tuple[int, ...], path: Path) -> NDArray[np.float32]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = image.get_fdata(caching="unchanged", dtype=np.float32)
-        voxels: NDArray[np.float32] = np.asfortranarray(scaled.reshape(shape, order="F"), dtype=np.float32)
-    stream.read(1)  # at the end of the data gzip checks its CRC
-    low, high = float(voxels.min()), float(voxels.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise InputError(f"{path}: voxels are NaN or infinite")
-    if low == high:
-        raise InputError(f"{path}: all voxels have the same value")
-    return voxels
 
 
 def encode_labels(labels: NDArray[np.uint8], like: Volume) -> bytes:

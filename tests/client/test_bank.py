@@ -53,7 +53,10 @@ class TestAdding:
         ("change", "message"),
         [
             (lambda v, a: (v[:-1], a), r"labels: expected shape \(60, 72, 60\) as the scan, got \(59, 72, 60\)"),
-            (lambda v, a: (v, a + 0.1), "labels: expected the same affine as the scan, got another"),
+            (
+                lambda v, a: (v, np.vstack((a[:3] + 0.1, a[3:]))),
+                "labels: expected the same affine as the scan, got another",
+            ),
             (lambda v, a: (v * 2, a), "labels: expected labels 0 to 5, got others"),
             (lambda v, a: (v * 0.5, a), "labels: expected labels 0 to 5, got others"),
         ],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle
 from mixpriv.client.conform import Grid, between_grids, brain_grid, field_of_view, to_grid, to_scan
-from mixpriv.client.volume import Volume
+from mixpriv.client.volume import Image
 from tests.phantom import brain_scan
 from tests.toybundle import CLASSES
 
@@ -20,11 +20,11 @@ ORIENTATIONS = ["".join(flip[axis] for axis in order)
                 for order in permutations(range(3)) for flip in product("RL", "AP", "SI")]  # fmt: skip
 
 
-def volume(voxels: NDArray[np.generic], affine: NDArray[np.float64]) -> Volume:
-    return Volume(np.asfortranarray(voxels, dtype=np.float32), affine, nib.Nifti1Header(), "test")
+def volume(voxels: NDArray[np.generic], affine: NDArray[np.float64]) -> Image:
+    return Image(np.asfortranarray(voxels, dtype=np.float32), affine)
 
 
-def reoriented(scan: Volume, codes: str) -> Volume:
+def reoriented(scan: Image, codes: str) -> Image:
     """The same scan with its array axes in another order and direction."""
     start = nib.orientations.io_orientation(scan.affine)
     change = nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(codes))

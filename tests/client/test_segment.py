@@ -12,7 +12,7 @@ from mixpriv.client.conform import Conformed, to_scan
 from mixpriv.client.key import ClientKey
 from mixpriv.client.proxy import Unmixer, mix_modalities
 from mixpriv.client.reference import Reference
-from mixpriv.client.segment import Client, Options, segment
+from mixpriv.client.segment import Client, Options, prepare, segment, segment_prepared
 from mixpriv.client.stages import Stages
 from mixpriv.client.volume import Volume
 from mixpriv.client.warp import Warp
@@ -278,3 +278,11 @@ class TestLedger:
         segment(scan, client, Options())
         assert segment(touched(scan), client, Options()).warnings == ()
         assert segment(touched(scan), replace(client, server="host:1"), Options()).warnings == ()
+
+    def test_what_was_odd_about_the_file_is_told_in_every_mode(self, client: Client) -> None:
+        scan = replace(brain_scan()[0], warnings=("pixdim is negative",))
+        heard: list[str] = []
+        prepared = prepare(scan, client, Options(), Stages())
+        assert segment_prepared(prepared, client, Options(), Stages(), heard.append).warnings == ("pixdim is negative",)
+        assert heard == ["pixdim is negative"]
+        assert segment(scan, TestLocal().alone(client, []), Options("local")).warnings == ("pixdim is negative",)

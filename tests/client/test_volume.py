@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import gzip
+import os
 import resource
-from collections.abc import Callable
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from mixpriv.client.volume import MAX_VOXELS, encode_labels, load_volume, stem, write_nifti
+from mixpriv.client.volume import MAX_BYTES, Volume, encode_labels, load_volume, stem, write_nifti
 from mixpriv.errors import InputError, OutputError
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -30,6 +35,13 @@ def text(path: Path) -> None:
 
 def zipped_text(path: Path) -> None:
     path.write_bytes(gzip.compress(b"not an image at all, but rather long" * 100))
+
+
+def bound(path: Path) -> None:
+    folder = os.open(path.parent, os.O_PATH)  # its own path may be too long for a socket
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"/proc/self/fd/{folder}/{path.name}")
+    os.close(folder)
 
 
 def truncated(path: Path) -> None:
@@ -73,6 +85,7 @@ def with_affine(*rows: tuple[float, ...]) -> Callable[[Path], None]:
         made.header["sform_code"], made.header["qform_code"] = 1, 0
         for name, row in zip(("srow_x", "srow_y", "srow_z"), rows, strict=True):
             made.header[name] = row
+        made.header["pixdim"][1:4] = np.sqrt(np.square(np.array(rows)[:, :3]).sum(axis=0))
         patched("sform_code", 1, made)(path)
 
     return write
@@ -83,6 +96,11 @@ COLOUR = np.zeros((12, 14, 16), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
 BAD = [
     ("missing", lambda path: None, "no such file"),
     ("folder", lambda path: path.mkdir(), "expected a file, got a folder"),
+    ("pipe", os.mkfifo, "expected a file, got a named pipe"),
+    ("link to a device", lambda path: path.symlink_to("/dev/zero"), "expected a file, got a device"),
+    ("dangling link", lambda path: path.symlink_to("nothing"), "a link to a file that is not there"),
+    ("link to itself", lambda path: path.symlink_to(path), r"cannot be read \(Too many levels of symbolic links\)"),
+    ("socket", bound, "expected a file, got a socket"),
     ("empty", lambda path: path.touch(), r"expected a NIfTI image \(\.nii or \.nii\.gz\), got something else"),
     ("text", text, r"expected a NIfTI image \(\.nii or \.nii\.gz\), got something else"),
     ("zipped text", zipped_text, r"expected a NIfTI image \(\.nii or \.nii\.gz\), got something else"),
@@ -100,18 +118,18 @@ BAD = [
     ("minus infinite", voxels(-np.inf), "voxels are NaN or infinite"),
     ("complex", save(image(dtype="complex64")), "expected integer or floating-point voxels, got complex ones"),
     ("colour", save(nib.Nifti1Image(COLOUR, AFFINE)), "expected integer or .* got colour or compound ones"),
-    ("2000³", patched("dim", [3, 2000, 2000, 2000, 1, 1, 1, 1]), rf"at most {MAX_VOXELS} voxels, got .*2000, 2000"),
+    ("2000³", patched("dim", [3, 2000, 2000, 2000, 1, 1, 1, 1]), rf"at most {MAX_BYTES // 4} voxels, got .*2000, 2000"),
     (
         "declares too much",
-        patched("dim", [3, 700, 700, 700, 1, 1, 1, 1]),
-        r"too small for an image of shape \(700, 700",
+        patched("dim", [3, 290, 290, 290, 1, 1, 1, 1]),
+        r"too small for an image of shape \(290, 290",
     ),
-    ("negative size", patched("dim", [3, -5, 12, 12, 1, 1, 1, 1]), "header is not valid|got shape"),
-    ("unknown type", patched("datatype", 7777), "NIfTI header is not valid"),
+    ("negative size", patched("dim", [3, -5, 12, 12, 1, 1, 1, 1]), r"got shape \(-5, 12, 12\)"),
+    ("unknown type", patched("datatype", 7777), "expected integer or floating-point voxels, got unknown ones"),
     ("other file for voxels", patched("magic", b"ni1"), "expected a NIfTI image"),
     ("NaN affine", with_affine((np.nan, 0, 0, 0), (0, 2, 0, 0), (0, 0, 2, 0)), "affine has NaN or infinite entries"),
     ("singular affine", with_affine((2, 2, 0, 0), (2, 2, 0, 0), (0, 0, 2, 0)), "affine is singular"),
-    ("zero spacing", with_affine((0, 0, 0, 0), (0, 2, 0, 0), (0, 0, 2, 0)), r"expected voxels of 0\.05 to 20 mm"),
+    ("zero spacing", with_affine((1e-9, 0, 0, 0), (0, 2, 0, 0), (0, 0, 2, 0)), r"expected voxels of 0\.05 to 20 mm"),
     ("absurd spacing", with_affine((900, 0, 0, 0), (0, 2, 0, 0), (0, 0, 2, 0)), r"expected voxels of 0\.05 to 20 mm"),
     (
         "too thin",
@@ -119,6 +137,20 @@ BAD = [
         "field of view of 16 to 600 mm .* got a smaller",
     ),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _at_once() -> Iterator[None]:
+    """Nothing here may wait for anything."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)
 
 
 class TestBadInput:
@@ -170,6 +202,70 @@ class TestGoodInput:
         assert repr(load_volume(tmp_path / "a.nii.gz")) == f"Volume(name='{tmp_path / 'a.nii.gz'}')"
 
 
+class TestFromPython:
+    """What is made from arrays is checked as a file is."""
+
+    VOXELS = np.asfortranarray(np.arange(12 * 14 * 16).reshape(12, 14, 16), np.float32)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"voxels": VOXELS.astype(np.int16)}, "voxels: expected float32, got int16"),
+            ({"voxels": VOXELS.astype(np.float64)}, "voxels: expected float32, got float64"),
+            ({"voxels": VOXELS.astype(">f4")}, "voxels: expected float32, got >f4"),
+            ({"voxels": VOXELS.tolist()}, "voxels: expected a NumPy array, got list"),
+            ({"voxels": VOXELS[0]}, r"expected a 3-D image.* got shape \(14, 16\)"),
+            ({"voxels": VOXELS[..., None, None]}, r"expected a 3-D image.* got shape \(12, 14, 16, 1, 1\)"),
+            ({"voxels": VOXELS[..., None][..., :0]}, r"expected a 3-D image, got shape \(12, 14, 16, 0\)"),
+            ({"voxels": VOXELS[:1]}, "expected a 3-D image, got a 2-D one"),
+            ({"voxels": VOXELS[:5]}, r"expected at least 8 voxels along each axis, got shape \(5, 14, 16\)"),
+            ({"voxels": np.broadcast_to(np.float32(0), (600, 600, 600))}, "expected at most 167772160 voxels"),
+            ({"voxels": np.where(VOXELS == 9, np.float32(np.nan), VOXELS)}, "voxels are NaN or infinite"),
+            ({"voxels": np.where(VOXELS == 9, np.float32(-np.inf), VOXELS)}, "voxels are NaN or infinite"),
+            ({"voxels": VOXELS * 0}, "all voxels have the same value"),
+            ({"voxels": np.stack([VOXELS, VOXELS * 0 + 3], -1)}, "all voxels have the same value"),
+            ({"affine": AFFINE.tolist()}, "affine: expected a NumPy array, got list"),
+            ({"affine": AFFINE.astype(np.float32)}, "affine: expected float64, got float32"),
+            ({"affine": AFFINE[:3]}, "affine: expected a 4x4 matrix whose last row is 0 0 0 1"),
+            ({"affine": AFFINE + 1}, "affine: expected a 4x4 matrix whose last row is 0 0 0 1"),
+            ({"affine": np.diag([2, np.nan, 2, 1])}, "affine has NaN or infinite entries"),
+            ({"affine": np.diag([0.0, 2, 2, 1])}, r"expected voxels of 0\.05 to 20 mm"),
+            ({"affine": np.diag([1.0, 2, 2, 1])}, "expected a field of view of 16 to 600 mm"),
+            ({"affine": nib.affines.from_matvec([[2.0, 2, 0], [2, 2, 0], [0, 0, 2]])}, "affine is singular"),
+        ],
+    )
+    def test_is_refused_in_one_line(self, changes: dict[str, Any], message: str) -> None:
+        parts = {"voxels": self.VOXELS, "affine": AFFINE, "header": None, "name": "array"}
+        with pytest.raises(InputError, match=f"^array: .*{message}") as caught:
+            Volume(**(parts | changes))
+        assert "\n" not in str(caught.value)
+        with pytest.raises(InputError, match=message):
+            replace(Volume(**parts), **changes)
+
+    def test_a_good_one_is_taken_as_it_is(self) -> None:
+        for voxels in (self.VOXELS, np.ascontiguousarray(self.VOXELS), self.VOXELS[::-1]):
+            volume = Volume(voxels, AFFINE, None, "array")
+            assert volume.voxels is voxels
+            assert volume.ranges == ((0.0, 2687.0),)
+            assert volume.lowest == 0.0
+
+    def test_another_array_has_another_range(self) -> None:
+        volume = Volume(self.VOXELS, AFFINE, None, "array")
+        assert replace(volume, voxels=self.VOXELS - 5).ranges == ((-5.0, 2682.0),)
+
+    def test_each_modality_has_its_own_range(self) -> None:
+        both = Volume(np.stack([self.VOXELS, 7 - self.VOXELS], -1), AFFINE, None, "array")
+        assert both.ranges == ((0.0, 2687.0), (-2680.0, 7.0))
+        assert both.lowest == -2680.0
+        assert [modality.ranges for modality in both.modalities] == [both.ranges[:1], both.ranges[1:]]
+
+    def test_no_voxel_of_a_file_is_looked_at_twice(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        nib.save(image((12, 14, 16, 2)), tmp_path / "a.nii")
+        scan = load_volume(tmp_path / "a.nii", ("T1w", "T2w"))
+        monkeypatch.setattr(np, "moveaxis", lambda *_: pytest.fail("looked for the range again"))
+        assert len(scan.modalities) == 2
+
+
 class TestSaving:
     @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
     @pytest.mark.parametrize(("qcode", "scode"), [(0, 0), (1, 0), (0, 2), (1, 4), (3, 3)])
@@ -179,7 +275,7 @@ class TestSaving:
         )
         made = kind(np.asarray(image().dataobj), None)
         made.set_qform(turned, qcode)
-        made.set_sform(turned @ np.diag([1, 1, 1.1, 1]), scode)
+        made.set_sform(nib.affines.from_matvec(nib.eulerangles.euler2mat(0, 0, 0.3)) @ turned, scode)
         nib.save(made, tmp_path / "a.nii.gz")
         scan = load_volume(tmp_path / "a.nii.gz")
         labels = np.asfortranarray(scan.voxels % 6, dtype=np.uint8)
