@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from mixpriv.server.access import Access
 
 
+_STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
 class _StopRequested(BaseException):
-    """SIGINT or SIGTERM came: the usual end of a server."""
+    """One of the signals came by which a server is stopped."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,8 +69,11 @@ def _verify(bundle: Bundle, args: argparse.Namespace, log: EventLog) -> None:
 
 
 def _serve(bundle: Bundle, args: argparse.Namespace, log: EventLog) -> NoReturn:
+    import resource
+
     from mixpriv.server.supervisor import keep_running
-    from mixpriv.server.triton import TritonServer, free_port
+    from mixpriv.server.surroundings import free_port
+    from mixpriv.server.triton import TritonServer
 
     access = _access(args)
     port = free_port(args.host, args.port)  # kept over restarts
@@ -77,8 +83,11 @@ def _serve(bundle: Bundle, args: argparse.Namespace, log: EventLog) -> NoReturn:
             bundle, host=args.host, port=port, access=access, metrics=args.metrics, threads=args.threads
         )
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    for number in _STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+            signal.signal(number, _stop)
+    # A core would hold the tokens.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     keep_running(make, log, restarts=args.restarts)
 
 
@@ -90,7 +99,7 @@ def _access(args: argparse.Namespace) -> Access:
     InputError
         the address, or what is asked of clients, is less than the profile's.
     """
-    from mixpriv.server.access import Access, ServerTls
+    from mixpriv.server.access import Access, ServerTls, require_private
     from mixpriv.wire.address import Address
     from mixpriv.wire.token import Token
 
@@ -102,12 +111,16 @@ def _access(args: argparse.Namespace) -> Access:
     local = Address(args.host, args.host).is_local
     if args.profile == "embedded" and not local:
         raise InputError(f"--host {args.host}: expected a loopback address, or --profile node to serve other machines")
+    if args.profile == "embedded" and args.metrics and not Address(args.metrics[0], args.metrics[0]).is_local:
+        raise InputError(f"--metrics {args.metrics[0]}: expected a loopback address, or --profile node")
     if args.profile == "node" and args.tls_clients is None and not args.insecure:
         raise InputError("--profile node: expected --tls-cert, --tls-key and --tls-clients, or --insecure")
     tls = None
     if args.tls_cert is not None:
         probe = None if args.probe_cert is None else (args.probe_cert, args.probe_key)
         tls = ServerTls(args.tls_cert, args.tls_key, args.tls_clients, probe)
+    if args.token_file is not None:
+        require_private(args.token_file)
     token = Token.load(args.token_file)
     if token is not None and tls is None and not local:
         raise InputError("--token-file: expected TLS with it, since plain text would give the token away")
@@ -122,7 +135,7 @@ def _run_check(args: argparse.Namespace, log: EventLog) -> int:
 
 def _stop(number: int, frame: object) -> NoReturn:
     # A second signal must not disturb the end that the first began.
-    for other in (signal.SIGINT, signal.SIGTERM):
+    for other in _STOPPING:
         signal.signal(other, signal.SIG_IGN)
     raise _StopRequested
 
@@ -130,7 +143,7 @@ def _stop(number: int, frame: object) -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Serve a bundle's segmenter until SIGINT or SIGTERM.",
+        description="Serve a bundle's segmenter until SIGINT, SIGTERM or SIGHUP.",
         epilog="Exit codes: 0 stopped, written or well, 2 bad usage, 3 the server cannot start, ended too often or "
         "cannot be reached, 4 it serves another network, 5 the repository cannot be written.",
     )
@@ -198,7 +211,7 @@ def _add_check(commands: Any) -> None:
     check = commands.add_parser(
         "check",
         help="ask servers whether they are well",
-        description="Ask each server for a small, real inference. Exit codes: 0 all are well, 2 bad usage, "
+        description="Ask each server for a real inference. Exit codes: 0 all are well, 2 bad usage, "
         "3 one cannot be reached or does not answer, 4 one serves another network.",
     )
     _add_common(check)
@@ -209,7 +222,7 @@ def _add_check(commands: Any) -> None:
         metavar="HOST:PORT[,...]",
         help="default: $MIXPRIV_SERVER or 127.0.0.1:8001",
     )
-    check.add_argument("--full", action="store_true", help="a volume of the bundle's whole grid, not a small one")
+    check.add_argument("--full", action="store_true", help=argparse.SUPPRESS)  # what every check does by now
     add_connection_options(check)
 
 

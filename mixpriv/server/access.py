@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from mixpriv.errors import InputError
 from mixpriv.wire.tls import TlsOptions, check_authorities, check_identity
 from mixpriv.wire.token import TOKEN_KEY, Token
 
@@ -19,6 +19,22 @@ class ClientSide(TypedDict):
 
     tls: TlsOptions | None
     token: Token | None
+
+
+def require_private(path: Path) -> None:
+    """Refuse a file with a secret that others can read: all users, or a group, unless root made it for that group.
+
+    Raises
+    ------
+    InputError
+        they can.
+    """
+    if not path.is_file():  # a pipe of the shell's, or missing, which its reader says better
+        return
+    status = path.stat()
+    others = 0o007 if status.st_uid == 0 else 0o077
+    if status.st_mode & others:
+        raise InputError(f"{path}: other users can read it (mode {status.st_mode & 0o777:o}): chmod 600 it")
 
 
 @dataclass(frozen=True)
@@ -40,10 +56,12 @@ class ServerTls:
     def check(self) -> None:
         """Check the files; InputError says what is wrong. Triton would call a bad one an address in use."""
         check_identity(self.certificate, self.private_key, of_server=True)
+        require_private(self.private_key)
         if self.clients is not None:
             check_authorities(self.clients)
         if self.probe is not None:
             check_identity(*self.probe)
+            require_private(self.probe[1])
 
     def options(self) -> list[str]:
         """Triton's options."""
@@ -73,23 +91,21 @@ class Access:
     ----------
     tls : None for plain text
     token : what clients must tell; None for nothing
-    admin : what nobody is told but we ourselves, for the statistics
     """
 
     tls: ServerTls | None = None
     token: Token | None = None
-    admin: Token = field(default_factory=lambda: Token(secrets.token_hex()))
 
     def options(self) -> list[str]:
-        """Triton's options."""
-        restricted = [f"--grpc-restricted-protocol={_FOR_NOBODY}:{TOKEN_KEY}={self.admin.text}"]
-        if self.token is not None:
-            restricted.append(f"--grpc-restricted-protocol={_FOR_CLIENTS}:{TOKEN_KEY}={self.token.text}")
-        return [*(self.tls.options() if self.tls else ()), *restricted]
+        """Triton's options; none of them is secret."""
+        return self.tls.options() if self.tls else []
 
-    def secrets(self) -> list[bytes]:
-        """What must not be seen in a list of processes."""
-        return [token.text.encode() for token in (self.admin, self.token) if token is not None]
+    def restrictions(self, admin: Token) -> list[str]:
+        """Secret values of ``--grpc-restricted-protocol``: who tells which token gets what."""
+        restrictions = [f"{_FOR_NOBODY}:{TOKEN_KEY}={admin.text}"]
+        if self.token is not None:
+            restrictions.append(f"{_FOR_CLIENTS}:{TOKEN_KEY}={self.token.text}")
+        return restrictions
 
     def client_side(self) -> ClientSide | None:
         """How the server itself gets in; None if it cannot."""

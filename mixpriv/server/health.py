@@ -41,13 +41,13 @@ def watch(server: TritonServer, events: EventLog) -> str:
 
 
 def probe(server: TritonServer) -> str | None:
-    """Ask for a real, small inference; says what is wrong, None if the server is well or does not let us in."""
+    """Ask for a real inference; says what is wrong, None if the server is well or does not let us in."""
     side = server.access.client_side()
     if side is None:
         return None
     try:
         with GrpcSegmenter(server.own_address, server.contract, timeout_s=PROBE_TIMEOUT_S, **side) as segmenter:
-            infer_zeros(segmenter, server.contract, 3 * (server.contract.multiple,))
+            infer_zeros(segmenter, server.contract)
     except ServerBusyError:
         return None
     except (ServerUnavailableError, IncompatibleServerError) as error:
@@ -55,9 +55,9 @@ def probe(server: TritonServer) -> str | None:
     return None
 
 
-def infer_zeros(segmenter: Segmenter, contract: SegmenterContract, shape: tuple[int, ...]) -> None:
-    """One inference on a volume (D, H, W) of zeros; the segmenter's errors if it fails."""
-    segmenter.segment(np.zeros((1, contract.mixture.shape[0], *shape), np.float16))
+def infer_zeros(segmenter: Segmenter, contract: SegmenterContract) -> None:
+    """One inference on zeros, of the only size that a server takes; the segmenter's errors if it fails."""
+    segmenter.segment(np.zeros((1, *contract.mixture.shape), np.float16))
 
 
 def tell_served(server: TritonServer, events: EventLog) -> None:
@@ -80,7 +80,7 @@ def statistics(server: TritonServer) -> Statistics | None:
         calls = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         request = service_pb2.ModelStatisticsRequest(name=server.contract.model_name)
         try:
-            answer = calls.ModelStatistics(request, timeout=CHECK_TIMEOUT_S, metadata=server.access.admin.metadata)
+            answer = calls.ModelStatistics(request, timeout=CHECK_TIMEOUT_S, metadata=server.admin.metadata)
         except grpc.RpcError:
             return None
         return read_statistics(answer)

@@ -12,6 +12,7 @@ _REASONS = (
     r"Poll failed for model directory '[^']+': (.+)",
     r"failed to start GRPC service: (.+)",
     r"error while loading shared libraries: (.+)",
+    r"(object '[^']+' from LD_PRELOAD cannot be preloaded .+): ignored",
     r"unrecognized option (.+)",
 )
 """The first that is found decides; what stands around them (CUDA, summaries, tracebacks) explains nothing."""

@@ -45,7 +45,8 @@ def connect(server: TritonServer, bundle: Bundle, timeout_s: float) -> GrpcSegme
 
 class TestEmbedded:
     def test_serves_on_a_private_socket_and_is_gone_afterwards(self, bundle: Bundle) -> None:
-        with embedded_server(bundle, threads=1) as address:
+        with embedded_server(bundle, threads=1) as server:
+            address = server.address
             path = Path(address.removeprefix("unix:"))
             assert path.parent.stat().st_mode & 0o777 == 0o700
             (pid,) = children(os.getpid())
