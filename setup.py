@@ -79,7 +79,7 @@ def run(command: list[str]) -> None:
 
 
 def extensions() -> list[Extension]:
-    """The kernels for the CPU, the server's guard, and the kernels for CUDA where they can be had, or were asked for."""
+    """The kernels for the CPU, the server's guard, and kernels for CUDA where they can be had, or were asked for."""
     choice = os.environ.get("MIXPRIV_CUDA", "AUTO").upper()
     if choice not in CUDA_CHOICES:
         sys.exit(f"mixpriv: MIXPRIV_CUDA: expected one of {', '.join(CUDA_CHOICES)}, got {choice!r}")

@@ -25,14 +25,17 @@ _LOOK_EVERY_S = 0.25
 def watch(server: TritonServer, events: EventLog) -> str:
     """Wait until a server is lost: ended, without its model process, or standing still; returns what happened.
 
-    Now and then it is told what was served.
+    Now and then it is told what was served; a server that served nothing meanwhile is asked for an inference.
     """
     next_probe = time.monotonic() + PROBE_EVERY_S
+    served: int | None = None
     while True:
         reason = server.lost()
         if reason is None and time.monotonic() > next_probe:
-            reason = probe(server)
-            tell_served(server, events)
+            now = statistics(server)
+            if now is None or now.requests == served:
+                reason = probe(server)
+            served = tell_served(server, events)
             next_probe = time.monotonic() + PROBE_EVERY_S
         if reason is not None:
             return server.lost() or reason
@@ -60,12 +63,14 @@ def infer_zeros(segmenter: Segmenter, contract: SegmenterContract) -> None:
     segmenter.segment(np.zeros((1, *contract.mixture.shape), np.float16))
 
 
-def tell_served(server: TritonServer, events: EventLog) -> None:
-    """Tell how many requests were served, and where their time went."""
+def tell_served(server: TritonServer, events: EventLog) -> int | None:
+    """Tell how many requests were served, and where their time went; returns how many, None if that is not known."""
     served = statistics(server)
-    if served is not None:
-        facts = {name: round(value, 3) for name, value in vars(served).items()}
-        events.tell("served", f"{served.requests} requests served, {served.failures} failed", **facts)
+    if served is None:
+        return None
+    facts = {name: round(value, 3) for name, value in vars(served).items()}
+    events.tell("served", f"{served.requests} requests served, {served.failures} failed", **facts)
+    return served.requests
 
 
 def statistics(server: TritonServer) -> Statistics | None:

@@ -230,16 +230,18 @@ class TritonServer:
             raise ServerUnavailableError(f"{error} (it may use {limit.mib} MiB of memory: {limit.name})") from None
 
     def _wait_until_it_listens(self, deadline: float) -> None:
-        patience = None
+        what, until = "was not ready in time", deadline
         while not self._accepts():
-            now = time.monotonic()
             if self._process.poll() is not None:
                 raise ServerUnavailableError(f"tritonserver did not start: {self._reason()}")
-            # Triton would wait for its answer as long as it may load. It says itself why, if it knows.
-            if patience is None and not all(map(is_alive, children(self.pid))):
-                patience = now + _LAST_WORDS_S
-            if now > min(deadline, patience or deadline):
-                what = "was not ready in time" if patience is None else "lost its model process while it started"
+            gone = [pid for pid in children(self.pid) if not is_alive(pid)]
+            # Triton would wait for its answer as long as it may load. It says why, if it knows.
+            if gone and until == deadline:
+                what, until = (
+                    f"lost its model process{ending(gone[0])}",
+                    min(deadline, time.monotonic() + _LAST_WORDS_S),
+                )
+            if time.monotonic() > until:
                 raise ServerUnavailableError(f"tritonserver {what}: {reason_in(self._log)}")
             time.sleep(0.02)
 
