@@ -62,7 +62,7 @@ class Node:
 
 def recognisable() -> np.ndarray:
     """A mixture whose bytes are not met by chance."""
-    return np.random.default_rng(0).random((1, 1, 16, 16, 16), np.float32).astype(np.float16)
+    return np.random.default_rng(0).random((1, 1, 64, 80, 64), np.float32).astype(np.float16)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def node(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 class TestGetsIn:
     def test_who_has_both(self, node: Node) -> None:
-        assert node.segment(party=node.client).shape == (1, 5, 16, 16, 16)
+        assert node.segment(party=node.client).shape == (1, 5, 64, 80, 64)
 
     def test_the_server_itself(self, node: Node) -> None:
         assert health.probe(node.server) is None
