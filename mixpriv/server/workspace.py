@@ -44,14 +44,10 @@ class Workspace:
     regions: str
 
     def __enter__(self) -> Workspace:
-        base = _choose_base()
-        _remove_stale(base)
-        try:
-            self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
-            self._lock = _try_lock(self.folder)
-            (self.folder / _MARK).touch()
-        except OSError as error:
-            raise ServerUnavailableError(f"temporary folder {base}: {error.strerror}") from None
+        self.folder = _make_folder()
+        self._lock = _try_lock(self.folder)
+        (self.folder / _MARK).touch()
+        _remove_stale(self.folder.parent)
         self.regions = f"{self.folder.name}-"
         return self
 
@@ -77,8 +73,8 @@ class Workspace:
                 raise ServerUnavailableError(f"{region} can be read by other users: the server is not used")
 
 
-def _choose_base() -> Path:
-    """The first temporary folder that can be written and whose path is plain.
+def _make_folder() -> Path:
+    """A new folder in the first temporary one that can be written and whose path is plain.
 
     Raises
     ------
@@ -86,13 +82,13 @@ def _choose_base() -> Path:
         there is none.
     """
     named = [folder for name in ("TMPDIR", "TEMP", "TMP") if (folder := os.environ.get(name))]
-    for folder in (*named, *_ELSEWHERE):
-        if _PLAIN.fullmatch(folder) and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
-            return Path(folder)
-    tried = ", ".join(dict.fromkeys((*named, *_ELSEWHERE)))
+    bases = tuple(dict.fromkeys((*named, *_ELSEWHERE)))
+    for base in filter(_PLAIN.fullmatch, bases):
+        with contextlib.suppress(OSError):  # missing, not ours to write, full: the next
+            return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
     raise ServerUnavailableError(
-        f"no temporary folder for the server among {printable(tried, 120)}: set TMPDIR to one that can be written, "
-        "with at most 60 plain characters in its path"
+        f"no temporary folder for the server among {printable(', '.join(bases), 120)}: set TMPDIR to one that can be "
+        "written, with at most 60 plain characters in its path"
     )
 
 

@@ -22,7 +22,7 @@ from mixpriv.server.embedded import embedded_server
 from mixpriv.server.triton import TritonServer
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.transport import GrpcSegmenter
-from tests.server.commands import command
+from tests.server.commands import address_when_ready, command
 from tests.server.processes import children, cpu_seconds, model_process, session_members, soon
 from tests.toybundle import write_slow_bundle
 
@@ -116,7 +116,7 @@ class TestKilledServer:
 
 
 class TestCommand:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_stops_cleanly_when_asked(self, bundle: Bundle, number: signal.Signals) -> None:
         with command(bundle, "--port", "0", "--threads", "1") as process:
             assert process.stdout is not None
@@ -126,6 +126,25 @@ class TestCommand:
             assert process.wait(20) == 0
             assert process.communicate() == ("mixpriv-server: stopped\n", "")
         assert soon(lambda: session_members(server) == [], 2)
+
+    def test_outlives_its_terminal_if_told_so(self, bundle: Bundle) -> None:
+        arguments = [
+            "nohup",
+            sys.executable,
+            "-m",
+            "mixpriv.cli.server",
+            "--bundle",
+            str(bundle.directory),
+            "--port",
+            "0",
+        ]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            address_when_ready(process)
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.5)
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
 
     def test_takes_its_server_with_it_when_killed(self, bundle: Bundle) -> None:
         with command(bundle, "--port", "0") as process:
@@ -177,6 +196,8 @@ class TestCommand:
             (["--port", "65536"], "expected 0 to 65535"),
             (["--threads", "0"], "expected a whole number from 1"),
             (["--metrics", "8002"], "expected HOST:PORT, got '8002'"),
+            (["--metrics", "0.0.0.0:8002"], "--metrics 0.0.0.0: expected a loopback address, or --profile node"),
+            (["--metrics", "[::]:8002"], "--metrics ::: expected a loopback address, or --profile node"),
             (["--profile", "node"], "expected --tls-cert, --tls-key and --tls-clients, or --insecure"),
             (["--tls-cert", "x.pem"], "--tls-cert and --tls-key belong together"),
             (["--tls-clients", "x.pem"], "expected --tls-cert and --tls-key with them"),

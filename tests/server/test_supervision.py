@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from mixpriv.server.triton import TritonServer
 from mixpriv.wire.address import parse_servers
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.servers import ServerPool
-from tests.server.commands import address_when_ready, command
+from tests.server.commands import command
 from tests.server.processes import children, model_process, session_members, soon
 from tests.toybundle import write_toy_bundle
 from tests.wire.fakeserver import FakeServer
@@ -153,17 +152,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def metrics(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
 class TestMetrics:
     def test_are_read_where_they_were_asked_for(self, bundle: Bundle) -> None:
         port = free_port()
         with TritonServer(bundle, host="127.0.0.1", port=0, metrics=("127.0.0.1", port), stop_timeout_s=0) as server:
             assert health.probe(server) is None
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                text = answer.read().decode()
+            counted = r'nv_inference_request_success\{model="toy-t1_segmenter",version="\d+"\} 2'  # with the warm-up
+            assert soon(lambda: re.search(counted, metrics(port)) is not None, 5)  # counted once it was answered
             listening = listeners(server.pid)
-        assert re.search(
-            r'nv_inference_request_success\{model="toy-t1_segmenter",version="\d+"\} 2', text
-        )  # with the warm-up
         assert listening == {("127.0.0.1", port), ("127.0.0.1", server._port)}
 
     def test_and_nothing_else_are_off_by_default(self, server: TritonServer) -> None:
