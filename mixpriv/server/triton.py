@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mixpriv.bundle import Bundle
-from mixpriv.errors import ServerUnavailableError
+from mixpriv.errors import MixprivError, ServerUnavailableError
 from mixpriv.memory import SERVER_MIB, lack_of_memory, memory_limit
 from mixpriv.server.access import Access
 from mixpriv.server.guard import OPEN, find_guard, standard_input
@@ -91,8 +91,10 @@ class TritonServer:
         try:
             self._start()
             self._wait_until_ready(time.monotonic() + START_TIMEOUT_S)
-        except BaseException:
+        except BaseException as error:
             self._cleanup.close()
+            if isinstance(error, OSError) and not isinstance(error, MixprivError):  # a disk or a table is full
+                raise ServerUnavailableError(f"the server cannot be started: {error.strerror}") from None
             raise
         return self
 

@@ -116,9 +116,7 @@ class TestStart:
         write = triton.write_repository
         monkeypatch.setattr(triton, "write_repository", poison)
         begin = time.monotonic()
-        with pytest.raises(
-            ServerUnavailableError, match=r"model process (died|, killed by SIGKILL), as .* memory runs out"
-        ):
+        with pytest.raises(ServerUnavailableError, match=r"model process.* memory runs out"):
             TritonServer(bundle).__enter__()
         assert time.monotonic() - begin < 10
 
