@@ -140,7 +140,7 @@ def target() -> Iterator[Callable[[Any], None]]:
         bundle = write_toy_bundle(Path(folder))
         with TritonServer(bundle, stop_timeout_s=0) as server, grpc.insecure_channel(server.address) as channel:
             contract = SegmenterContract.of(bundle)
-            mixture = np.random.default_rng(0).random((1, *contract.mixture.shape), np.float32).astype(np.float16)
+            mixture = np.random.default_rng(0).random((1, 1, *bundle.grid_shape), np.float32).astype(np.float16)
             ordinary = encode_request(contract, mixture)
             infer = channel.unary_unary(
                 f"{SERVICE}ModelInfer", type(ordinary).SerializeToString, service_pb2.ModelInferResponse.FromString
