@@ -99,7 +99,7 @@ def _access(args: argparse.Namespace) -> Access:
     InputError
         the address, or what is asked of clients, is less than the profile's.
     """
-    from mixpriv.server.access import Access, ServerTls, require_private
+    from mixpriv.server.access import Access, ServerTls
     from mixpriv.wire.address import Address
     from mixpriv.wire.token import Token
 
@@ -119,8 +119,6 @@ def _access(args: argparse.Namespace) -> Access:
     if args.tls_cert is not None:
         probe = None if args.probe_cert is None else (args.probe_cert, args.probe_key)
         tls = ServerTls(args.tls_cert, args.tls_key, args.tls_clients, probe)
-    if args.token_file is not None:
-        require_private(args.token_file)
     token = Token.load(args.token_file)
     if token is not None and tls is None and not local:
         raise InputError("--token-file: expected TLS with it, since plain text would give the token away")

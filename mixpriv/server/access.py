@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from mixpriv.errors import InputError
 from mixpriv.wire.tls import TlsOptions, check_authorities, check_identity
 from mixpriv.wire.token import TOKEN_KEY, Token
 
@@ -19,22 +18,6 @@ class ClientSide(TypedDict):
 
     tls: TlsOptions | None
     token: Token | None
-
-
-def require_private(path: Path) -> None:
-    """Refuse a file with a secret that others can read: all users, or a group, unless root made it for that group.
-
-    Raises
-    ------
-    InputError
-        they can.
-    """
-    if not path.is_file():  # a pipe of the shell's, or missing, which its reader says better
-        return
-    status = path.stat()
-    others = 0o007 if status.st_uid == 0 else 0o077
-    if status.st_mode & others:
-        raise InputError(f"{path}: other users can read it (mode {status.st_mode & 0o777:o}): chmod 600 it")
 
 
 @dataclass(frozen=True)
@@ -56,12 +39,10 @@ class ServerTls:
     def check(self) -> None:
         """Check the files; InputError says what is wrong. Triton would call a bad one an address in use."""
         check_identity(self.certificate, self.private_key, of_server=True)
-        require_private(self.private_key)
         if self.clients is not None:
             check_authorities(self.clients)
         if self.probe is not None:
             check_identity(*self.probe)
-            require_private(self.probe[1])
 
     def options(self) -> list[str]:
         """Triton's options."""

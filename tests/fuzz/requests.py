@@ -15,7 +15,7 @@ from tritonclient.grpc import service_pb2
 
 from mixpriv.server.triton import TritonServer
 from mixpriv.wire.contract import SegmenterContract
-from mixpriv.wire.messages import decode_answer, encode_request
+from mixpriv.wire.messages import encode_request
 from tests.toybundle import write_toy_bundle
 
 MODEL, GRID, CLASSES = "toy-t1_segmenter", (64, 80, 64), 6
@@ -145,7 +145,7 @@ def target() -> Iterator[Callable[[Any], None]]:
             infer = channel.unary_unary(
                 f"{SERVICE}ModelInfer", type(ordinary).SerializeToString, service_pb2.ModelInferResponse.FromString
             )
-            expected = decode_answer(contract, ordinary, infer(ordinary, timeout=10), server.address)
+            expected = infer(ordinary, timeout=10).raw_output_contents[0]
             sent = 0
 
             def send(call: Call) -> None:
@@ -156,7 +156,6 @@ def target() -> Iterator[Callable[[Any], None]]:
                 assert "stub" not in details.lower(), details
                 assert server.lost() is None, server.lost()
                 if sent % EVERY == 0:
-                    answer = decode_answer(contract, ordinary, infer(ordinary, timeout=10), server.address)
-                    np.testing.assert_array_equal(answer, expected)
+                    assert infer(ordinary, timeout=10).raw_output_contents[0] == expected
 
             yield send

@@ -203,30 +203,6 @@ class TestCommand:
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
 
-    @pytest.mark.parametrize("which", ["--tls-key", "--probe-key", "--token-file"])
-    def test_refuses_secrets_that_others_can_read(
-        self, bundle: Bundle, node: Node, tmp_path: Path, which: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        own = node.authority.server()
-        (tmp_path / "token").write_text(TOKEN.text)
-        files = {
-            "--tls-cert": own.certificate,
-            "--tls-key": own.key,
-            "--tls-clients": node.authority.certificate,
-            "--probe-cert": node.client.certificate,
-            "--probe-key": node.client.key,
-            "--token-file": tmp_path / "token",
-        }
-        for option in ("--tls-key", "--probe-key", "--token-file"):
-            secret = tmp_path / f"secret{option}"
-            secret.write_bytes(files[option].read_bytes())
-            secret.chmod(0o604 if option == which else 0o600)
-            files[option] = secret
-        options = [str(part) for option in files.items() for part in option]
-        assert main(["--bundle", str(bundle.directory), "--profile", "node", "--port", "0", *options]) == 2
-        said = capsys.readouterr().err
-        assert said == f"mixpriv-server: {files[which]}: other users can read it (mode 604): chmod 600 it\n"
-
     @pytest.mark.parametrize(
         ("which", "message"),
         [("expired", "certificate has expired"), ("client", "purpose"), ("missing", "No such file or directory")],
