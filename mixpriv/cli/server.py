@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mixpriv.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from mixpriv.cli.client import EXIT_INTERRUPTED, explain
 from mixpriv.cli.options import add_connection_options
-from mixpriv.errors import InputError, MixprivError
+from mixpriv.errors import InputError
 from mixpriv.server.events import PROGRAM, EventLog
 
 if TYPE_CHECKING:
@@ -34,9 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.run(args, log)
     except _StopRequested:
         log.tell("stopped", "stopped")
-    except MixprivError as error:
-        log.tell("failed", str(error), trouble=True, exit_code=error.exit_code)
-        return error.exit_code
+    except KeyboardInterrupt:
+        log.tell("failed", "interrupted", trouble=True, exit_code=EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        code, message = explain(error)
+        log.tell("failed", message, trouble=True, exit_code=code)
+        return code
     else:
         return code
     return 0

@@ -20,7 +20,9 @@ from mixpriv.bundle import Bundle
 from mixpriv.errors import ServerUnavailableError
 from mixpriv.server.embedded import embedded_server
 from mixpriv.server.triton import TritonServer
+from mixpriv.wire.address import parse_servers
 from mixpriv.wire.contract import SegmenterContract
+from mixpriv.wire.servers import ServerPool
 from mixpriv.wire.transport import GrpcSegmenter
 from tests.server.commands import address_when_ready, command
 from tests.server.processes import children, cpu_seconds, model_process, session_members, soon
@@ -115,6 +117,21 @@ class TestKilledServer:
                 segmenter.segment(ZEROS)
 
 
+class TestOwnServer:
+    @pytest.mark.parametrize("victim", ["server", "model process"])
+    def test_that_is_killed_is_not_waited_for(self, bundle: Bundle, victim: str) -> None:
+        """Nobody starts it again, so the patience with a server that may come back is not for it."""
+        with embedded_server(bundle) as server:
+            servers, contract = parse_servers(server.address), SegmenterContract.of(bundle)
+            with ServerPool(servers, contract, timeout_s=60, lost=server.lost) as segmenter:
+                segmenter.segment(ZEROS)
+                os.kill(server.pid if victim == "server" else model_process(server.pid), signal.SIGKILL)
+                started = time.monotonic()
+                with pytest.raises(ServerUnavailableError, match=r"^our own server is lost: .* ended by itself"):
+                    segmenter.segment(ZEROS)
+                assert time.monotonic() - started < 5
+
+
 class TestCommand:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_stops_cleanly_when_asked(self, bundle: Bundle, number: signal.Signals) -> None:
@@ -126,6 +143,19 @@ class TestCommand:
             assert process.wait(20) == 0
             assert process.communicate() == ("mixpriv-server: stopped\n", "")
         assert soon(lambda: session_members(server) == [], 2)
+
+    def test_serves_on_when_nobody_reads_what_it_says(self, bundle: Bundle) -> None:
+        with command(bundle, "--port", "0", "--restarts", "1") as process:
+            address = address_when_ready(process)
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            process.stderr.close()
+            os.kill(model_process(children(process.pid)[0]), signal.SIGKILL)
+            with ServerPool(parse_servers(address), SegmenterContract.of(bundle), timeout_s=30) as segmenter:
+                assert segmenter.segment(ZEROS).shape == (1, 5, 64, 80, 64)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
 
     def test_outlives_its_terminal_if_told_so(self, bundle: Bundle) -> None:
         arguments = [
