@@ -79,19 +79,21 @@ def run(command: list[str]) -> None:
 
 
 def extensions() -> list[Extension]:
-    """The kernels for the CPU, and those for CUDA where they can be had, or were asked for."""
+    """The kernels for the CPU, the server's guard, and kernels for CUDA where they can be had, or were asked for."""
     choice = os.environ.get("MIXPRIV_CUDA", "AUTO").upper()
     if choice not in CUDA_CHOICES:
         sys.exit(f"mixpriv: MIXPRIV_CUDA: expected one of {', '.join(CUDA_CHOICES)}, got {choice!r}")
-    native = Extension("mixpriv._native", sources=[])
+    always = [Extension("mixpriv._native", sources=[])]
+    if sys.platform == "linux":  # where tritonserver runs
+        always.append(Extension("mixpriv.server._guard", sources=[]))
     if choice == "OFF" or (choice == "AUTO" and find_nvcc() is None):
-        return [native]
+        return always
     if find_nvcc() is None:
         least = ".".join(map(str, LEAST_CUDA))
         sys.exit(
             f"mixpriv: MIXPRIV_CUDA=ON, but no nvcc from {least} found (CUDACXX, CUDA_HOME, PATH, /usr/local/cuda)"
         )
-    return [native, Extension("mixpriv._cuda", sources=[], optional=choice == "AUTO")]
+    return [*always, Extension("mixpriv._cuda", sources=[], optional=choice == "AUTO")]
 
 
 def find_nvcc() -> str | None:

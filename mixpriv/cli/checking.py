@@ -11,7 +11,7 @@ from mixpriv.errors import MixprivError, ServerBusyError
 from mixpriv.server.events import EventLog
 from mixpriv.server.health import infer_zeros
 from mixpriv.wire.address import parse_servers
-from mixpriv.wire.contract import WHOLE_GRID, SegmenterContract
+from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.transport import CHECK_TIMEOUT_S, GrpcSegmenter
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -26,9 +26,7 @@ def check(bundle: Bundle, given: argparse.Namespace, log: EventLog) -> int:
         begin = time.perf_counter()
         try:
             with GrpcSegmenter(address, contract, **how) as segmenter:
-                name, whole = WHOLE_GRID
-                full = given.full or segmenter.check().get(name) == whole
-                infer_zeros(segmenter, contract, bundle.grid_shape if full else 3 * (bundle.multiple,))
+                infer_zeros(segmenter, contract)
         except ServerBusyError as error:  # it answers: a probe that failed would take it away from those who wait
             log.tell("well", str(error), address=address.text)
         except MixprivError as error:

@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 from mixpriv import __version__
 from mixpriv.bundle import DEFAULT_BUNDLE
 from mixpriv.cli.options import add_connection_options
-from mixpriv.errors import MixprivError
+from mixpriv.errors import InputError, MixprivError
+from mixpriv.memory import CLIENT_MIB, lack_of_memory
 
 PROGRAM = "mixpriv-client"
 EXIT_BUG = 1
@@ -242,6 +243,9 @@ _KEY = (
 
 
 def _run_segment(arguments: argparse.Namespace) -> int:
+    lack = lack_of_memory(CLIENT_MIB)
+    if lack:
+        raise InputError(f"{PROGRAM} {lack}")
     from mixpriv.cli.segmenting import run
 
     return run(arguments)

@@ -118,13 +118,14 @@ def connect(connection: Connection, stack: contextlib.ExitStack) -> Client:
         unused = ClientKey(secrets.token_bytes(32))
         return open_client(bundle, unused, None, server=NOWHERE, generator=False, device=connection.device)
     key = load_or_create_key()
-    address = connection.server
+    address, lost = connection.server, None
     if address == EMBEDDED:
         from mixpriv.server.embedded import embedded_server
 
-        address = stack.enter_context(embedded_server(bundle))
+        own = stack.enter_context(embedded_server(bundle))
+        address, lost = own.address, own.lost
     how = connection_options(given, timeout_s=DEFAULT_TIMEOUT_S)
-    segmenter = stack.enter_context(ServerPool(parse_servers(address), SegmenterContract.of(bundle), **how))
+    segmenter = stack.enter_context(ServerPool(parse_servers(address), SegmenterContract.of(bundle), lost=lost, **how))
     segmenter.check()
     generator = options.mixes and not options.from_bank
     return open_client(bundle, key, segmenter, server=connection.server, generator=generator, device=connection.device)

@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mixpriv.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from mixpriv.cli.client import EXIT_INTERRUPTED, explain
 from mixpriv.cli.options import add_connection_options
-from mixpriv.errors import InputError, MixprivError
+from mixpriv.errors import InputError
 from mixpriv.server.events import PROGRAM, EventLog
 
 if TYPE_CHECKING:
     from mixpriv.server.access import Access
 
 
+_STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
 class _StopRequested(BaseException):
-    """SIGINT or SIGTERM came: the usual end of a server."""
+    """One of the signals came by which a server is stopped."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,9 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.run(args, log)
     except _StopRequested:
         log.tell("stopped", "stopped")
-    except MixprivError as error:
-        log.tell("failed", str(error), trouble=True, exit_code=error.exit_code)
-        return error.exit_code
+    except KeyboardInterrupt:
+        log.tell("failed", "interrupted", trouble=True, exit_code=EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        code, message = explain(error)
+        log.tell("failed", message, trouble=True, exit_code=code)
+        return code
     else:
         return code
     return 0
@@ -66,8 +74,11 @@ def _verify(bundle: Bundle, args: argparse.Namespace, log: EventLog) -> None:
 
 
 def _serve(bundle: Bundle, args: argparse.Namespace, log: EventLog) -> NoReturn:
+    import resource
+
     from mixpriv.server.supervisor import keep_running
-    from mixpriv.server.triton import TritonServer, free_port
+    from mixpriv.server.surroundings import free_port
+    from mixpriv.server.triton import TritonServer
 
     access = _access(args)
     port = free_port(args.host, args.port)  # kept over restarts
@@ -77,8 +88,11 @@ def _serve(bundle: Bundle, args: argparse.Namespace, log: EventLog) -> NoReturn:
             bundle, host=args.host, port=port, access=access, metrics=args.metrics, threads=args.threads
         )
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    for number in _STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+            signal.signal(number, _stop)
+    # A core would hold the tokens.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     keep_running(make, log, restarts=args.restarts)
 
 
@@ -102,6 +116,8 @@ def _access(args: argparse.Namespace) -> Access:
     local = Address(args.host, args.host).is_local
     if args.profile == "embedded" and not local:
         raise InputError(f"--host {args.host}: expected a loopback address, or --profile node to serve other machines")
+    if args.profile == "embedded" and args.metrics and not Address(args.metrics[0], args.metrics[0]).is_local:
+        raise InputError(f"--metrics {args.metrics[0]}: expected a loopback address, or --profile node")
     if args.profile == "node" and args.tls_clients is None and not args.insecure:
         raise InputError("--profile node: expected --tls-cert, --tls-key and --tls-clients, or --insecure")
     tls = None
@@ -122,7 +138,7 @@ def _run_check(args: argparse.Namespace, log: EventLog) -> int:
 
 def _stop(number: int, frame: object) -> NoReturn:
     # A second signal must not disturb the end that the first began.
-    for other in (signal.SIGINT, signal.SIGTERM):
+    for other in _STOPPING:
         signal.signal(other, signal.SIG_IGN)
     raise _StopRequested
 
@@ -130,7 +146,7 @@ def _stop(number: int, frame: object) -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Serve a bundle's segmenter until SIGINT or SIGTERM.",
+        description="Serve a bundle's segmenter until SIGINT, SIGTERM or SIGHUP.",
         epilog="Exit codes: 0 stopped, written or well, 2 bad usage, 3 the server cannot start, ended too often or "
         "cannot be reached, 4 it serves another network, 5 the repository cannot be written.",
     )
@@ -198,7 +214,7 @@ def _add_check(commands: Any) -> None:
     check = commands.add_parser(
         "check",
         help="ask servers whether they are well",
-        description="Ask each server for a small, real inference. Exit codes: 0 all are well, 2 bad usage, "
+        description="Ask each server for a real inference. Exit codes: 0 all are well, 2 bad usage, "
         "3 one cannot be reached or does not answer, 4 one serves another network.",
     )
     _add_common(check)
@@ -209,7 +225,7 @@ def _add_check(commands: Any) -> None:
         metavar="HOST:PORT[,...]",
         help="default: $MIXPRIV_SERVER or 127.0.0.1:8001",
     )
-    check.add_argument("--full", action="store_true", help="a volume of the bundle's whole grid, not a small one")
+    check.add_argument("--full", action="store_true", help=argparse.SUPPRESS)  # what every check does by now
     add_connection_options(check)
 
 

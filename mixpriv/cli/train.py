@@ -347,7 +347,7 @@ def _segmenter(bundle: Bundle, *, in_process: bool, stack: contextlib.ExitStack)
     from mixpriv.wire.contract import SegmenterContract
     from mixpriv.wire.transport import GrpcSegmenter
 
-    address = stack.enter_context(embedded_server(bundle))
+    address = stack.enter_context(embedded_server(bundle)).address
     return stack.enter_context(GrpcSegmenter(address, SegmenterContract.of(bundle)))
 
 

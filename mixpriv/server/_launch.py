@@ -1,4 +1,7 @@
-"""Become another program that the kernel kills when our parent dies: ``python _launch.py PARENT_PID PROGRAM ...``.
+"""Become another program that the kernel kills when our parent dies.
+
+``python _launch.py PARENT_PID GUARD PROGRAM ...`` loads the guard into the program. What it writes is for its
+user alone, and it leaves no core, which would hold what was sent.
 
 A child stays to watch: it kills the process group, which must be the program's own, soon after the program is gone.
 A model process that is idle then ends by itself, and removes its shared memory; one that computes would wait for ever
@@ -7,6 +10,7 @@ for tritonserver to take its answer.
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
@@ -17,6 +21,7 @@ GRACE_S = 5
 
 def watch(program: int) -> None:
     """Wait until our parent, the program, is gone, then kill our process group."""
+    os.close(0)  # the program's secrets
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
     if os.getppid() == program:
@@ -28,7 +33,11 @@ def watch(program: int) -> None:
 prctl = ctypes.CDLL(None).prctl
 prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 if os.getppid() == int(sys.argv[1]):  # else it died before it could be watched
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     itself = os.getpid()
     if os.fork() == 0:
         watch(itself)
-    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - no shell is wanted
+    others = os.environ.get("LD_PRELOAD")
+    os.environ["LD_PRELOAD"] = f"{sys.argv[2]}:{others}" if others else sys.argv[2]
+    os.execv(sys.argv[3], sys.argv[3:])  # noqa: S606 - no shell is wanted

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -73,23 +72,21 @@ class Access:
     ----------
     tls : None for plain text
     token : what clients must tell; None for nothing
-    admin : what nobody is told but we ourselves, for the statistics
     """
 
     tls: ServerTls | None = None
     token: Token | None = None
-    admin: Token = field(default_factory=lambda: Token(secrets.token_hex()))
 
     def options(self) -> list[str]:
-        """Triton's options."""
-        restricted = [f"--grpc-restricted-protocol={_FOR_NOBODY}:{TOKEN_KEY}={self.admin.text}"]
-        if self.token is not None:
-            restricted.append(f"--grpc-restricted-protocol={_FOR_CLIENTS}:{TOKEN_KEY}={self.token.text}")
-        return [*(self.tls.options() if self.tls else ()), *restricted]
+        """Triton's options; none of them is secret."""
+        return self.tls.options() if self.tls else []
 
-    def secrets(self) -> list[bytes]:
-        """What must not be seen in a list of processes."""
-        return [token.text.encode() for token in (self.admin, self.token) if token is not None]
+    def restrictions(self, admin: Token) -> list[str]:
+        """Secret values of ``--grpc-restricted-protocol``: who tells which token gets what."""
+        restrictions = [f"{_FOR_NOBODY}:{TOKEN_KEY}={admin.text}"]
+        if self.token is not None:
+            restrictions.append(f"{_FOR_CLIENTS}:{TOKEN_KEY}={self.token.text}")
+        return restrictions
 
     def client_side(self) -> ClientSide | None:
         """How the server itself gets in; None if it cannot."""

@@ -10,7 +10,7 @@ from mixpriv.server.triton import TritonServer
 
 
 @contextmanager
-def embedded_server(bundle: Bundle, *, threads: int | None = None) -> Iterator[str]:
+def embedded_server(bundle: Bundle, *, threads: int | None = None) -> Iterator[TritonServer]:
     """Serve the bundle on a Unix socket while the context lasts.
 
     Parameters
@@ -19,8 +19,8 @@ def embedded_server(bundle: Bundle, *, threads: int | None = None) -> Iterator[s
 
     Yields
     ------
-    str
-        the address of the ready server, ``unix:/path``
+    TritonServer
+        ready; its address is ``unix:/path``
 
     Raises
     ------
@@ -29,4 +29,4 @@ def embedded_server(bundle: Bundle, *, threads: int | None = None) -> Iterator[s
     """
     # Killed at the end, at once: what it was asked has been answered, or is not wanted any more.
     with TritonServer(bundle, threads=threads, stop_timeout_s=0) as server:
-        yield server.address
+        yield server

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TextIO
 
 PROGRAM = "mixpriv-server"
 
@@ -30,6 +31,15 @@ class EventLog:
             time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
             level = "error" if trouble else "info"
             line = json.dumps({"time": time, "level": level, "event": event, "message": message, **facts})
-            print(line, flush=True)
+            _say(line, sys.stdout)
         else:
-            print(f"{PROGRAM}: {message}", file=sys.stderr if trouble else sys.stdout, flush=True)
+            _say(f"{PROGRAM}: {message}", sys.stderr if trouble else sys.stdout)
+
+
+def _say(line: str, stream: TextIO) -> None:
+    """Print a line; where nobody reads any more, or the disk is full, those who are served still are."""
+    try:
+        print(line, file=stream, flush=True)
+    except OSError:
+        with open(os.devnull, "w", encoding="utf-8") as nothing:  # else Python tries again at its end, and complains
+            os.dup2(nothing.fileno(), stream.fileno())

@@ -25,14 +25,17 @@ _LOOK_EVERY_S = 0.25
 def watch(server: TritonServer, events: EventLog) -> str:
     """Wait until a server is lost: ended, without its model process, or standing still; returns what happened.
 
-    Now and then it is told what was served.
+    Now and then it is told what was served; a server that served nothing meanwhile is asked for an inference.
     """
     next_probe = time.monotonic() + PROBE_EVERY_S
+    served: int | None = None
     while True:
         reason = server.lost()
         if reason is None and time.monotonic() > next_probe:
-            reason = probe(server)
-            tell_served(server, events)
+            now = statistics(server)
+            if now is None or now.requests == served:
+                reason = probe(server)
+            served = tell_served(server, events)
             next_probe = time.monotonic() + PROBE_EVERY_S
         if reason is not None:
             return server.lost() or reason
@@ -41,13 +44,13 @@ def watch(server: TritonServer, events: EventLog) -> str:
 
 
 def probe(server: TritonServer) -> str | None:
-    """Ask for a real, small inference; says what is wrong, None if the server is well or does not let us in."""
+    """Ask for a real inference; says what is wrong, None if the server is well or does not let us in."""
     side = server.access.client_side()
     if side is None:
         return None
     try:
         with GrpcSegmenter(server.own_address, server.contract, timeout_s=PROBE_TIMEOUT_S, **side) as segmenter:
-            infer_zeros(segmenter, server.contract, 3 * (server.contract.multiple,))
+            infer_zeros(segmenter, server.contract)
     except ServerBusyError:
         return None
     except (ServerUnavailableError, IncompatibleServerError) as error:
@@ -55,17 +58,19 @@ def probe(server: TritonServer) -> str | None:
     return None
 
 
-def infer_zeros(segmenter: Segmenter, contract: SegmenterContract, shape: tuple[int, ...]) -> None:
-    """One inference on a volume (D, H, W) of zeros; the segmenter's errors if it fails."""
-    segmenter.segment(np.zeros((1, contract.mixture.shape[0], *shape), np.float16))
+def infer_zeros(segmenter: Segmenter, contract: SegmenterContract) -> None:
+    """One inference on zeros, of the only size that a server takes; the segmenter's errors if it fails."""
+    segmenter.segment(np.zeros((1, *contract.mixture.shape), np.float16))
 
 
-def tell_served(server: TritonServer, events: EventLog) -> None:
-    """Tell how many requests were served, and where their time went."""
+def tell_served(server: TritonServer, events: EventLog) -> int | None:
+    """Tell how many requests were served, and where their time went; returns how many, None if that is not known."""
     served = statistics(server)
-    if served is not None:
-        facts = {name: round(value, 3) for name, value in vars(served).items()}
-        events.tell("served", f"{served.requests} requests served, {served.failures} failed", **facts)
+    if served is None:
+        return None
+    facts = {name: round(value, 3) for name, value in vars(served).items()}
+    events.tell("served", f"{served.requests} requests served, {served.failures} failed", **facts)
+    return served.requests
 
 
 def statistics(server: TritonServer) -> Statistics | None:
@@ -80,7 +85,7 @@ def statistics(server: TritonServer) -> Statistics | None:
         calls = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         request = service_pb2.ModelStatisticsRequest(name=server.contract.model_name)
         try:
-            answer = calls.ModelStatistics(request, timeout=CHECK_TIMEOUT_S, metadata=server.access.admin.metadata)
+            answer = calls.ModelStatistics(request, timeout=CHECK_TIMEOUT_S, metadata=server.admin.metadata)
         except grpc.RpcError:
             return None
         return read_statistics(answer)

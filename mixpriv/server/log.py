@@ -12,6 +12,7 @@ _REASONS = (
     r"Poll failed for model directory '[^']+': (.+)",
     r"failed to start GRPC service: (.+)",
     r"error while loading shared libraries: (.+)",
+    r"(object '[^']+' from LD_PRELOAD cannot be preloaded .+): ignored",
     r"unrecognized option (.+)",
 )
 """The first that is found decides; what stands around them (CUDA, summaries, tracebacks) explains nothing."""
@@ -20,6 +21,8 @@ _REASONS = (
 def reason_in(log: Path) -> str:
     """The one line of the log that says why the server ended: a known reason, else the last line."""
     text = log.read_text(encoding="utf-8", errors="replace").replace(r"\n", "\n")
+    if re.search(r"Stub process '[^']+' is not healthy", text):
+        return "its model process died, as it does when memory runs out"
     for pattern in _REASONS:
         found = re.search(pattern, text)
         if found:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from pathlib import Path
 
-_STATE, _ARGUMENTS_BEGIN = 0, 45
+_STATE, _EXIT_CODE = 0, 49
 """Positions in /proc/PID/stat after the name."""
 
 
@@ -33,24 +34,18 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def hide_arguments(pid: int, hidden: list[bytes]) -> None:
-    """Overwrite secrets in a process's arguments, which every user of the machine can list.
+def ending(pid: int) -> str:
+    """How a process that its parent has not asked about came to its end: ", killed by ..." or nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        number = int(_status(pid)[_EXIT_CODE]) & 0x7F
+        return f", {killed_by(number)}" if number else ""
+    return ""
 
-    The program must have copied what it needs of them.
 
-    Raises
-    ------
-    OSError
-        the kernel does not let us.
-    """
-    start = int(_status(pid)[_ARGUMENTS_BEGIN])
-    arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
-    with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
-        for text in hidden:
-            position = arguments.find(text)
-            if position >= 0:
-                memory.seek(start + position)
-                memory.write(b"x" * len(text))
+def killed_by(number: int) -> str:
+    """What a signal's number, which ended a process, means to a person."""
+    name = signal.Signals(number).name
+    return f"killed by {name}" + (", as the kernel does when memory runs out" if number == signal.SIGKILL else "")
 
 
 def _status(pid: int) -> list[str]:

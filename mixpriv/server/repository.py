@@ -14,7 +14,7 @@ from pathlib import Path
 from mixpriv.bundle import Bundle, load_bundle, shipped_bundles
 from mixpriv.errors import InputError, OutputError
 from mixpriv.server.platforms import PLATFORMS, Platform, plan_of, sources
-from mixpriv.wire.contract import WHOLE_GRID, SegmenterContract, TensorSpec
+from mixpriv.wire.contract import SegmenterContract, TensorSpec
 
 _BATCH_VOXELS = 2**22
 """A batch holds at most about so many: large volumes gain nothing together, and each waits for the last."""
@@ -129,22 +129,21 @@ dynamic_batching {{
   }}
 }}
 model_warmup [
-{",".join(_warmup(contract, bundle, size) for size in warmed)}
+{",".join(_warmup(contract, size) for size in warmed)}
 ]
 """ + "".join(
         f"parameters {{ key: {_quoted(key)} value: {{ string_value: {_quoted(value)} }} }}\n"
-        for key, value in (*contract.parameters.items(), *platform.parameters.items(), *_limits(platform, export))
+        for key, value in (*contract.parameters.items(), *platform.parameters.items())
     )
 
 
-def _limits(platform: Platform, export: Path | None) -> list[tuple[str, str]]:
-    """What else a client should know: a plan, which the Python model takes where there is one, knows one size."""
-    planned = platform.name == "tensorrt" or (platform.name == "python" and export is not None)
-    return [WHOLE_GRID] if planned else []
-
-
 def _largest_batch(bundle: Bundle, platform: Platform, export: Path | None) -> int:
-    if not platform.batches:
+    """How many volumes are inferred together: more than one only where that pays, on a GPU.
+
+    On a CPU a batch is no faster, its first volume waits for its last, and answers would depend on who asks meanwhile:
+    an engine adds up in another order for another batch.
+    """
+    if not platform.batches or (platform.name == "python" and export is None):
         return 1
     largest = max(1, min(_MAX_BATCH, _BATCH_VOXELS // math.prod(bundle.grid_shape)))
     # A plan takes no more than it was built for.
@@ -152,15 +151,14 @@ def _largest_batch(bundle: Bundle, platform: Platform, export: Path | None) -> i
     return planned if platform.name == "tensorrt" else min(planned, largest)
 
 
-def _warmup(contract: SegmenterContract, bundle: Bundle, batch: int) -> str:
-    shape = [contract.mixture.shape[0], *bundle.grid_shape]
+def _warmup(contract: SegmenterContract, batch: int) -> str:
     return f"""\
   {{
     name: {_quoted("zeros" if batch == 1 else f"zeros, {batch} volumes")}
     batch_size: {batch}
     inputs {{
       key: {_quoted(contract.mixture.name)}
-      value: {{ data_type: TYPE_{contract.mixture.dtype} dims: {shape} zero_data: true }}
+      value: {{ data_type: TYPE_{contract.mixture.dtype} dims: {list(contract.mixture.shape)} zero_data: true }}
     }}
   }}"""
 

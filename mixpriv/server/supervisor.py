@@ -37,8 +37,6 @@ def keep_running(make: Callable[[], TritonServer], log: EventLog, *, restarts: i
             with make() as server:
                 started = True
                 log.tell("ready", f"{server.title} ready on {server.address}", address=server.address, restarts=ended)
-                if not server.hidden:
-                    log.tell("exposed", "the token can be seen in this machine's list of processes", trouble=True)
                 reason = watch(server, log)
                 server.abandon()
         except ServerUnavailableError as error:

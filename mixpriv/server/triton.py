@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,17 +16,20 @@ from pathlib import Path
 from types import TracebackType
 
 from mixpriv.bundle import Bundle
-from mixpriv.errors import ServerUnavailableError
+from mixpriv.errors import MixprivError, ServerUnavailableError
+from mixpriv.memory import SERVER_MIB, lack_of_memory, memory_limit
 from mixpriv.server.access import Access
+from mixpriv.server.guard import OPEN, find_guard, standard_input
 from mixpriv.server.log import reason_in
-from mixpriv.server.processes import children, hide_arguments, is_alive, program
+from mixpriv.server.processes import children, ending, is_alive, killed_by, program
 from mixpriv.server.repository import write_repository
-from mixpriv.server.wheel import TritonWheel, find_wheel
+from mixpriv.server.surroundings import GUARD, environment, free_port, link_parts
+from mixpriv.server.wheel import find_wheel
 from mixpriv.server.workspace import Workspace, require_shared_memory
 from mixpriv.threads import available_threads
 from mixpriv.wire.address import Address
 from mixpriv.wire.contract import SegmenterContract
-from mixpriv.wire.token import TOKEN_VARIABLE
+from mixpriv.wire.token import Token
 from mixpriv.wire.transport import GrpcSegmenter
 
 START_TIMEOUT_S = 120.0
@@ -33,6 +37,9 @@ STOP_TIMEOUT_S = 15.0
 _LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("_launch.py")))
 _MODEL_PROGRAM = "triton_python_backend_stub"
 _LONGEST_LOG = 2**22
+_LAST_WORDS_S = 2.0
+"""After its model process has died tritonserver may take so long to say why."""
+
 _SOCKET_PORT = 1
 """Triton appends a port to a socket's path, too."""
 
@@ -56,7 +63,7 @@ class TritonServer:
     Attributes
     ----------
     bundle, contract, access : what it serves, and to whom
-    hidden : whether its secrets are gone from the list of processes
+    admin : what nobody is told but we ourselves, for the statistics; another one at each start
     """
 
     def __init__(
@@ -74,8 +81,8 @@ class TritonServer:
         self.contract = SegmenterContract.of(bundle)
         self.access = access or Access()
         self._host, self._port = host, port
+        self.admin = Token(secrets.token_hex())
         self._metrics = metrics
-        self.hidden = False
         self._threads = threads or available_threads()
         self._stop_timeout_s = stop_timeout_s
         self._cleanup = contextlib.ExitStack()
@@ -84,8 +91,10 @@ class TritonServer:
         try:
             self._start()
             self._wait_until_ready(time.monotonic() + START_TIMEOUT_S)
-        except BaseException:
+        except BaseException as error:
             self._cleanup.close()
+            if isinstance(error, OSError) and not isinstance(error, MixprivError):  # a disk or a table is full
+                raise ServerUnavailableError(f"the server cannot be started: {error.strerror}") from None
             raise
         return self
 
@@ -109,7 +118,8 @@ class TritonServer:
         if self._process.poll() is not None:
             return f"tritonserver ended by itself: {self._reason()}"
         # Without its model process Triton goes on, says that it is well, and fails every request.
-        return None if all(map(is_alive, self._models)) else "the model process ended by itself"
+        gone = [pid for pid in self._models if not is_alive(pid)]
+        return f"the model process ended by itself{ending(gone[0])}" if gone else None
 
     def abandon(self) -> None:
         """Wait for no request at the end: it answers none any more."""
@@ -135,7 +145,10 @@ class TritonServer:
     def _start(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("a server must be started from the main thread, with which it dies")
-        wheel = find_wheel()
+        wheel, guard = find_wheel(), find_guard()
+        lack = lack_of_memory(SERVER_MIB)
+        if lack:
+            raise ServerUnavailableError(f"the server {lack}")
         if self.access.tls is not None:
             self.access.tls.check()
         require_shared_memory(2 * self._request_bytes())
@@ -149,20 +162,30 @@ class TritonServer:
         if self._metrics is not None:
             free_port(*self._metrics)
         write_repository(self.bundle, self._folder / "models", link=True)
-        _link_backend(wheel, self._folder)
+        link_parts(wheel, guard, self._folder)
         self._log = self._folder / "server.log"
-        with self._log.open("ab") as log:  # appending, so that it can be cut
-            self._process = subprocess.Popen(
-                [*_LAUNCH, str(os.getpid()), str(wheel.server), *self._options()],
-                env=self._environment(),
-                cwd=self._folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # A Ctrl-C at the terminal is ours to handle, so that requests in flight can finish.
-                start_new_session=True,
-            )
+        self._launch([*_LAUNCH, str(os.getpid()), str(self._folder / GUARD), str(wheel.server)])
         self._cleanup.callback(self._stop)
+
+    def _launch(self, command: list[str]) -> None:
+        """Start the process; its secrets come by its standard input, and are in no list of arguments."""
+        restrictions = self.access.restrictions(self.admin)
+        restricted = [f"--grpc-restricted-protocol={OPEN}"] * len(restrictions)
+        stdin = standard_input(restrictions)
+        try:
+            with self._log.open("ab") as log:  # appending, so that it can be cut
+                self._process = subprocess.Popen(
+                    [*command, *self._options(), *restricted],
+                    env=environment(self._folder, self._threads),
+                    cwd=self._folder,
+                    stdin=stdin,
+                    stdout=log,
+                    stderr=log,
+                    # A Ctrl-C at the terminal is ours to handle, so that requests in flight can finish.
+                    start_new_session=True,
+                )
+        finally:
+            os.close(stdin)
 
     def _options(self) -> list[str]:
         """See Triton's ``--help``; what is not needed is off."""
@@ -197,34 +220,37 @@ class TritonServer:
         address, port = self._metrics
         return ["--allow-metrics=true", f"--metrics-address={address}", f"--metrics-port={port}"]
 
-    def _environment(self) -> dict[str, str]:
-        """The stub finds this environment's packages by PATH, and this Python's library by LD_LIBRARY_PATH."""
-        env = dict(os.environ, MIXPRIV_THREADS=str(self._threads))
-        for name, first in (("PATH", Path(sys.executable).parent), ("LD_LIBRARY_PATH", self._folder / "lib")):
-            env[name] = os.pathsep.join(filter(None, (str(first), env.get(name))))
-        env.pop(TOKEN_VARIABLE, None)
-        return env
-
     def _wait_until_ready(self, deadline: float) -> None:
         """Triton listens once its models are loaded and warm."""
-        while time.monotonic() < deadline:
+        try:
+            self._wait_until_it_listens(deadline)
+            self._settle()
+        except ServerUnavailableError as error:
+            limit = memory_limit()
+            if limit is None:
+                raise
+            raise ServerUnavailableError(f"{error} (it may use {limit.mib} MiB of memory: {limit.name})") from None
+
+    def _wait_until_it_listens(self, deadline: float) -> None:
+        what, until = "was not ready in time", deadline
+        while not self._accepts():
             if self._process.poll() is not None:
                 raise ServerUnavailableError(f"tritonserver did not start: {self._reason()}")
-            if self._accepts():
-                self._settle()
-                return
+            gone = [pid for pid in children(self.pid) if not is_alive(pid)]
+            # Triton would wait for its answer as long as it may load. It says why, if it knows.
+            if gone and until == deadline:
+                what, until = (
+                    f"lost its model process{ending(gone[0])}",
+                    min(deadline, time.monotonic() + _LAST_WORDS_S),
+                )
+            if time.monotonic() > until:
+                raise ServerUnavailableError(f"tritonserver {what}: {reason_in(self._log)}")
             time.sleep(0.02)
-        raise ServerUnavailableError(f"tritonserver was not ready in {START_TIMEOUT_S:.0f} s: {reason_in(self._log)}")
 
     def _settle(self) -> None:
-        """Once it listens: take possession of what it made, hide its secrets, and ask what it serves."""
-        self._workspace.settle()
-        family = children(self.pid)
-        self._models = [pid for pid in family if _MODEL_PROGRAM in program(pid)]
-        with contextlib.suppress(OSError):
-            for pid in (self.pid, *family):  # their watcher began as a copy of it
-                hide_arguments(pid, self.access.secrets())
-            self.hidden = True
+        """Once it listens: look at what it made, and ask what it serves."""
+        self._workspace.check_private()
+        self._models = [pid for pid in children(self.pid) if _MODEL_PROGRAM in program(pid)]
         side = self.access.client_side()
         if side is not None:
             with GrpcSegmenter(self.own_address, self.contract, **side) as segmenter:
@@ -233,7 +259,7 @@ class TritonServer:
     def _reason(self) -> str:
         """Why the process ended: a signal of which it can have written nothing, or what it wrote."""
         if self._process.returncode < 0:
-            return f"killed by {signal.Signals(-self._process.returncode).name}"
+            return killed_by(-self._process.returncode)
         return reason_in(self._log)
 
     def _accepts(self) -> bool:
@@ -262,25 +288,3 @@ class TritonServer:
         """Bytes of one mixture and its answer."""
         d, h, w = self.bundle.grid_shape
         return d * h * w * (2 * len(self.bundle.modalities) + len(self.bundle.classes) - 1)
-
-
-def _link_backend(wheel: TritonWheel, folder: Path) -> None:
-    backend = folder / "backends" / "python"
-    for parent in (backend, folder / "lib"):
-        parent.mkdir(parents=True)
-    for source in (*wheel.backend.glob("*.*"), wheel.stub):
-        (backend / source.name).symlink_to(source)
-    # Alone in its folder: the other libraries beside it are not for tritonserver.
-    (folder / "lib" / wheel.libpython.name).symlink_to(wheel.libpython)
-
-
-def free_port(host: str, port: int) -> int:
-    """The port, or any free one for 0; Triton itself says little about a port that is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            return int(probe.getsockname()[1])
-    except OSError as error:
-        raise ServerUnavailableError(f"cannot listen on {host}:{port}: {error.strerror}") from None

@@ -13,19 +13,13 @@ from types import MappingProxyType
 
 from mixpriv.bundle import Bundle
 
-WIRE_CONTRACT = "1"
-"""Raised when the meaning of a tensor changes while its name, element type and shape stay."""
-
-ANY_SIZE = -1
-
-
-WHOLE_GRID = ("volumes", "whole grid")
-"""Parameter of a server that takes volumes of the bundle's grid alone, which is all that clients send."""
+WIRE_CONTRACT = "2"
+"""Raised when what a request may hold or what it means changes. 2: volumes of the bundle's own grid, no other size."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor: its name, KServe element type, and shape without the batch axis (-1: any size)."""
+    """One tensor: its name, KServe element type, and shape without the batch axis."""
 
     name: str
     dtype: str
@@ -42,7 +36,7 @@ class SegmenterContract:
     Attributes
     ----------
     model_name, model_version : what a request names; the version is derived from the fingerprint.
-    mixture : FP16 (M, D, H, W), about 0..1
+    mixture : FP16 (M, D, H, W), about 0..1; D, H, W are the bundle's grid, and a server takes no other size
     segmentation_mixture : UINT8 (C-1, D, H, W), probabilities x 255, background dropped
     multiple : every spatial size must be a multiple of this.
     parameters : what the server's model configuration says about the network, all compared.
@@ -58,12 +52,13 @@ class SegmenterContract:
     @classmethod
     def of(cls, bundle: Bundle) -> SegmenterContract:
         """The contract of a bundle's segmenter."""
-        any_size = (ANY_SIZE,) * 3
         return cls(
             model_name=bundle.model_name,
             model_version=bundle.model_version,
-            mixture=TensorSpec("mixture", "FP16", (len(bundle.modalities), *any_size)),
-            segmentation_mixture=TensorSpec("segmentation_mixture", "UINT8", (len(bundle.classes) - 1, *any_size)),
+            mixture=TensorSpec("mixture", "FP16", (len(bundle.modalities), *bundle.grid_shape)),
+            segmentation_mixture=TensorSpec(
+                "segmentation_mixture", "UINT8", (len(bundle.classes) - 1, *bundle.grid_shape)
+            ),
             multiple=bundle.multiple,
             parameters=MappingProxyType(
                 {

@@ -49,6 +49,7 @@ class ServerPool:
     ----------
     addresses : of servers that all serve the contract's network; a name may stand for several
     contract, timeout_s, tls, insecure, token : as of `GrpcSegmenter`; the time is a request's, repetitions included
+    lost : of our own server, how it came to its end; None while it lives
 
     Raises
     ------
@@ -65,7 +66,9 @@ class ServerPool:
         tls: TlsOptions | None = None,
         insecure: bool = False,
         token: Token | None = None,
+        lost: Callable[[], str | None] | None = None,
     ) -> None:
+        self._lost = lost
         self._given = tuple(addresses)
         self._contract = contract
         self._timeout_s = timeout_s
@@ -124,6 +127,9 @@ class ServerPool:
             answers = self._ask_round(question, failures)
             if answers:
                 return answers[0]
+            ended = self._lost and self._lost()
+            if ended:  # and nobody starts it again
+                raise ServerUnavailableError(f"our own server is lost: {ended}")
             busy = any(isinstance(failure, ServerBusyError) for failure in failures.values())
             lost_since = None if busy else lost_since or time.monotonic()
             # Not all at once, those whom a full queue sent away together.

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import kubernetes_validate
 import yaml
 
 from mixpriv.cli import server, train
+from tests.toybundle import write_toy_bundle
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MANIFESTS = [path for path in sorted((DEPLOY / "kubernetes").glob("*.yaml")) if path.stem != "kustomization"]
@@ -241,6 +243,27 @@ class TestServe:
         done = subprocess.run([DEPLOY / "serve"], env=environment, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == f"mixpriv-serve: {tmp_path / missing} is missing or not readable\n"
+
+    def test_tells_its_secret_to_tritonserver_alone(self, tmp_path: Path) -> None:
+        bundle, programs, state = write_toy_bundle(tmp_path / "toy"), tmp_path / "bin", tmp_path / "state"
+        for folder in (programs, state):
+            folder.mkdir()
+        script = "#!/bin/bash\nprintf '%s\\n' \"$@\"\necho listed:\ntr '\\0' '\\n' </proc/$$/cmdline\n"
+        (programs / "tritonserver").write_text(script)
+        (programs / "tritonserver").chmod(0o755)
+        for name in ("tls.crt", "tls.key", "ca.crt"):
+            (tmp_path / name).write_text("x")
+        environment = {
+            "PATH": os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.environ["PATH"])),
+            "MIXPRIV_BUNDLE": str(bundle.directory),
+            "MIXPRIV_PLATFORM": "onnxruntime",
+            "MIXPRIV_TLS": str(tmp_path),
+            "MIXPRIV_STATE": str(state),
+        }
+        done = subprocess.run([DEPLOY / "serve"], env=environment, capture_output=True, text=True, check=True)
+        told, _, listed = done.stdout.partition("listed:\n")
+        assert re.search(r"^--grpc-restricted-protocol=shared-memory,\S+,logging:none=[A-Za-z0-9]{30,}$", told, re.M)
+        assert "--grpc-restricted-protocol=@\n" in listed
 
     def test_ends_while_it_builds_a_plan_and_leaves_nothing_half_built(self, tmp_path: Path) -> None:
         programs, state = tmp_path / "bin", tmp_path / "state"

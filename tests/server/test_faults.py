@@ -20,9 +20,11 @@ from mixpriv.bundle import Bundle
 from mixpriv.errors import ServerUnavailableError
 from mixpriv.server.embedded import embedded_server
 from mixpriv.server.triton import TritonServer
+from mixpriv.wire.address import parse_servers
 from mixpriv.wire.contract import SegmenterContract
+from mixpriv.wire.servers import ServerPool
 from mixpriv.wire.transport import GrpcSegmenter
-from tests.server.commands import command
+from tests.server.commands import address_when_ready, command
 from tests.server.processes import children, cpu_seconds, model_process, session_members, soon
 from tests.toybundle import write_slow_bundle
 
@@ -30,7 +32,9 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra"),
     pytest.mark.usefixtures("nothing_left"),
 ]
-LARGE = np.zeros((1, 1, 160, 192, 160), np.float16)
+ZEROS = np.zeros((1, 1, 64, 80, 64), np.float16)
+
+ENDED = "tritonserver ended by itself: killed by SIGKILL, as the kernel does when memory runs out"
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +49,13 @@ def connect(server: TritonServer, bundle: Bundle, timeout_s: float) -> GrpcSegme
 
 class TestEmbedded:
     def test_serves_on_a_private_socket_and_is_gone_afterwards(self, bundle: Bundle) -> None:
-        with embedded_server(bundle, threads=1) as address:
+        with embedded_server(bundle, threads=1) as server:
+            address = server.address
             path = Path(address.removeprefix("unix:"))
             assert path.parent.stat().st_mode & 0o777 == 0o700
             (pid,) = children(os.getpid())
             with GrpcSegmenter(address, SegmenterContract.of(bundle)) as segmenter:
-                assert segmenter.segment(np.zeros((1, 1, 16, 16, 16), np.float16)).shape == (1, 5, 16, 16, 16)
+                assert segmenter.segment(ZEROS).shape == (1, 5, 64, 80, 64)
             regions = list(Path("/dev/shm").glob(f"mixpriv-{os.getpid()}-*"))
             assert [region.stat().st_mode & 0o777 for region in regions] == [0o600]
         assert not path.parent.exists()
@@ -84,7 +89,7 @@ class TestStoppedServer:
             for _ in ("in the check", "in the transmission"):
                 started = time.monotonic()
                 with pytest.raises(ServerUnavailableError, match="gave no answer in time"):
-                    segmenter.segment(LARGE)
+                    segmenter.segment(ZEROS)
                 assert time.monotonic() - started < 1.5
                 monkeypatch.setattr(segmenter, "_check", lambda deadline: None)
             started = time.monotonic()
@@ -100,20 +105,35 @@ class TestKilledServer:
             threading.Timer(0.5, os.kill, (server.pid, signal.SIGKILL)).start()
             started = time.monotonic()
             with pytest.raises(ServerUnavailableError, match="closed the connection"):
-                segmenter.segment(LARGE)
+                segmenter.segment(ZEROS)
             assert time.monotonic() - started < 5
-            assert soon(lambda: server.lost() == "tritonserver ended by itself: killed by SIGKILL", 2)
+            assert soon(lambda: server.lost() == ENDED, 2)
         assert soon(lambda: session_members(server.pid) == [], 2)
 
     def test_stub_killed(self, bundle: Bundle) -> None:
         with TritonServer(bundle, stop_timeout_s=0) as server, connect(server, bundle, timeout_s=20) as segmenter:
             os.kill(model_process(server.pid), signal.SIGKILL)
             with pytest.raises(ServerUnavailableError, match="has lost its model process"):
-                segmenter.segment(LARGE)
+                segmenter.segment(ZEROS)
+
+
+class TestOwnServer:
+    @pytest.mark.parametrize("victim", ["server", "model process"])
+    def test_that_is_killed_is_not_waited_for(self, bundle: Bundle, victim: str) -> None:
+        """Nobody starts it again, so the patience with a server that may come back is not for it."""
+        with embedded_server(bundle) as server:
+            servers, contract = parse_servers(server.address), SegmenterContract.of(bundle)
+            with ServerPool(servers, contract, timeout_s=60, lost=server.lost) as segmenter:
+                segmenter.segment(ZEROS)
+                os.kill(server.pid if victim == "server" else model_process(server.pid), signal.SIGKILL)
+                started = time.monotonic()
+                with pytest.raises(ServerUnavailableError, match=r"^our own server is lost: .* ended by itself"):
+                    segmenter.segment(ZEROS)
+                assert time.monotonic() - started < 5
 
 
 class TestCommand:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_stops_cleanly_when_asked(self, bundle: Bundle, number: signal.Signals) -> None:
         with command(bundle, "--port", "0", "--threads", "1") as process:
             assert process.stdout is not None
@@ -123,6 +143,38 @@ class TestCommand:
             assert process.wait(20) == 0
             assert process.communicate() == ("mixpriv-server: stopped\n", "")
         assert soon(lambda: session_members(server) == [], 2)
+
+    def test_serves_on_when_nobody_reads_what_it_says(self, bundle: Bundle) -> None:
+        with command(bundle, "--port", "0", "--restarts", "1") as process:
+            address = address_when_ready(process)
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            process.stderr.close()
+            os.kill(model_process(children(process.pid)[0]), signal.SIGKILL)
+            with ServerPool(parse_servers(address), SegmenterContract.of(bundle), timeout_s=30) as segmenter:
+                assert segmenter.segment(ZEROS).shape == (1, 5, 64, 80, 64)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+
+    def test_outlives_its_terminal_if_told_so(self, bundle: Bundle) -> None:
+        arguments = [
+            "nohup",
+            sys.executable,
+            "-m",
+            "mixpriv.cli.server",
+            "--bundle",
+            str(bundle.directory),
+            "--port",
+            "0",
+        ]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            address_when_ready(process)
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.5)
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
 
     def test_takes_its_server_with_it_when_killed(self, bundle: Bundle) -> None:
         with command(bundle, "--port", "0") as process:
@@ -156,7 +208,7 @@ class TestCommand:
             os.kill(children(process.pid)[0], signal.SIGKILL)
             _, said = process.communicate(timeout=10)
         assert process.returncode == 3
-        assert said == "mixpriv-server: tritonserver ended by itself: killed by SIGKILL\n"
+        assert said == f"mixpriv-server: {ENDED}\n"
 
     def test_says_that_the_port_is_taken(self, bundle: Bundle) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -174,6 +226,8 @@ class TestCommand:
             (["--port", "65536"], "expected 0 to 65535"),
             (["--threads", "0"], "expected a whole number from 1"),
             (["--metrics", "8002"], "expected HOST:PORT, got '8002'"),
+            (["--metrics", "0.0.0.0:8002"], "--metrics 0.0.0.0: expected a loopback address, or --profile node"),
+            (["--metrics", "[::]:8002"], "--metrics ::: expected a loopback address, or --profile node"),
             (["--profile", "node"], "expected --tls-cert, --tls-key and --tls-clients, or --insecure"),
             (["--tls-cert", "x.pem"], "--tls-cert and --tls-key belong together"),
             (["--tls-clients", "x.pem"], "expected --tls-cert and --tls-key with them"),

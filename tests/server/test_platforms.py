@@ -17,7 +17,7 @@ from mixpriv.engine.plan import Gpu, PlanRecord
 from mixpriv.errors import InputError
 from mixpriv.server.platforms import PLATFORMS
 from mixpriv.server.repository import verify_repository, write_repository
-from mixpriv.wire.contract import WHOLE_GRID, SegmenterContract
+from mixpriv.wire.contract import SegmenterContract
 from tests.toybundle import write_toy_bundle
 
 
@@ -60,7 +60,8 @@ def test_a_client_finds_the_same_contract_everywhere(bundle: Bundle, tmp_path: P
     )  # fmt: skip
     assert config.dynamic_batching.default_queue_policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
     assert config.dynamic_batching.default_queue_policy.max_queue_size > 0
-    assert tuple(config.model_warmup[0].inputs["mixture"].dims) == (1, *bundle.grid_shape)
+    for dims in (config.input[0].dims, config.model_warmup[0].inputs["mixture"].dims):
+        assert tuple(dims) == (1, *bundle.grid_shape)
     file = config.default_model_filename or ("model.py" if platform == "python" else "")
     assert (tmp_path / "r" / bundle.model_name / str(bundle.model_version) / file).is_file()
 
@@ -77,10 +78,9 @@ def test_each_backend_is_told_what_it_needs(bundle: Bundle, tmp_path: Path) -> N
     assert list(plan.instance_group[0].profile) == ["0", "1"]
     assert [warmup.batch_size for warmup in plan.model_warmup] == [1, 3]
     assert plan.parameters["execution_context_allocation_strategy"].string_value == "ON_PROFILE_CHANGE"
-    assert plan.parameters[WHOLE_GRID[0]].string_value == WHOLE_GRID[1]
-    assert not any(WHOLE_GRID[0] in configs[name].parameters for name in ("python", "openvino", "onnxruntime"))
     assert (configs["openvino"].backend, configs["openvino"].max_batch_size) == ("openvino", 1)
     assert configs["onnxruntime"].platform == "onnxruntime_onnx"
+    assert configs["python"].max_batch_size == 1  # answers do not depend on who else asks
     assert configs["python"].instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_AUTO
 
 
@@ -145,7 +145,6 @@ def test_the_python_model_takes_a_plan_along(bundle: Bundle, tmp_path: Path) -> 
     assert names == {"model.py", "segmenter.onnx", "segmenter.plan", "segmenter.plan.json"}
     config = parsed(tmp_path / "r", bundle)
     assert config.max_batch_size == 3  # the plan's
-    assert config.parameters[WHOLE_GRID[0]].string_value == WHOLE_GRID[1]
 
 
 def test_the_command(bundle: Bundle, tmp_path: Path) -> None:

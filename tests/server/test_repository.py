@@ -22,8 +22,8 @@ class TestConfig:
         config = text_format.Parse(config_text(bundle), model_config_pb2.ModelConfig())
         assert config.name == contract.model_name
         assert {k: v.string_value for k, v in config.parameters.items()} == dict(contract.parameters)
-        assert [(t.name, tuple(t.dims)) for t in config.input] == [("mixture", (1, -1, -1, -1))]
-        assert [(t.name, tuple(t.dims)) for t in config.output] == [("segmentation_mixture", (5, -1, -1, -1))]
+        assert [(t.name, tuple(t.dims)) for t in config.input] == [("mixture", (1, 64, 80, 64))]
+        assert [(t.name, tuple(t.dims)) for t in config.output] == [("segmentation_mixture", (5, 64, 80, 64))]
 
     def test_warms_up_with_the_real_shape(self, bundle: Bundle) -> None:
         config = text_format.Parse(config_text(bundle), model_config_pb2.ModelConfig())
@@ -33,7 +33,7 @@ class TestConfig:
     def test_has_a_channel_for_each_modality(self, tmp_path: Path) -> None:
         pair = write_toy_bundle(tmp_path, modalities=PAIR)
         config = text_format.Parse(config_text(pair), model_config_pb2.ModelConfig())
-        assert tuple(config.input[0].dims) == (2, -1, -1, -1)
+        assert tuple(config.input[0].dims) == (2, *pair.grid_shape)
         assert tuple(config.model_warmup[0].inputs["mixture"].dims) == (2, *pair.grid_shape)
         assert config.parameters["modalities"].string_value == '["FLAIR", "T1c"]'
 

@@ -62,7 +62,7 @@ class Node:
 
 def recognisable() -> np.ndarray:
     """A mixture whose bytes are not met by chance."""
-    return np.random.default_rng(0).random((1, 1, 16, 16, 16), np.float32).astype(np.float16)
+    return np.random.default_rng(0).random((1, 1, 64, 80, 64), np.float32).astype(np.float16)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def node(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 class TestGetsIn:
     def test_who_has_both(self, node: Node) -> None:
-        assert node.segment(party=node.client).shape == (1, 5, 16, 16, 16)
+        assert node.segment(party=node.client).shape == (1, 5, 64, 80, 64)
 
     def test_the_server_itself(self, node: Node) -> None:
         assert health.probe(node.server) is None
@@ -184,6 +184,7 @@ class TestListener:
 class TestCommand:
     def test_serves_other_machines(self, bundle: Bundle, node: Node, tmp_path: Path) -> None:
         (tmp_path / "token").write_text(TOKEN.text)
+        (tmp_path / "token").chmod(0o600)
         own = node.authority.server()
         options = [
             *("--profile", "node", "--host", "0.0.0.0", "--port", "0", "--threads", "1"),

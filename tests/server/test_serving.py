@@ -33,17 +33,14 @@ def connect(server: TritonServer, bundle: Bundle, timeout_s: float = 20) -> Grpc
 
 
 class TestAnswer:
-    @pytest.mark.parametrize("shape", [(64, 80, 64), (16, 32, 48), (160, 192, 160)])
-    def test_is_that_of_the_network_in_this_process(
-        self, server: TritonServer, bundle: Bundle, shape: tuple[int, ...]
-    ) -> None:
-        x = mixture(*shape)
+    def test_is_that_of_the_network_in_this_process(self, server: TritonServer, bundle: Bundle) -> None:
+        x = mixture(64, 80, 64)
         with connect(server, bundle) as segmenter:
             answer = segmenter.segment(x)
         np.testing.assert_array_equal(answer, InProcessSegmenter(bundle.segmenter_path).segment(x))
 
     def test_is_right(self, server: TritonServer, bundle: Bundle) -> None:
-        x = mixture(16, 16, 16)
+        x = mixture(64, 80, 64)
         with connect(server, bundle) as segmenter:
             answer = segmenter.segment(x)
         assert np.abs(answer - 255 * expected_probabilities(x)[:, 1:]).max() < 8
@@ -55,8 +52,8 @@ class TestAnswer:
             with connect(server, bundle) as segmenter:
                 return [segmenter.segment(x) for x in volumes]
 
-        with ThreadPoolExecutor(2) as clients:
-            answers = [a for answers in clients.map(ask, (volumes[:4], volumes[4:])) for a in answers]
+        with ThreadPoolExecutor(4) as clients:
+            answers = [a for answers in clients.map(ask, (volumes[k : k + 2] for k in (0, 2, 4, 6))) for a in answers]
         network = InProcessSegmenter(bundle.segmenter_path)
         for x, answer in zip(volumes, answers, strict=True):
             np.testing.assert_array_equal(answer, network.segment(x))
@@ -81,25 +78,25 @@ class TestRefusal:
         with GrpcSegmenter(server.address, swapped) as segmenter:
             segmenter.check()
             with pytest.raises(IncompatibleServerError, match="does not serve this client's network"):
-                segmenter.segment(mixture(16, 16, 16))
+                segmenter.segment(mixture(64, 80, 64))
 
     def test_of_another_fingerprint(self, server: TritonServer, tmp_path: Path) -> None:
         with (
             connect(server, write_toy_bundle(tmp_path, sharpness=300)) as segmenter,
             pytest.raises(IncompatibleServerError, match=r"it serves toy-t1 0\.1\.0 \(fingerprint .*needs toy-t1"),
         ):
-            segmenter.segment(mixture(16, 16, 16))
+            segmenter.segment(mixture(64, 80, 64))
 
     def test_of_another_bundle(self, server: TritonServer, tmp_path: Path) -> None:
         with (
             connect(server, write_toy_bundle(tmp_path, name="other")) as segmenter,
             pytest.raises(IncompatibleServerError, match="does not serve this client's network"),
         ):
-            segmenter.segment(mixture(16, 16, 16))
+            segmenter.segment(mixture(64, 80, 64))
 
     def test_of_requests_beyond_the_queue(self, server: TritonServer, bundle: Bundle) -> None:
         stub = model_process(server.pid)
-        x = mixture(16, 16, 16)
+        x = mixture(64, 80, 64)
         os.kill(stub, signal.SIGSTOP)
         try:
             with connect(server, bundle) as segmenter, ThreadPoolExecutor(30) as clients:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
+import resource
 import shutil
+import subprocess
+import sys
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -66,14 +72,62 @@ class TestStart:
             TritonServer(bundle).__enter__()
 
     @needs_wheel
-    @pytest.mark.parametrize("base", ["with space", "long" * 30])
-    def test_does_not_depend_on_the_temporary_folder(
-        self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base: str
+    def test_needs_a_folder_in_memory(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr("mixpriv.server.workspace._SHARED_MEMORY", tmp_path / "none")
+        with pytest.raises(ServerUnavailableError, match=r"needs .*none, a folder in memory: it is missing"):
+            TritonServer(bundle).__enter__()
+
+    @needs_wheel
+    def test_does_not_depend_on_path_and_temporary_folder(
+        self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        (tmp_path / base).mkdir()
-        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / base))
+        """Its parts are links and stay as they were installed."""
+        stub = wheel.find_wheel().stub
+        before = stub.stat().st_mode
+        base = tmp_path / "per%20cent, ümlaut; 'x"
+        base.mkdir()
+        monkeypatch.setenv("TMPDIR", str(base))
+        monkeypatch.delenv("PATH")
         with TritonServer(bundle, stop_timeout_s=0) as server:
             assert server.address.startswith("unix:/tmp/mixpriv-")
+        assert stub.stat().st_mode == before
+
+    @needs_wheel
+    def test_needs_bash(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr(os, "defpath", str(tmp_path))
+        with pytest.raises(ServerUnavailableError, match="tritonserver needs bash, found none in PATH"):
+            TritonServer(bundle).__enter__()
+
+    @needs_wheel
+    @pytest.mark.parametrize(("kind", "name"), [(resource.RLIMIT_AS, "ulimit -v"), (resource.RLIMIT_DATA, "ulimit -d")])
+    def test_needs_memory(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, kind: int, name: str) -> None:
+        monkeypatch.setattr(resource, "getrlimit", lambda asked: (200 << 20, -1) if asked == kind else (-1, -1))
+        with pytest.raises(ServerUnavailableError, match=rf"the server needs \d+ MiB .* may use 200 \({name}\)"):
+            TritonServer(bundle).__enter__()
+
+    @needs_wheel
+    def test_a_model_process_that_dies_is_noticed(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+        def poison(bundle: Bundle, folder: Path, *, link: bool) -> None:
+            write(bundle, folder)
+            model = folder / bundle.model_name / str(bundle.model_version) / "model.py"
+            model.write_text("import os\nos.kill(os.getpid(), 9)\n")
+
+        write = triton.write_repository
+        monkeypatch.setattr(triton, "write_repository", poison)
+        begin = time.monotonic()
+        with pytest.raises(ServerUnavailableError, match=r"model process.* memory runs out"):
+            TritonServer(bundle).__enter__()
+        assert time.monotonic() - begin < 10
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_AS"), reason="this system has no such limit")
+@pytest.mark.parametrize("arguments", [["mixpriv.cli.client", "segment", "scan.nii"], ["mixpriv.cli.server"]])
+def test_commands_with_little_memory_say_so_at_once(arguments: list[str]) -> None:
+    limit = f"ulimit -v 200000; exec {sys.executable} -m {' '.join(arguments)}"
+    done = subprocess.run(["bash", "-c", limit], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode in (2, 3)
+    assert re.fullmatch(r"mixpriv-\w+: .*needs \d+ MiB of memory, but may use 195 \(ulimit -v\)\n", done.stderr)
 
 
 LOGS = [
@@ -90,6 +144,10 @@ LOGS = [
         "Unavailable - Socket '127.0.0.1:1' already in use",
     ),
     ("/stub: error while loading shared libraries: libx.so.1: cannot open\n\n", "libx.so.1: cannot open"),
+    (
+        "ERROR: ld.so: object '/x/g.so' from LD_PRELOAD cannot be preloaded (invalid ELF header): ignored.\nusage\n",
+        "object '/x/g.so' from LD_PRELOAD cannot be preloaded (invalid ELF header)",
+    ),
     ("something\nthe end\n\n", "the end"),
     ("", "it wrote no reason"),
 ]

@@ -8,9 +8,7 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import urllib.request
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +22,15 @@ from mixpriv.server import health, supervisor
 from mixpriv.server.events import EventLog
 from mixpriv.server.triton import TritonServer
 from mixpriv.wire.address import parse_servers
-from mixpriv.wire.contract import WHOLE_GRID, SegmenterContract
+from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.servers import ServerPool
-from tests.server.commands import address_when_ready, command
+from tests.server.commands import command
 from tests.server.processes import children, model_process, session_members, soon
 from tests.toybundle import write_toy_bundle
-from tests.wire.fakeserver import FakeServer, response
+from tests.wire.fakeserver import FakeServer
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
-SMALL = np.zeros((1, 1, 16, 16, 16), np.float16)
+ZEROS = np.zeros((1, 1, 64, 80, 64), np.float16)
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -44,9 +42,9 @@ class TestRestart:
             ready = json.loads(process.stdout.readline())
             (server,) = children(process.pid)
             with ServerPool(parse_servers(ready["address"]), SegmenterContract.of(bundle), timeout_s=30) as segmenter:
-                first = segmenter.segment(SMALL)
+                first = segmenter.segment(ZEROS)
                 os.kill(server if victim == "server" else model_process(server), signal.SIGKILL)
-                np.testing.assert_array_equal(segmenter.segment(SMALL), first)
+                np.testing.assert_array_equal(segmenter.segment(ZEROS), first)
             told = [json.loads(process.stdout.readline()) for _ in range(2)]
             assert [event["event"] for event in told] == ["restart", "ready"]
             assert told[1]["address"] == ready["address"]
@@ -55,7 +53,7 @@ class TestRestart:
             assert process.wait(10) == 3
             (failed,) = map(json.loads, process.stdout.read().splitlines())
         assert (failed["event"], failed["exit_code"]) == ("failed", 3)
-        assert failed["message"].endswith("killed by SIGKILL; given up after 1 restarts")
+        assert re.search(r"killed by SIGKILL, .*; given up after 1 restarts$", failed["message"])
 
     def test_a_server_that_stands_still_is_lost(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(health, "PROBE_EVERY_S", 0.1)
@@ -118,20 +116,6 @@ class TestCheck:
         assert main(["check", "--bundle", str(other.directory), "--server", server.address]) == 4
         assert "is incompatible" in capsys.readouterr().err
 
-    def test_of_a_plan_which_takes_no_small_volume(self, bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
-        contract = SegmenterContract.of(bundle)
-        whole = dict((*contract.parameters.items(), WHOLE_GRID))
-        answer = response(np.zeros((1, len(bundle.classes) - 1, *bundle.grid_shape), np.uint8))
-        fake = FakeServer(replace(contract, parameters=whole), lambda context: answer)
-        running = fake.bind()
-        port = running.add_insecure_port("127.0.0.1:0")
-        running.start()
-        try:
-            assert main(["check", "--bundle", str(bundle.directory), "--server", f"127.0.0.1:{port}"]) == 0
-        finally:
-            running.stop(None)
-        assert tuple(fake.requests[0].inputs[0].shape) == (1, 1, *bundle.grid_shape)
-
     def test_of_a_busy_server_and_of_the_bundle_that_the_environment_names(
         self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -168,17 +152,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def metrics(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
 class TestMetrics:
     def test_are_read_where_they_were_asked_for(self, bundle: Bundle) -> None:
         port = free_port()
         with TritonServer(bundle, host="127.0.0.1", port=0, metrics=("127.0.0.1", port), stop_timeout_s=0) as server:
             assert health.probe(server) is None
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                text = answer.read().decode()
+            counted = r'nv_inference_request_success\{model="toy-t1_segmenter",version="\d+"\} 2'  # with the warm-up
+            assert soon(lambda: re.search(counted, metrics(port)) is not None, 5)  # counted once it was answered
             listening = listeners(server.pid)
-        assert re.search(
-            r'nv_inference_request_success\{model="toy-t1_segmenter",version="\d+"\} 2', text
-        )  # with the warm-up
         assert listening == {("127.0.0.1", port), ("127.0.0.1", server._port)}
 
     def test_and_nothing_else_are_off_by_default(self, server: TritonServer) -> None:
@@ -202,24 +188,3 @@ def listeners(pid: int) -> set[tuple[str, int]]:
                 words = [bytes.fromhex(address[i : i + 8])[::-1] for i in range(0, len(address), 8)]
                 found.add((socket.inet_ntop(family, b"".join(words)).removeprefix("::ffff:"), int(port, 16)))
     return found
-
-
-class TestSecrets:
-    def test_are_not_in_the_list_of_processes(self, bundle: Bundle, tmp_path: Path) -> None:
-        token = "never-to-be-seen-0123456789"
-        (tmp_path / "token").write_text(token)
-        contract = SegmenterContract.of(bundle)
-        with command(bundle, "--port", "0", "--token-file", str(tmp_path / "token")) as process:
-            address = address_when_ready(process)
-            listing = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
-            assert "grpc-restricted-protocol=inference,model-config:token=xxxx" in listing
-            assert token not in listing
-            arguments = ["check", "--bundle", str(bundle.directory), "--server", address]
-            assert main(arguments) == 3
-            assert main([*arguments, "--token-file", str(tmp_path / "token")]) == 0
-            (tmp_path / "wrong").write_text("x" * 20)
-            assert main([*arguments, "--token-file", str(tmp_path / "wrong")]) == 3
-            process.send_signal(signal.SIGTERM)
-            out, err = process.communicate(timeout=20)
-        assert token not in out + err
-        assert contract.model_name not in out + err

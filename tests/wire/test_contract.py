@@ -21,8 +21,8 @@ def tensors(contract: SegmenterContract) -> tuple[TensorSpec, ...]:
 class TestContract:
     def test_has_the_documented_tensors(self, contract: SegmenterContract) -> None:
         assert contract.model_name == "toy-t1_segmenter"
-        assert contract.mixture == TensorSpec("mixture", "FP16", (1, -1, -1, -1))
-        assert contract.segmentation_mixture == TensorSpec("segmentation_mixture", "UINT8", (5, -1, -1, -1))
+        assert contract.mixture == TensorSpec("mixture", "FP16", (1, 64, 80, 64))
+        assert contract.segmentation_mixture == TensorSpec("segmentation_mixture", "UINT8", (5, 64, 80, 64))
 
     def test_version_follows_the_network(self, tmp_path: Path, contract: SegmenterContract) -> None:
         other = SegmenterContract.of(write_toy_bundle(tmp_path, sharpness=300))
@@ -49,10 +49,16 @@ class TestDifference:
         assert said is not None
         assert said.startswith(f"its {name} is x, this client needs")
 
+    def test_of_a_server_that_takes_any_size(self, contract: SegmenterContract) -> None:
+        before = {**contract.parameters, "wire_contract": "1"}
+        loose = tuple(replace(spec, shape=(spec.shape[0], -1, -1, -1)) for spec in tensors(contract))
+        assert contract.difference(before, loose) == "its wire_contract is 1, this client needs 2"
+        assert "its tensors are mixture FP16 [1, -1" in (contract.difference(contract.parameters, loose) or "")
+
     def test_of_a_tensor(self, contract: SegmenterContract) -> None:
         wide = replace(contract.mixture, dtype="FP32")
         said = contract.difference(contract.parameters, (wide, contract.segmentation_mixture))
-        assert "mixture FP32 [1, -1, -1, -1]" in (said or "")
+        assert "mixture FP32 [1, 64, 80, 64]" in (said or "")
 
 
 def test_what_a_server_says_stays_one_short_printable_line() -> None:
