@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import secrets
@@ -37,6 +38,9 @@ STOP_TIMEOUT_S = 15.0
 _LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("_launch.py")))
 _MODEL_PROGRAM = "triton_python_backend_stub"
 _LONGEST_LOG = 2**22
+_RARELY = 25
+"""Its children are asked for at every so many looks only: that reads a file for each of its threads."""
+
 _LAST_WORDS_S = 2.0
 """After its model process has died tritonserver may take so long to say why."""
 
@@ -233,10 +237,11 @@ class TritonServer:
 
     def _wait_until_it_listens(self, deadline: float) -> None:
         what, until = "was not ready in time", deadline
+        looks = itertools.count()
         while not self._accepts():
             if self._process.poll() is not None:
                 raise ServerUnavailableError(f"tritonserver did not start: {self._reason()}")
-            gone = [pid for pid in children(self.pid) if not is_alive(pid)]
+            gone = [] if next(looks) % _RARELY else [pid for pid in children(self.pid) if not is_alive(pid)]
             # Triton would wait for its answer as long as it may load. It says why, if it knows.
             if gone and until == deadline:
                 what, until = (
