@@ -56,6 +56,8 @@ class ServerPool:
         a certificate file is unusable.
     """
 
+    leaves_machine = True
+
     def __init__(
         self,
         addresses: Sequence[Address],
@@ -67,6 +69,7 @@ class ServerPool:
         token: Token | None = None,
     ) -> None:
         self._given = tuple(addresses)
+        self.address = ",".join(address.text for address in addresses)
         self._contract = contract
         self._timeout_s = timeout_s
 

@@ -95,6 +95,7 @@ def outcome(case: Case, folder: Path) -> Outcome:
     requests: list[bytes] = []
 
     class Recording:
+        leaves_machine, address = True, SERVER
         network = InProcessSegmenter(bundle.segmenter_path, precision="f32")
 
         def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
@@ -104,7 +105,7 @@ def outcome(case: Case, folder: Path) -> Outcome:
 
     engine.load = functools.partial(engine.load, precision="f32")  # type: ignore[assignment]
     key = ClientKey(hashlib.sha256(f"golden {case.key}".encode()).digest())
-    client = open_client(bundle, key, Recording(), server=SERVER)
+    client = open_client(bundle, key, Recording())
     for person in BANK if case.from_bank else ():
         scan, labels = (load_volume(path) for path in write_head(folder, person))
         Bank.of(bundle).add(scan, labels, client.conformer, bundle, key)
