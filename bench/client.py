@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 import nibabel as nib
@@ -71,6 +71,8 @@ class Bench:
 
     bundle: Bundle
     clocks: list[Clock] = field(default_factory=list)
+    leaves_machine: ClassVar[bool] = False
+    address: ClassVar[str] = "this process"
 
     def open(self) -> Client:
         """The client as ``mixpriv-client`` opens it."""

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from mixpriv.export.comparison import Comparison
@@ -35,6 +36,8 @@ class Keeper:
 
     run: Segment
     answers: dict[bytes, NDArray[np.uint8]] = field(default_factory=dict)
+    leaves_machine: ClassVar[bool] = False
+    address: ClassVar[str] = "this process"
 
     def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
         """Ask the runtime."""

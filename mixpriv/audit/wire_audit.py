@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mixpriv.audit.exchange import identifying_parts
 from mixpriv.audit.findings import Finding, finding
 from mixpriv.audit.linkage import Linker
 from mixpriv.audit.people import read_visits, rescan
@@ -19,6 +20,7 @@ from mixpriv.client.random import Stream
 from mixpriv.client.structure import Image
 from mixpriv.client.target import Conformer
 from mixpriv.errors import InputError
+from mixpriv.wire.contract import SegmenterContract
 
 _MODE = "as sent"
 
@@ -41,15 +43,18 @@ def audit_wire(folder: Path, gallery: Path, conformer: Conformer, bundle: Bundle
     linker = Linker.of([visit.image for visit in visits], bundle.spacing_mm)
     findings = _controls(linker, [rescan(visit, 0).image for visit in visits], held)
     check_controls(findings)
-    first, mean, counts, fields = [], [], [], []
+    first, mean, counts, fields, contract = [], [], [], [], SegmenterContract.of(bundle)
     for wire in wires:
-        views = [view.image.astype(np.float32) for view in read_wire(wire)]
+        saved = [view.image for view in read_wire(wire)]
+        views = [image.astype(np.float32) for image in saved]
         if any(image.shape != bundle.grid_shape for image in views):
             raise InputError(f"{wire}: expected images of {bundle.grid_shape}, got {views[0].shape}")
         first.append(views[0])
         mean.append(np.asarray(np.mean(views, axis=0), np.float32))
         counts.append(float(len(views)))
-        fields.append(float(len(identifying_fields(wire))))
+        # what the files say beside the images, and what the same images say to a server when they are sent
+        sent = sum(len(identifying_parts(image[None], contract)) for image in saved)
+        fields.append(float(len(identifying_fields(wire)) + sent))
     findings += linked("A1", _MODE, linker, held, first, subjects)
     if max(counts) > 1:
         findings += linked("A4", _MODE, linker, held, mean, subjects, ", mean of all requests")

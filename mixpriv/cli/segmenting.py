@@ -36,8 +36,6 @@ from mixpriv.wire.servers import ServerPool
 from mixpriv.wire.transport import DEFAULT_TIMEOUT_S
 
 Progress = Callable[[str], None]
-NOWHERE = "nowhere"
-"""In place of a server's address in mode local."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         pipeline = Pipeline(connection, options, force=arguments.force, ahead=not arguments.one_by_one)
         for result in pipeline.run(jobs):
             results.append(result)
-            _tell(result, options, connection.server, quiet=arguments.json)
+            _tell(result, options, connection.sent_to, quiet=arguments.json)
         document = _document(bundle, options, connection, results)
     text = json.dumps(document, indent=2)
     if arguments.json:
@@ -83,8 +81,7 @@ class Connection:
         self, arguments: argparse.Namespace, bundle: Bundle, options: Options, stack: contextlib.ExitStack
     ) -> None:
         self.arguments, self.bundle, self.options = arguments, bundle, options
-        named = arguments.server or os.environ.get("MIXPRIV_SERVER")
-        self.server: str = (named or EMBEDDED) if options.sends else NOWHERE
+        self.server: str = arguments.server or os.environ.get("MIXPRIV_SERVER") or EMBEDDED
         self.device = choose_device(arguments.device, len(arguments.scans))
         self.seconds: float | None = None
         self._stack = stack
@@ -95,6 +92,11 @@ class Connection:
     def is_open(self) -> bool:
         """Whether `client` only gives what is there."""
         return self._client is not None
+
+    @property
+    def sent_to(self) -> str | None:
+        """Where requests went to; None where nothing left this machine."""
+        return self._client.server if self._client and self._client.leaves_machine else None
 
     def client(self) -> Client:
         """Everything that `segment` needs; a first failure stays, so that it does not cost every scan its time."""
@@ -116,19 +118,19 @@ def connect(connection: Connection, stack: contextlib.ExitStack) -> Client:
     given, bundle, options = connection.arguments, connection.bundle, connection.options
     if not options.sends:
         unused = ClientKey(secrets.token_bytes(32))
-        return open_client(bundle, unused, None, server=NOWHERE, generator=False, device=connection.device)
+        return open_client(bundle, unused, None, generator=False, device=connection.device)
     key = load_or_create_key()
-    address, lost = connection.server, None
-    if address == EMBEDDED:
-        from mixpriv.server.embedded import embedded_server
-
-        own = stack.enter_context(embedded_server(bundle))
-        address, lost = own.address, own.lost
     how = connection_options(given, timeout_s=DEFAULT_TIMEOUT_S)
-    segmenter = stack.enter_context(ServerPool(parse_servers(address), SegmenterContract.of(bundle), lost=lost, **how))
-    segmenter.check()
+    segmenter: ServerPool
+    if connection.server == EMBEDDED:
+        from mixpriv.server.embedded import EmbeddedSegmenter, embedded_server
+
+        segmenter = EmbeddedSegmenter(stack.enter_context(embedded_server(bundle)), **how)
+    else:
+        segmenter = ServerPool(parse_servers(connection.server), SegmenterContract.of(bundle), **how)
+    stack.enter_context(segmenter).check()
     generator = options.mixes and not options.from_bank
-    return open_client(bundle, key, segmenter, server=connection.server, generator=generator, device=connection.device)
+    return open_client(bundle, key, segmenter, generator=generator, device=connection.device)
 
 
 @dataclass(frozen=True)
@@ -254,13 +256,13 @@ def _document(
     }
 
 
-def _tell(result: dict[str, Any], options: Options, server: str, *, quiet: bool) -> None:
+def _tell(result: dict[str, Any], options: Options, sent_to: str | None, *, quiet: bool) -> None:
     """One line for people."""
     if "error" in result:
         complain(f"error: {result['error']}")
     elif not quiet:
         how = f"mode {options.mode}" + (f", references {options.references}" if options.mixes else "")
-        how += ", nothing left this machine" if server in (EMBEDDED, NOWHERE) else f", sent to {server}"
+        how += ", nothing left this machine" if sent_to is None else f", sent to {sent_to}"
         total = result["seconds"]["total"]
         what = "crop" if result["brain_ml"] is None else f"brain of {result['brain_ml']:.0f} ml"
         print(f"{result['output']}: {what} segmented in {total:.1f} s, {how}")

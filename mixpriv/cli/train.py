@@ -343,12 +343,9 @@ def _segmenter(bundle: Bundle, *, in_process: bool, stack: contextlib.ExitStack)
         from mixpriv.engine.in_process import InProcessSegmenter
 
         return InProcessSegmenter(bundle.segmenter_path)
-    from mixpriv.server.embedded import embedded_server
-    from mixpriv.wire.contract import SegmenterContract
-    from mixpriv.wire.transport import GrpcSegmenter
+    from mixpriv.server.embedded import EmbeddedSegmenter, embedded_server
 
-    address = stack.enter_context(embedded_server(bundle)).address
-    return stack.enter_context(GrpcSegmenter(address, SegmenterContract.of(bundle)))
+    return stack.enter_context(EmbeddedSegmenter(stack.enter_context(embedded_server(bundle))))
 
 
 def _without_paths(variant: str) -> str:

@@ -61,6 +61,11 @@ class Entry:
     client: bytes = b""
     view: bytes = b""
 
+    @property
+    def left_machine(self) -> bool:
+        """Whether a server elsewhere may have seen it."""
+        return self.server != EMBEDDED
+
     def shows(self, other: Entry) -> bool:
         """Whether a server that has this one learns nothing from the other."""
         same = self.view == other.view if self.view else (self.mode, self.bundle) == (other.mode, other.bundle)
@@ -97,8 +102,8 @@ class Ledger:
         """
         with self._transaction() as db:
             earlier = _read(db)
-            if entry.server != EMBEDDED and not allow_repeat:
-                _refuse_repeat(entry, [one for one in earlier if one.server != EMBEDDED])
+            if entry.left_machine and not allow_repeat:
+                _refuse_repeat(entry, [one for one in earlier if one.left_machine])
             db.execute(f"INSERT INTO sent ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(entry))  # noqa: S608
         return earlier
 

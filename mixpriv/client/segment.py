@@ -80,10 +80,23 @@ class Client:
     key: ClientKey
     ledger: Ledger
     segmenter: Segmenter | None
-    server: str
     conformer: Conformer = field(repr=False)
     unmixer: Unmixer = field(repr=False)
     reference_model: ReferenceModel | None = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.leaves_machine and self.server in ("", EMBEDDED):
+            raise InputError(f"segmenter: expected the address of what leaves this machine, got {self.server!r}")
+
+    @property
+    def leaves_machine(self) -> bool:
+        """Whether what is sent may leave this machine: the segmenter alone knows."""
+        return self.segmenter is not None and self.segmenter.leaves_machine
+
+    @property
+    def server(self) -> str:
+        """What the ledger calls the place where requests go."""
+        return EMBEDDED if self.segmenter is None or not self.segmenter.leaves_machine else self.segmenter.address
 
 
 @dataclass(frozen=True)
@@ -146,7 +159,6 @@ def open_client(
     key: ClientKey,
     segmenter: Segmenter | None,
     *,
-    server: str = EMBEDDED,
     generator: bool = True,
     device: Device = CPU,
     ledger: Ledger | None = None,
@@ -166,7 +178,6 @@ def open_client(
         key=key,
         ledger=ledger or Ledger(),
         segmenter=segmenter,
-        server=server,
         conformer=load_conformer(bundle, device),
         unmixer=Unmixer.of(bundle, threads),
         reference_model=ReferenceModel.of(bundle) if generator else None,
@@ -240,7 +251,7 @@ def _hidden(
         prepared = replace(prepared, mixture=mixture, risk=risk)
         if risk <= strangers.limit:
             return prepared
-    if client.server == EMBEDDED:
+    if not client.leaves_machine:
         return prepared
     raise InputError(
         f"scan: {MOST_DRAWS} mixtures were drawn and each is too much like it (risk {prepared.risk:.1f}, at most "
@@ -443,6 +454,6 @@ def _enter(prepared: Prepared, client: Client, options: Options) -> tuple[str, .
 
 def _is_copy(earlier: Entry, entry: Entry) -> bool:
     """Whether both left this machine, as different content that looks the same."""
-    if EMBEDDED in (earlier.server, entry.server) or earlier.content == entry.content:
+    if not (earlier.left_machine and entry.left_machine) or earlier.content == entry.content:
         return False
     return difference(earlier.likeness, entry.likeness) < SAME_SCAN

@@ -13,6 +13,9 @@ from mixpriv.engine import Precision, load
 class InProcessSegmenter:
     """What a server does with a mixture, for measurements and tests."""
 
+    leaves_machine = False
+    address = "this process"
+
     def __init__(self, network: str | os.PathLike[str], *, precision: Precision = "auto") -> None:
         self._network = load(network, precision=precision)
 

@@ -57,6 +57,8 @@ class ServerPool:
         a certificate file is unusable.
     """
 
+    leaves_machine = True
+
     def __init__(
         self,
         addresses: Sequence[Address],
@@ -70,6 +72,7 @@ class ServerPool:
     ) -> None:
         self._lost = lost
         self._given = tuple(addresses)
+        self.address = ",".join(address.text for address in addresses)
         self._contract = contract
         self._timeout_s = timeout_s
 

@@ -29,6 +29,18 @@ _CLOSE_TIMEOUT_S = 0.5
 class Segmenter(Protocol):
     """What turns mixtures into segmentation mixtures: a server, or the network in this process."""
 
+    @property
+    def leaves_machine(self) -> bool:
+        """Whether what it is given may leave this machine.
+
+        Only a network in this process and a server that this process started keep it: behind a loopback address or a
+        socket there may be a tunnel.
+        """
+
+    @property
+    def address(self) -> str:
+        """Where that goes, for people and for the ledger."""
+
     def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
         """Mixture (N, M, D, H, W) to probabilities x 255 without background (N, C-1, D, H, W)."""
 
@@ -53,6 +65,8 @@ class GrpcSegmenter:
         the address or a certificate file is unusable.
     """
 
+    leaves_machine = True
+
     def __init__(
         self,
         address: str | Address,
@@ -67,12 +81,13 @@ class GrpcSegmenter:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-        self.address = address if isinstance(address, Address) else Address.parse(address)
+        place = address if isinstance(address, Address) else Address.parse(address)
+        self.address = place.text
         self._contract = contract
         self._timeout_s = timeout_s
         self._metadata = token and token.metadata
         self._messages = service_pb2
-        self._channel = open_channel(self.address, tls, insecure=insecure, token=token)
+        self._channel = open_channel(place, tls, insecure=insecure, token=token)
         self._calls = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def __enter__(self) -> GrpcSegmenter:
@@ -128,7 +143,7 @@ class GrpcSegmenter:
         """Check the server, send it a request made by `encode_request`, and check the answer; see `segment`."""
         self._check(deadline)
         answer = self._call(self._calls.ModelInfer, request, deadline)
-        return decode_answer(self._contract, request, answer, self.address.text)
+        return decode_answer(self._contract, request, answer, self.address)
 
     def _check(self, deadline: float) -> Mapping[str, str]:
         # Without a version, so that a server of another version says which network it has.
@@ -137,7 +152,7 @@ class GrpcSegmenter:
         parameters, tensors = decode_config(answer.config)
         difference = self._contract.difference(parameters, tensors)
         if difference:
-            raise IncompatibleServerError(f"server {self.address.text} is incompatible: {difference}")
+            raise IncompatibleServerError(f"server {self.address} is incompatible: {difference}")
         return parameters
 
     def _call(self, method: Any, request: Any, deadline: float) -> Any:
@@ -148,8 +163,8 @@ class GrpcSegmenter:
         try:
             return call.result(timeout=max(0.0, deadline - time.monotonic()))
         except grpc.RpcError as error:
-            raise fault(self.address.text, error.code().name, error.details() or "") from None
+            raise fault(self.address, error.code().name, error.details() or "") from None
         except (grpc.FutureTimeoutError, grpc.FutureCancelledError):
-            raise ServerLostError(f"server {self.address.text} gave no answer in time") from None
+            raise ServerLostError(f"server {self.address} gave no answer in time") from None
         finally:
             call.cancel()

@@ -30,6 +30,7 @@ def bundle(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> Bundle:
     bundle = load_bundle("brain-t1")
     object.__setattr__(bundle, "grid_shape", stage.world.shape)
     object.__setattr__(bundle, "spacing_mm", stage.world.spacing_mm)
+    object.__setattr__(bundle, "multiple", 4)
     return bundle
 
 

@@ -9,10 +9,12 @@ from mixpriv.bundle import Bundle
 from mixpriv.cli import segmenting
 from mixpriv.cli.client import main
 from mixpriv.client.key import load_or_create_key
+from mixpriv.client.ledger import EMBEDDED
 from mixpriv.client.segment import Client, open_client
 from mixpriv.engine.in_process import InProcessSegmenter
 from tests.cli.running import Run
 from tests.phantom import write_reference_model, write_scan
+from tests.remote import RemoteSegmenter
 from tests.toybundle import write_toy_bundle
 
 
@@ -53,8 +55,9 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[Client]:
     def connect(connection: segmenting.Connection, stack: contextlib.ExitStack) -> Client:
         bundle = connection.bundle
         key = load_or_create_key()
-        segmenter = InProcessSegmenter(bundle.segmenter_path)
-        opened.append(open_client(bundle, key, segmenter, server=connection.server, device=connection.device))
+        remote = connection.server != EMBEDDED
+        segmenter = RemoteSegmenter(bundle, connection.server) if remote else InProcessSegmenter(bundle.segmenter_path)
+        opened.append(open_client(bundle, key, segmenter, device=connection.device))
         return opened[-1]
 
     monkeypatch.setattr(segmenting, "connect", connect)

@@ -14,6 +14,7 @@ from mixpriv.client.segment import Client, Options, Prepared, prepare, segment, 
 from mixpriv.client.stages import Stages
 from mixpriv.errors import InputError
 from tests.phantom import brain_scan
+from tests.remote import RemoteSegmenter
 
 SHIELDED = Options("shielded", weight=0.5)
 
@@ -75,7 +76,7 @@ def test_what_is_sent_is_the_draw_that_passed_and_another_is_another_view(
 ) -> None:
     found = [3.0, 1.0, 1.0]
     monkeypatch.setattr(Recognition, "risk", lambda *_: found.pop(0))
-    remote = replace(with_limit(client, 1.5), server="somewhere:8001")
+    remote = replace(with_limit(client, 1.5), segmenter=RemoteSegmenter(client.bundle))
     second = prepared(remote)
     assert second.draw == 1
     sent = segment_prepared(second, remote, SHIELDED, Stages())
@@ -92,7 +93,7 @@ def test_what_is_sent_is_the_draw_that_passed_and_another_is_another_view(
 
 
 def test_a_scan_that_always_shows_is_refused_and_not_noted(client: Client) -> None:
-    strict = replace(with_limit(client, -1e3), server="somewhere:8001")
+    strict = replace(with_limit(client, -1e3), segmenter=RemoteSegmenter(client.bundle))
     with pytest.raises(InputError, match=rf"^scan: {MOST_DRAWS} mixtures were drawn and each is too much like it"):
         segment(brain_scan()[0], strict, SHIELDED)
     assert client.ledger.entries() == []

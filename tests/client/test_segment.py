@@ -19,6 +19,7 @@ from mixpriv.client.warp import Warp
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError, ServerUnavailableError
 from tests.phantom import brain_scan
+from tests.remote import RemoteSegmenter
 
 PLAIN = Options("none")
 
@@ -36,6 +37,8 @@ def touched(scan: Volume) -> Volume:
 
 class Recording:
     """A segmenter that remembers what it was shown."""
+
+    leaves_machine, address = False, "this process"
 
     def __init__(self, bundle: Bundle) -> None:
         self._segmenter = InProcessSegmenter(bundle.segmenter_path)
@@ -254,17 +257,19 @@ class TestWhatIsSent:
 class TestLedger:
     def test_every_send_is_entered_before_it_happens(self, client: Client) -> None:
         class Broken:
+            leaves_machine, address = True, "host:1"
+
             def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
                 raise ServerUnavailableError("server gone")
 
         with pytest.raises(ServerUnavailableError, match="server gone"):
-            segment(brain_scan()[0], replace(client, segmenter=Broken(), server="host:1"), Options(references=2))
+            segment(brain_scan()[0], replace(client, segmenter=Broken()), Options(references=2))
         (entry,) = client.ledger.entries()
         assert (entry.server, entry.mode, entry.views, entry.bundle) == ("host:1", "mixup", 2, "toy-t1 0.1.0")
 
     def test_a_copy_of_a_scan_is_told_but_not_the_scan_itself(self, client: Client) -> None:
         scan, _ = brain_scan()
-        remote = replace(client, server="host:1")
+        remote = replace(client, segmenter=RemoteSegmenter(client.bundle))
         assert segment(scan, remote, Options()).warnings == ()
         assert segment(scan, remote, Options()).warnings == ()
         flipped = np.diag([-1.0, 1, 1, 1])
@@ -275,9 +280,10 @@ class TestLedger:
 
     def test_what_stays_on_this_machine_is_no_reason_to_warn(self, client: Client) -> None:
         scan, _ = brain_scan()
+        remote = replace(client, segmenter=RemoteSegmenter(client.bundle))
         segment(scan, client, Options())
         assert segment(touched(scan), client, Options()).warnings == ()
-        assert segment(touched(scan), replace(client, server="host:1"), Options()).warnings == ()
+        assert segment(touched(scan), remote, Options()).warnings == ()
 
     def test_what_was_odd_about_the_file_is_told_in_every_mode(self, client: Client) -> None:
         scan = replace(brain_scan()[0], warnings=("pixdim is negative",))

@@ -18,7 +18,7 @@ import pytest
 
 from mixpriv.bundle import Bundle
 from mixpriv.errors import ServerUnavailableError
-from mixpriv.server.embedded import embedded_server
+from mixpriv.server.embedded import EmbeddedSegmenter, embedded_server
 from mixpriv.server.triton import TritonServer
 from mixpriv.wire.address import parse_servers
 from mixpriv.wire.contract import SegmenterContract
@@ -50,11 +50,11 @@ def connect(server: TritonServer, bundle: Bundle, timeout_s: float) -> GrpcSegme
 class TestEmbedded:
     def test_serves_on_a_private_socket_and_is_gone_afterwards(self, bundle: Bundle) -> None:
         with embedded_server(bundle, threads=1) as server:
-            address = server.address
-            path = Path(address.removeprefix("unix:"))
+            path = Path(server.address.removeprefix("unix:"))
             assert path.parent.stat().st_mode & 0o777 == 0o700
             (pid,) = children(os.getpid())
-            with GrpcSegmenter(address, SegmenterContract.of(bundle)) as segmenter:
+            with EmbeddedSegmenter(server) as segmenter:
+                assert (segmenter.leaves_machine, segmenter.address) == (False, "embedded")
                 assert segmenter.segment(ZEROS).shape == (1, 5, 64, 80, 64)
             regions = list(Path("/dev/shm").glob(f"mixpriv-{os.getpid()}-*"))
             assert [region.stat().st_mode & 0o777 for region in regions] == [0o600]

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mixpriv.audit.exchange import identifying_parts
 from mixpriv.audit.findings import Finding, Outcome, finding
 from mixpriv.audit.scene import Scene
 from mixpriv.audit.views import Sent
-from mixpriv.audit.wire import identifying_fields
 from mixpriv.bundle import DEFAULT_BUNDLE, load_bundle
-from mixpriv.client import segment
 from mixpriv.client.matching import Matcher
-from mixpriv.client.report import save_wire
 from mixpriv.client.structure import Image, coarsen, fine_structure
 from mixpriv.client.warp import displacement
+from mixpriv.wire.contract import SegmenterContract
 
 _RIDGE = 10.0
-_ANSWER_CLASSES = 5
 
 
 def attack(scene: Scene) -> Outcome:
@@ -36,15 +33,11 @@ def attack(scene: Scene) -> Outcome:
 
 
 def _metadata(scene: Scene) -> list[Finding]:
-    """Fields of a saved request beyond the contract, and how many sizes requests have."""
+    """What of a request that was really sent is beyond the contract, and how many sizes requests have."""
     sent = scene.sent[: len(scene.few)]
     subjects = [one.visit.subject for one in sent]
-    bundle, counts = load_bundle(DEFAULT_BUNDLE), []
-    for one in sent:
-        answer = np.zeros((_ANSWER_CLASSES, *one.view.image.shape), np.uint8)
-        with tempfile.TemporaryDirectory() as folder:
-            save_wire(Path(folder), [segment.View(one.view.image[None], answer)], bundle, "embedded")
-            counts.append(float(len(identifying_fields(Path(folder)))))
+    contract = replace(SegmenterContract.of(load_bundle(DEFAULT_BUNDLE)), multiple=1)  # worlds have grids of their own
+    counts = [float(len(identifying_parts(one.view.image[None], contract))) for one in sent]
     sizes = float(len({one.view.image.shape for one in scene.sent}))
     return [
         finding("A8", scene.mode.name, "identifying fields", counts, subjects, 0.0),
