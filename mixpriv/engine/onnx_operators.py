@@ -70,6 +70,7 @@ _KINDS: Mapping[str, type] = {
 _WINDOW = "strides dilations pads"
 _ONE, _TWO = (1, 1), (2, 2)
 OPERATORS: Mapping[str, Operator] = {
+    "Abs": Operator(_ONE, "", shapes.same_shape),
     "Add": Operator(_TWO, "", shapes.broadcast_shape, lambda a, g: g[0] + g[1]),
     "AveragePool": Operator(
         _ONE, f"kernel_shape {_WINDOW} ceil_mode count_include_pad", shapes.pool_shape, None, _pool_work
