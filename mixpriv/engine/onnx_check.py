@@ -13,7 +13,7 @@ from mixpriv.errors import InputError, printable
 from mixpriv.reading import read_file
 
 MOST_BYTES = 2**28
-_IR_VERSIONS = range(4, 14)
+_IR_VERSIONS = range(4, 17)
 _OPSETS = range(13, 25)
 _MOST_NODES = 4000
 _SIZE = 64
