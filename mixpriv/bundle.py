@@ -11,13 +11,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mixpriv.bundle_fields import MOST_RECORD_BYTES, NOTES, SCHEMA, check_fields
-from mixpriv.engine.onnx_check import MOST_BYTES, Network, check_network
 from mixpriv.errors import InputError, printable
 from mixpriv.reading import read_file, read_json, require_own_files
 from mixpriv.schema import FieldError
+
+if TYPE_CHECKING:
+    from mixpriv.engine.onnx_check import Network
 
 __all__ = ["DEFAULT_BUNDLE", "SCHEMA", "Bundle", "fingerprint_of", "load_bundle", "shipped_bundles"]
 
@@ -249,6 +251,8 @@ def _shielded(fields: Mapping[str, Any] | None) -> Shielded | None:
 
 
 def _check_segmenter(bundle: Bundle) -> None:
+    from mixpriv.engine.onnx_check import MOST_BYTES, check_network  # loads NumPy, which --help does without
+
     path = bundle.segmenter_path
     data = read_file(path, MOST_BYTES)
     if hashlib.sha256(data).hexdigest() != bundle.fingerprint:

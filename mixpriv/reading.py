@@ -35,15 +35,18 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
         if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened: that alone can wait, or change a device
             raise InputError(f"{name}: expected a regular file")
         with open(path, "rb") as file:
-            data = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size + 1) if size <= most else b""
     except FileNotFoundError:
         raise InputError(f"{name}: no such file") from None
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    if data is None or len(data) > most:
-        raise InputError(f"{name}: expected at most {most} bytes, got more")
+    if size > most:
+        raise InputError(f"{name}: expected at most {most} bytes, got {size}")
+    if len(data) != size:
+        raise InputError(f"{name}: expected {size} bytes, as its folder says, got more or fewer")
     return data
 
 

@@ -13,7 +13,7 @@ from mixpriv.errors import InputError, printable
 from mixpriv.reading import read_file
 
 MOST_BYTES = 2**28
-_IR_VERSIONS = range(4, 14)
+_IR_VERSIONS = range(4, 17)
 _OPSETS = range(13, 25)
 _MOST_NODES = 4000
 _SIZE = 64
@@ -87,8 +87,8 @@ def check_network(data: bytes, name: str) -> Network:
 def _check_graph(graph: Graph) -> Network:
     require(0 < len(graph.nodes) <= _MOST_NODES, f"{len(graph.nodes)} operations")
     require(1 <= len(graph.inputs) <= 4 and 1 <= len(graph.outputs) <= 4, "more or fewer inputs or outputs than 1 to 4")
-    values = {tensor.name: Value(tensor.shape, True, tensor.data) for tensor in graph.constants}
-    inputs = {port.name: Value(_probe(port)) for port in graph.inputs}
+    values = {tensor.name: Value(tensor.shape, tensor.dtype, True, tensor.data) for tensor in graph.constants}
+    inputs = {port.name: Value(_probe(port), port.dtype) for port in graph.inputs}
     require(len(values) == len(graph.constants) and len(inputs) == len(graph.inputs), "a name that stands twice")
     require(not values.keys() & inputs.keys() and "" not in values.keys() | inputs.keys(), "a name that stands twice")
     voxels = max(value.shape[0] * math.prod(value.shape[2:]) for value in inputs.values())
@@ -99,6 +99,7 @@ def _check_graph(graph: Graph) -> Network:
         shape = made[port.name].shape
         fits = len(port.shape) == len(shape) and all(e in (None, n) for e, n in zip(port.shape, shape, strict=True))
         require(fits, f"output {port.name} of another shape than it says")
+        require(made[port.name].dtype == port.dtype, f"output {port.name} of another type than it says")
         outputs.append(NamedPort(port.name, port.dtype.name, shape))
     return Network(
         tuple(NamedPort(port.name, port.dtype.name, inputs[port.name].shape) for port in graph.inputs), tuple(outputs)

@@ -25,7 +25,7 @@ class Operator:
 
     Attributes
     ----------
-    compute : its values, for shapes that are computed; None if it has no place among them
+    compute : its values, for shapes that are computed; None if it has no place among them and takes no whole numbers
     work : multiply-adds, from attributes, inputs and the output's shape; None for one for each element
     """
 
@@ -67,6 +67,9 @@ _KINDS: Mapping[str, type] = {
 }
 """What each attribute is; lists are of whole numbers."""
 
+_INDEXED = ("Gather", "ReduceMean", "ReduceSum", "Reshape", "Slice", "Squeeze", "Unsqueeze")
+"""Their inputs behind the first are places, axes or sizes."""
+
 _WINDOW = "strides dilations pads"
 _ONE, _TWO = (1, 1), (2, 2)
 OPERATORS: Mapping[str, Operator] = {
@@ -78,7 +81,7 @@ OPERATORS: Mapping[str, Operator] = {
     "BatchNormalization": Operator((5, 5), "epsilon momentum training_mode", shapes.one_each_shape),
     "Cast": Operator(_ONE, "to", shapes.cast_shape, lambda a, g: g[0].astype(DTYPES[a["to"]])),
     "Ceil": Operator(_ONE, "", shapes.same_shape),
-    "Clip": Operator((1, 3), "", shapes.same_shape),
+    "Clip": Operator((1, 3), "", shapes.limited_shape),
     "Concat": Operator((1, 1024), "axis", shapes.concat_shape, lambda a, g: np.concatenate(g, a["axis"])),
     "Constant": Operator((0, 0), "value", _constant),
     "Conv": Operator((2, 3), f"kernel_shape group {_WINDOW}", shapes.convolution_shape, None, _kernel_work),
@@ -112,7 +115,7 @@ OPERATORS: Mapping[str, Operator] = {
         _TWO, "allowzero", shapes.reshape_shape, lambda a, g: g[0].reshape(shapes.reshape_shape(a, [of(v) for v in g]))
     ),
     "Round": Operator(_ONE, "", shapes.same_shape),
-    "Shape": Operator(_ONE, "", shapes.shape_of),
+    "Shape": Operator(_ONE, "", shapes.shape_of, lambda a, g: np.array(g[0].shape, np.int64)),
     "Sigmoid": Operator(_ONE, "", shapes.same_shape),
     "Slice": Operator((3, 5), "", shapes.slice_shape, lambda a, g: g[0][shapes.cuts([of(v) for v in g])]),
     "Softmax": Operator(_ONE, "axis", shapes.along_axis_shape),
@@ -123,7 +126,7 @@ OPERATORS: Mapping[str, Operator] = {
     ),
     "Sub": Operator(_TWO, "", shapes.broadcast_shape, lambda a, g: g[0] - g[1]),
     "Tanh": Operator(_ONE, "", shapes.same_shape),
-    "Transpose": Operator(_ONE, "perm", shapes.transpose_shape),
+    "Transpose": Operator(_ONE, "perm", shapes.transpose_shape, lambda a, g: np.transpose(g[0], a.get("perm"))),
     "Unsqueeze": Operator(
         _TWO, "", shapes.unsqueeze_shape, lambda a, g: g[0].reshape(shapes.unsqueeze_shape(a, [of(v) for v in g]))
     ),
@@ -140,19 +143,34 @@ def apply(op: str, attributes: Attributes, given: Values) -> tuple[Value, int]:
     """
     tensor = attributes.get("value")
     if op == "Constant" and isinstance(tensor, Tensor) and len(attributes) == 1 and not given:
-        return Value(tensor.shape, True, tensor.data), 0
+        return Value(tensor.shape, tensor.dtype, True, tensor.data), 0
     operator = OPERATORS.get(op)
     if operator is None:
         raise WireError(f"operator {op}, which is none of those that a network here may have")
     try:
         require(operator.inputs[0] <= len(given) <= operator.inputs[1], "more or fewer inputs than it takes")
         _check_attributes(attributes, operator.attributes.split())
+        dtype = _dtype(op, operator, attributes, given)
         shape = operator.shape(attributes, given)
         data = _data(op, operator, attributes, given, shape)
     except WireError as error:
         raise WireError(f"operator {op}: {error}") from None
     work = math.prod(shape) if operator.work is None else operator.work(attributes, given, shape)
-    return Value(shape, op == "Shape" or all(value.constant for value in given), data), work
+    constant = op == "Shape" or all(value.constant for value in given)
+    return Value(shape, dtype, constant, data), work
+
+
+def _dtype(op: str, operator: Operator, attributes: Attributes, given: Values) -> np.dtype[Any]:
+    """The element type that it makes; refuses types that a runtime would not expect, and might not check."""
+    require(len(given) > 0, "no input")
+    data, others = given[:1], given[1:]
+    require(op not in _INDEXED or all(v.dtype == np.int64 for v in others), "places of another type than int64")
+    same = op in _INDEXED or all(value.dtype == data[0].dtype for value in others)
+    require(same, "inputs of different types")
+    require(operator.compute is not None or data[0].dtype.kind == "f", "whole numbers where it takes none")
+    if op == "Shape":
+        return np.dtype(np.int64)
+    return DTYPES[attributes["to"]] if op == "Cast" and attributes.get("to") in DTYPES else data[0].dtype
 
 
 def _data(op: str, operator: Operator, attributes: Attributes, given: Values, shape: Shape) -> NDArray[Any] | None:

@@ -22,6 +22,7 @@ class Value:
     """What is known of a tensor: ``constant`` if it depends on no input but its shape, ``data`` if it is small, too."""
 
     shape: Shape
+    dtype: np.dtype[Any]
     constant: bool = False
     data: NDArray[Any] | None = None
 
@@ -37,7 +38,7 @@ Rule = Callable[[Attributes, Values], Shape]
 
 def of(data: NDArray[Any]) -> Value:
     """The value of a small constant."""
-    return Value(data.shape, True, data)
+    return Value(data.shape, data.dtype, True, data)
 
 
 def require(condition: bool, what: str) -> None:
@@ -68,6 +69,12 @@ def same_shape(attributes: Attributes, given: Values) -> Shape:
     return given[0].shape
 
 
+def limited_shape(attributes: Attributes, given: Values) -> Shape:
+    """Element by element, between single constant numbers."""
+    require(all(value.constant and value.size == 1 for value in given[1:]), "limits made of data")
+    return given[0].shape
+
+
 def broadcast_shape(attributes: Attributes, given: Values) -> Shape:
     """Element by element, sizes of 1 repeated."""
     rank = max(len(value.shape) for value in given)
@@ -80,7 +87,8 @@ def broadcast_shape(attributes: Attributes, given: Values) -> Shape:
 def one_each_shape(attributes: Attributes, given: Values) -> Shape:
     """A normalisation: every parameter has one value for each channel."""
     require(len(given[0].shape) >= 2, "a normalisation of another rank")
-    require(all(value.shape == given[0].shape[1:2] for value in given[1:]), "parameters of another number of channels")
+    fits = all(value.shape == given[0].shape[1:2] and value.constant for value in given[1:])
+    require(fits, "parameters of another number of channels")
     require(attributes.get("training_mode", 0) == 0, "a normalisation in training")
     return given[0].shape
 
@@ -115,6 +123,7 @@ def _weights(attributes: Attributes, given: Values, axis: int) -> tuple[int, Sha
     data, weight = given[0].shape, given[1].shape
     group = attributes.get("group", 1)
     require(3 <= len(data) <= 5 and len(weight) == len(data), "a convolution of another rank")
+    require(all(value.constant for value in given[1:]), "weights made of data")
     require(1 <= group <= data[1] and data[1] % group == 0, "groups that do not fit")
     require(weight[axis] * (group if axis == 1 else 1) == data[1], "weights of another number of channels")
     require(attributes.get("kernel_shape", list(weight[2:])) == list(weight[2:]), "a kernel of another shape")

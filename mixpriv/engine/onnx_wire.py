@@ -23,7 +23,7 @@ _SMALL = 64
 
 DTYPES: Mapping[int, np.dtype[Any]] = {
     1: np.dtype("float32"), 2: np.dtype("uint8"), 3: np.dtype("int8"), 6: np.dtype("int32"), 7: np.dtype("int64"),
-    9: np.dtype("bool"), 10: np.dtype("float16"), 11: np.dtype("float64"),
+    10: np.dtype("float16"), 11: np.dtype("float64"),
 }  # fmt: skip
 """Element types by their numbers in ONNX."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.engine.arrays import ANY, Port, check_inputs
-from mixpriv.engine.onnx_check import Network, read_network
+from mixpriv.engine.onnx_check import read_network
 from mixpriv.errors import InputError
 from mixpriv.threads import available_threads
 
@@ -42,7 +42,7 @@ class OpenVinoEngine:
         if precision == "f32":
             options["INFERENCE_PRECISION_HINT"] = "f32"
         try:
-            model, declared = _read(path)
+            model = _read(path)
             # Compiling can rename an output after a layer that it moved before it; the order stays.
             self._outputs = [port.any_name for port in model.outputs]
             self._network = _core().compile_model(model, "CPU", options)
@@ -50,9 +50,6 @@ class OpenVinoEngine:
             # OpenVINO's own message spans many lines and names its source files.
             raise InputError(f"{self._name}: not a readable ONNX network") from None
         self._inputs = {port.any_name: _port(port) for port in self._network.inputs}
-        found = [_port(port).dtype.name for port in self._network.outputs]
-        if declared is not None and found != [port.dtype for port in declared.outputs]:
-            raise InputError(f"{self._name}: not a readable ONNX network (an output of another type than it says)")
 
     def __call__(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run the network once; see `mixpriv.engine.Engine`."""
@@ -67,18 +64,17 @@ class OpenVinoEngine:
 
 def save_ir(network: Path, xml: Path) -> None:
     """Write an ONNX network as OpenVINO's own two files; the larger weights, stored as FP16, stay what they are."""
-    model, _ = _read(network)
-    ov.save_model(model, os.fspath(xml), compress_to_fp16=True)
+    ov.save_model(_read(network), os.fspath(xml), compress_to_fp16=True)
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[Any, Network | None]:
-    """A network as OpenVINO has it, and what it says of itself; one in OpenVINO's own format is our own export."""
+def _read(path: str | os.PathLike[str]) -> Any:
+    """A network as OpenVINO has it; one in OpenVINO's own format is our own export."""
     if Path(path).suffix == ".xml":
         if not Path(path).is_file():
             raise InputError(f"network {os.fspath(path)}: no such file")
-        return _core().read_model(os.fspath(path)), None
-    data, declared = read_network(path)  # in memory: what was checked is what is run, and nothing beside it is read
-    return _core().read_model(data, b""), declared
+        return _core().read_model(os.fspath(path))
+    data, _ = read_network(path)  # in memory: what was checked is what is run, and nothing beside it is read
+    return _core().read_model(data, b"")
 
 
 @functools.cache
