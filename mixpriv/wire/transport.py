@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -12,18 +13,23 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mixpriv.errors import IncompatibleServerError, ServerLostError
+from mixpriv.errors import IncompatibleServerError, MixprivError, ServerBusyError, ServerLostError
 from mixpriv.wire.address import Address
-from mixpriv.wire.channel import open_channel
+from mixpriv.wire.channel import ChannelSettings
+from mixpriv.wire.connection import Connection
 from mixpriv.wire.contract import SegmenterContract
-from mixpriv.wire.faults import fault
-from mixpriv.wire.messages import decode_answer, decode_config, encode_request
+from mixpriv.wire.messages import (
+    CONFIG_BYTES,
+    answer_bytes,
+    decode_answer,
+    decode_config,
+    encode_request,
+)
 from mixpriv.wire.tls import TlsOptions
 from mixpriv.wire.token import Token
 
 DEFAULT_TIMEOUT_S = 120.0
 CHECK_TIMEOUT_S = 10.0
-_CLOSE_TIMEOUT_S = 0.5
 
 
 class Segmenter(Protocol):
@@ -65,15 +71,15 @@ class GrpcSegmenter:
     ) -> None:
         # Before gRPC is imported: its own complaints, beside the error that we raise, confuse a terminal.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        from tritonclient.grpc import service_pb2, service_pb2_grpc
 
         self.address = address if isinstance(address, Address) else Address.parse(address)
         self._contract = contract
         self._timeout_s = timeout_s
-        self._metadata = token and token.metadata
-        self._messages = service_pb2
-        self._channel = open_channel(self.address, tls, insecure=insecure, token=token)
-        self._calls = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._token = token
+        self._settings = ChannelSettings.of(self.address, tls, insecure=insecure, token=token)
+        self._connection: Connection | None = None
+        self._closed = False
+        self._changing = threading.Lock()
 
     def __enter__(self) -> GrpcSegmenter:
         return self
@@ -84,11 +90,10 @@ class GrpcSegmenter:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; open calls are given up."""
-        # gRPC waits for what it still tries to send; on a Unix socket a stopped server holds it for ever.
-        closing = threading.Thread(target=self._channel.close, daemon=True)
-        closing.start()
-        closing.join(_CLOSE_TIMEOUT_S)
+        """Close the connection; open calls are given up, and nothing is sent any more."""
+        with self._changing:
+            self._closed = True
+        self._disconnect()
 
     def check(self) -> Mapping[str, str]:
         """Ask the server which network it serves; no voxel is sent. Returns what its configuration says of it.
@@ -100,10 +105,11 @@ class GrpcSegmenter:
         ServerUnavailableError
             it cannot be reached, refuses us or does not answer in time.
         """
-        return self._check(time.monotonic() + self._timeout_s)
+        _, said = self.ready(time.monotonic() + self._timeout_s)
+        return said
 
     def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
-        """Send one mixture. The server is checked before every request: a reconnection may meet another one.
+        """Send one mixture, over a connection on which the server has just shown that it has the right network.
 
         Parameters
         ----------
@@ -126,30 +132,60 @@ class GrpcSegmenter:
 
     def ask(self, request: Any, deadline: float) -> NDArray[np.uint8]:
         """Check the server, send it a request made by `encode_request`, and check the answer; see `segment`."""
-        self._check(deadline)
-        answer = self._call(self._calls.ModelInfer, request, deadline)
+        connection, _ = self.ready(deadline)
+        return self.send(connection, request, deadline)
+
+    def ready(self, deadline: float) -> tuple[Connection, Mapping[str, str]]:
+        """A connection on which the server has just shown the right network, and what it said of it; see `check`."""
+        deadline = min(deadline, time.monotonic() + CHECK_TIMEOUT_S)
+        old = self._connection
+        if old is not None and old.is_open:
+            # Servers end connections that were idle for long: that is no reason to give one up.
+            with contextlib.suppress(ServerLostError):
+                return old, self._check(old, deadline)
+        connection = self._connect(deadline)
+        return connection, self._check(connection, deadline)
+
+    def send(self, connection: Connection, request: Any, deadline: float) -> NDArray[np.uint8]:
+        """Send a request over the connection that `ready` gave, and over no other, and check the answer."""
+        expected = answer_bytes(self._contract, request)
+        answer = self._call(connection, "ModelInfer", request.SerializeToString(), expected, deadline)
         return decode_answer(self._contract, request, answer, self.address.text)
 
-    def _check(self, deadline: float) -> Mapping[str, str]:
+    def _check(self, connection: Connection, deadline: float) -> Mapping[str, str]:
+        from tritonclient.grpc import service_pb2
+
         # Without a version, so that a server of another version says which network it has.
-        request = self._messages.ModelConfigRequest(name=self._contract.model_name)
-        answer = self._call(self._calls.ModelConfig, request, min(deadline, time.monotonic() + CHECK_TIMEOUT_S))
-        parameters, tensors = decode_config(answer.config)
+        request = service_pb2.ModelConfigRequest(name=self._contract.model_name).SerializeToString()
+        answer = self._call(connection, "ModelConfig", request, CONFIG_BYTES, deadline)
+        parameters, tensors = decode_config(answer, self.address.text)
         difference = self._contract.difference(parameters, tensors)
         if difference:
             raise IncompatibleServerError(f"server {self.address.text} is incompatible: {difference}")
         return parameters
 
-    def _call(self, method: Any, request: Any, deadline: float) -> Any:
-        """One call that ends at the deadline, even if the server is stopped while gRPC hands it the request."""
-        import grpc
-
-        call = method.future(request, timeout=max(0.0, deadline - time.monotonic()), metadata=self._metadata)
+    def _call(self, connection: Connection, method: str, request: bytes, expected: int, deadline: float) -> bytes:
         try:
-            return call.result(timeout=max(0.0, deadline - time.monotonic()))
-        except grpc.RpcError as error:
-            raise fault(self.address.text, error.code().name, error.details() or "") from None
-        except (grpc.FutureTimeoutError, grpc.FutureCancelledError):
-            raise ServerLostError(f"server {self.address.text} gave no answer in time") from None
-        finally:
-            call.cancel()
+            return connection.call(method, request, answer_bytes=expected, deadline=deadline)
+        except ServerBusyError:
+            raise
+        except MixprivError:
+            # What is still on its way would be taken for an answer to the next call.
+            self._disconnect()
+            raise
+
+    def _connect(self, deadline: float) -> Connection:
+        self._disconnect()
+        connection = Connection(self._settings, self._token, deadline)
+        with self._changing:
+            if not self._closed:
+                self._connection = connection
+                return connection
+        connection.close()
+        raise ServerLostError(f"server {self.address.text}: the connection was closed")
+
+    def _disconnect(self) -> None:
+        with self._changing:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
