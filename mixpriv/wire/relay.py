@@ -46,10 +46,10 @@ class Relay:
         self.target = self._door.target
         threading.Thread(target=self._run, daemon=True).start()
 
-    def allow(self, count: int) -> None:
-        """Let the server send so many bytes from now on, and no more."""
+    def allow(self, count: int, *, more: bool = False) -> None:
+        """Let the server send so many bytes from now on and no more, or more than what it may already."""
         with self._changing:
-            self._allowed = count
+            self._allowed = count + (max(0, self._allowed) if more else 0)
 
     def cut(self) -> None:
         """Let nothing pass any more."""

@@ -79,7 +79,7 @@ class GrpcSegmenter:
         self._settings = ChannelSettings.of(self.address, tls, insecure=insecure, token=token)
         self._connection: Connection | None = None
         self._closed = False
-        self._changing = threading.Lock()
+        self._changing, self._connecting = threading.Lock(), threading.Lock()
 
     def __enter__(self) -> GrpcSegmenter:
         return self
@@ -93,7 +93,9 @@ class GrpcSegmenter:
         """Close the connection; open calls are given up, and nothing is sent any more."""
         with self._changing:
             self._closed = True
-        self._disconnect()
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def check(self) -> Mapping[str, str]:
         """Ask the server which network it serves; no voxel is sent. Returns what its configuration says of it.
@@ -138,12 +140,12 @@ class GrpcSegmenter:
     def ready(self, deadline: float) -> tuple[Connection, Mapping[str, str]]:
         """A connection on which the server has just shown the right network, and what it said of it; see `check`."""
         deadline = min(deadline, time.monotonic() + CHECK_TIMEOUT_S)
-        old = self._connection
-        if old is not None and old.is_open:
+        connection, is_new = self._connected(deadline)
+        if not is_new:
             # Servers end connections that were idle for long: that is no reason to give one up.
             with contextlib.suppress(ServerLostError):
-                return old, self._check(old, deadline)
-        connection = self._connect(deadline)
+                return connection, self._check(connection, deadline)
+            connection, _ = self._connected(deadline)
         return connection, self._check(connection, deadline)
 
     def send(self, connection: Connection, request: Any, deadline: float) -> NDArray[np.uint8]:
@@ -170,22 +172,30 @@ class GrpcSegmenter:
         except ServerBusyError:
             raise
         except MixprivError:
-            # What is still on its way would be taken for an answer to the next call.
-            self._disconnect()
+            # What is still on its way must not count as what is sent for the next call.
+            self._leave(connection)
             raise
 
-    def _connect(self, deadline: float) -> Connection:
-        self._disconnect()
-        connection = Connection(self._settings, self._token, deadline)
-        with self._changing:
-            if not self._closed:
-                self._connection = connection
-                return connection
+    def _connected(self, deadline: float) -> tuple[Connection, bool]:
+        """The connection, opened if there is none, and whether it was."""
+        with self._connecting:
+            with self._changing:
+                old = self._connection
+            if old is not None:
+                if old.is_open:
+                    return old, False
+                self._leave(old)
+            connection = Connection(self._settings, self._token, deadline)
+            with self._changing:
+                if not self._closed:
+                    self._connection = connection
+                    return connection, True
         connection.close()
         raise ServerLostError(f"server {self.address.text}: the connection was closed")
 
-    def _disconnect(self) -> None:
+    def _leave(self, connection: Connection) -> None:
+        """Use a connection for no further calls."""
         with self._changing:
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+            if self._connection is connection:
+                self._connection = None
+        connection.retire()

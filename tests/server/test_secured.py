@@ -184,6 +184,7 @@ class TestListener:
 class TestCommand:
     def test_serves_other_machines(self, bundle: Bundle, node: Node, tmp_path: Path) -> None:
         (tmp_path / "token").write_text(TOKEN.text)
+        (tmp_path / "token").chmod(0o600)
         own = node.authority.server()
         options = [
             *("--profile", "node", "--host", "0.0.0.0", "--port", "0", "--threads", "1"),

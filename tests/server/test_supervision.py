@@ -208,6 +208,7 @@ class TestSecrets:
     def test_are_not_in_the_list_of_processes(self, bundle: Bundle, tmp_path: Path) -> None:
         token = "never-to-be-seen-0123456789"
         (tmp_path / "token").write_text(token)
+        (tmp_path / "token").chmod(0o600)
         contract = SegmenterContract.of(bundle)
         with command(bundle, "--port", "0", "--token-file", str(tmp_path / "token")) as process:
             address = address_when_ready(process)
@@ -218,6 +219,7 @@ class TestSecrets:
             assert main(arguments) == 3
             assert main([*arguments, "--token-file", str(tmp_path / "token")]) == 0
             (tmp_path / "wrong").write_text("x" * 20)
+            (tmp_path / "wrong").chmod(0o600)
             assert main([*arguments, "--token-file", str(tmp_path / "wrong")]) == 3
             process.send_signal(signal.SIGTERM)
             out, err = process.communicate(timeout=20)

@@ -107,6 +107,7 @@ class TestToken:
     @pytest.mark.parametrize("end", ["", "\n"])
     def test_from_a_file(self, tmp_path: Path, end: str) -> None:
         (tmp_path / "token").write_text("abcdefgh01234567" + end)
+        (tmp_path / "token").chmod(0o600)
         token = Token.load(tmp_path / "token")
         assert token is not None
         assert token.metadata == (("triton-grpc-protocol-token", "abcdefgh01234567"),)
@@ -121,6 +122,7 @@ class TestToken:
     @pytest.mark.parametrize("text", ["", "short", "with a space in it 0123", "with,comma,0123456789", "é" * 20])
     def test_bad_ones_are_refused_and_not_shown(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "token").write_text(text, encoding="utf-8")
+        (tmp_path / "token").chmod(0o600)
         with pytest.raises(InputError, match="expected 16 to 256 letters") as caught:
             Token.load(tmp_path / "token")
         assert not text or text not in str(caught.value).replace(str(tmp_path), "")
@@ -182,6 +184,7 @@ class TestCertificates:
     def test_text_is_no_certificate(self, tmp_path: Path) -> None:
         path = tmp_path / "text.pem"
         path.write_text("hello", encoding="utf-8")
+        path.chmod(0o600)
         with pytest.raises(InputError, match=r"text\.pem: not a usable PEM certificate"):
             open_channel(Address.parse("node:8001"), TlsOptions(certificate_chain=path, private_key=path))
 
