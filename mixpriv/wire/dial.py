@@ -90,7 +90,11 @@ def _tunnel(address: Address, proxy: SplitResult, deadline: float) -> socket.soc
     timeout_s = max(0.001, deadline - time.monotonic())
     tunnel = http.client.HTTPConnection(str(proxy.hostname), proxy.port or http.client.HTTP_PORT, timeout=timeout_s)
     tunnel.set_tunnel(*_host_and_port(address), headers=_credentials(proxy))
-    tunnel.connect()
+    try:
+        tunnel.connect()
+    except BaseException:
+        tunnel.close()
+        raise
     return tunnel.sock
 
 

@@ -45,7 +45,7 @@ class Reply:
     close: bool = False
 
     def frames(self, stream: int) -> bytes:
-        sent = b""
+        sent = bytearray()
         if self.headers:
             sent += frame(HEADERS, END_HEADERS, stream, header_block(self.headers))
         for message in self.messages:
@@ -55,7 +55,7 @@ class Reply:
                 sent += frame(DATA, 0, stream, body[start : start + 2**14])
         if self.trailers is not None:
             sent += frame(HEADERS, END_HEADERS | END_STREAM, stream, header_block(self.trailers))
-        return self.change(sent)
+        return self.change(bytes(sent))
 
 
 def failure(code: int, details: bytes) -> Reply:
