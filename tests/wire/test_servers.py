@@ -194,7 +194,7 @@ class TestSilence:
     def test_of_all_costs_the_time_of_one(self, contract: SegmenterContract, silent: list[Address]) -> None:
         with ServerPool(silent, contract, timeout_s=30) as segmenter:
             begin = time.monotonic()
-            with pytest.raises(ServerUnavailableError, match="none of 8 servers can be used: .* no answer in time"):
+            with pytest.raises(ServerUnavailableError, match=r"none of 8 servers can be used: .* no answer in time"):
                 segmenter.check()
             assert time.monotonic() - begin < 2.5
 
