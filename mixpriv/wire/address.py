@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from mixpriv.errors import InputError
 
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
-_UNIX = "unix:"
-_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+UNIX = "unix:"
+PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 MAX_SERVERS = 64
 
 
@@ -41,7 +41,7 @@ class Address:
         InputError
             neither HOST:PORT nor unix:/absolute/path; gRPC's other schemes (proxies, resolvers) are refused too.
         """
-        if text.startswith(_UNIX + "/"):
+        if text.startswith(UNIX + "/"):
             return cls(text, None)
         match = _HOST_PORT.fullmatch(text)
         if not match or not 0 < int(match["port"]) < 2**16:
@@ -64,7 +64,7 @@ class Address:
 
         A name that is not found in time is left to gRPC, which says what is wrong with it.
         """
-        if self.host is None or self.is_local or _is_ip(self.host) or any(map(os.environ.get, _PROXIES)):
+        if self.host is None or self.is_local or _is_ip(self.host) or any(map(os.environ.get, PROXIES)):
             return (self,)
         port = int(self.text.rpartition(":")[2])
         found = _look_up(self.host, port, timeout_s)

@@ -1,11 +1,12 @@
-"""A gRPC channel: limits, keep-alive, and plain text only where it stays on this machine."""
+"""gRPC channels: limits, keep-alive, and plain text only where it stays on this machine."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from mixpriv.errors import InputError
-from mixpriv.wire.address import Address
+from mixpriv.wire.address import UNIX, Address
 from mixpriv.wire.tls import TlsOptions
 from mixpriv.wire.token import Token
 
@@ -19,51 +20,80 @@ KEEPALIVE_TIMEOUT_S = 10.0
 """A ping not answered for so long ends the connection: the peer vanished without a word, or stands still."""
 
 
+@dataclass(frozen=True)
+class ChannelSettings:
+    """How channels to one server are opened, checked before anything is sent.
+
+    Attributes
+    ----------
+    credentials : gRPC's; None for plain text
+    """
+
+    address: Address
+    credentials: Any
+    options: tuple[tuple[str, Any], ...]
+
+    @classmethod
+    def of(
+        cls, address: Address, tls: TlsOptions | None, *, insecure: bool = False, token: Token | None = None
+    ) -> ChannelSettings:
+        """The settings for an address.
+
+        TLS is used wherever it is asked for by `tls`, and always when the address is not on this machine, unless
+        `insecure` says that plain text is wanted.
+
+        Raises
+        ------
+        InputError
+            both `tls` and `insecure`, a certificate file that is unreadable, expired or does not belong to its key, a
+            key that others may know, or a token that would go to another machine in plain text.
+        """
+        if tls is not None and insecure:
+            raise InputError("tls and insecure exclude each other")
+        secure = tls is not None or not (address.is_local or insecure)
+        if token is not None and not secure and not address.is_local:
+            raise InputError(
+                "token: expected TLS to another machine, got insecure: plain text would give the token away"
+            )
+        tls = (tls or TlsOptions()) if secure else None
+        return cls(address, tls and tls.credentials(), tuple(_options(address, tls)))
+
+    def open(self, target: str | None = None) -> Any:
+        """A gRPC channel to the address, or to the target that stands for it; nothing is sent yet."""
+        import grpc
+
+        where = target or self.address.text
+        if self.credentials is None:
+            return grpc.insecure_channel(where, options=list(self.options))
+        return grpc.secure_channel(where, self.credentials, options=list(self.options))
+
+
 def open_channel(
     address: Address, tls: TlsOptions | None, *, insecure: bool = False, token: Token | None = None
 ) -> Any:
-    """A gRPC channel; nothing is sent yet.
-
-    TLS is used wherever it is asked for by `tls`, and always when the address is not on this machine, unless
-    `insecure` says that plain text is wanted.
-
-    Raises
-    ------
-    InputError
-        both `tls` and `insecure`, a certificate file that is unreadable, expired or does not belong to its key, or a
-        token that would go to another machine in plain text.
-    """
-    import grpc
-
-    if tls is not None and insecure:
-        raise InputError("tls and insecure exclude each other")
-    secure = tls is not None or not (address.is_local or insecure)
-    if token is not None and not secure and not address.is_local:
-        raise InputError("token: expected TLS to another machine, got insecure: plain text would give the token away")
-    tls = (tls or TlsOptions()) if secure else None
-    options = _options(address, tls)
-    if tls is None:
-        return grpc.insecure_channel(address.text, options=options)
-    return grpc.secure_channel(address.text, tls.credentials(), options=options)
+    """A gRPC channel straight to a server, for what is no secret; see `ChannelSettings.of`."""
+    return ChannelSettings.of(address, tls, insecure=insecure, token=token).open()
 
 
 def _options(address: Address, tls: TlsOptions | None) -> list[tuple[str, Any]]:
     options: list[tuple[str, Any]] = [
         ("grpc.max_send_message_length", MESSAGE_LIMIT),
         ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+        # A small compressed answer could fill the memory; volumes of probabilities are not asked for in that form.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
         # Finds a peer that vanished without a word. More pings without data would be answered by "too_many_pings".
         ("grpc.keepalive_time_ms", round(KEEPALIVE_S * 1000)),
         ("grpc.keepalive_timeout_ms", round(KEEPALIVE_TIMEOUT_S * 1000)),
         ("grpc.http2.max_pings_without_data", 2),
-        # A request that gRPC repeats on a new connection would meet a server that was not checked.
+        # When to repeat a request, and to whom, is ours to decide.
         ("grpc.enable_retries", 0),
-        # When to repeat one is ours to decide; a connection must then be tried, not answered from memory.
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 1000),
-        # A proxy named in the environment must not see plain text.
-        ("grpc.enable_http_proxy", int(tls is not None)),
+        # A proxy must not see plain text; for TLS `dial` finds it.
+        ("grpc.enable_http_proxy", 0),
     ]
+    # As they would be if gRPC itself connected to the address.
     name = (tls and tls.server_name) or address.name
-    if name is not None:
-        options.append(("grpc.default_authority" if tls is None else "grpc.ssl_target_name_override", name))
+    if tls is not None:
+        options.append(("grpc.ssl_target_name_override", name or address.host or "localhost"))
+    if not address.text.startswith(UNIX):
+        options.append(("grpc.default_authority", name or address.text))
     return options

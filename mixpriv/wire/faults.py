@@ -12,8 +12,8 @@ from mixpriv.errors import (
     ServerBusyError,
     ServerLostError,
     ServerUnavailableError,
+    printable,
 )
-from mixpriv.wire.contract import printable
 
 _MEANINGS: tuple[tuple[str, type[MixprivError], str], ...] = (
     ("maximum queue size", ServerBusyError, "is busy: its queue is full"),
@@ -25,6 +25,7 @@ _MEANINGS: tuple[tuple[str, type[MixprivError], str], ...] = (
     ("watchdog", ServerLostError, "stands still or vanished"),
     ("handshake", ServerUnavailableError, "refuses TLS or is not trusted"),
     ("verification", ServerUnavailableError, "refuses TLS or is not trusted"),
+    ("compression algorithm", IncompatibleServerError, "answers in a compressed form, which could fill the memory"),
     ("unknown model", IncompatibleServerError, "does not serve this client's network"),
 )
 """Words in the details, in lower case; the first that fits decides."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future
+from concurrent.futures import wait as wait_for
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +27,8 @@ from mixpriv.errors import (
     ServerUnavailableError,
 )
 from mixpriv.wire.address import Address
+from mixpriv.wire.background import started
+from mixpriv.wire.connection import Connection
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.messages import encode_request
 from mixpriv.wire.tls import TlsOptions
@@ -38,8 +43,10 @@ LOST_PATIENCE_S = 60.0
 REST_S = 30.0
 """A server that failed is asked after the others for so long."""
 
+SILENCE_S = 0.5
+"""A server that has not shown its network by then is not waited for alone: all the others are asked, too."""
+
 _SHOWN = 3
-Answer = TypeVar("Answer")
 
 
 class ServerPool:
@@ -82,6 +89,7 @@ class ServerPool:
         self._connect = connect
         self._servers: dict[Address, GrpcSegmenter] = {}
         self._failed: dict[Address, float] = {}
+        self._checks: dict[Address, Future[Connection]] = {}
         # Clients that begin together shall not all begin with the same server.
         self._turn = secrets.randbelow(2**16)
         self._find_servers(time.monotonic() + CHECK_TIMEOUT_S)
@@ -111,7 +119,7 @@ class ServerPool:
             there is none; the message says why.
         """
         failures: dict[Address, MixprivError] = {}
-        if not self._ask_round(GrpcSegmenter.check, failures):
+        if next(self._ready(failures, time.monotonic() + self._timeout_s), None) is None:
             raise _summary(failures)
 
     def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
@@ -121,15 +129,12 @@ class ServerPool:
         """
         request = encode_request(self._contract, mixture)
         deadline = time.monotonic() + self._timeout_s
-        return self._ask(lambda server: server.ask(request, deadline), deadline)
-
-    def _ask(self, question: Callable[[GrpcSegmenter], Answer], deadline: float) -> Answer:
         pause, lost_since = FIRST_PAUSE_S, None
         while True:
             failures: dict[Address, MixprivError] = {}
-            answers = self._ask_round(question, failures)
-            if answers:
-                return answers[0]
+            answer = self._ask_round(request, failures, deadline)
+            if answer is not None:
+                return answer
             ended = self._lost and self._lost()
             if ended:  # and nobody starts it again
                 raise ServerUnavailableError(f"our own server is lost: {ended}")
@@ -145,19 +150,53 @@ class ServerPool:
             self._find_servers(deadline)
 
     def _ask_round(
-        self, question: Callable[[GrpcSegmenter], Answer], failures: dict[Address, MixprivError]
-    ) -> list[Answer]:
-        """Ask server after server until one answers: at most one answer, and how those before it failed."""
-        for address in self._in_turn():
+        self, request: Any, failures: dict[Address, MixprivError], deadline: float
+    ) -> NDArray[np.uint8] | None:
+        """Ask server after server until one answers; how those before it failed goes to `failures`."""
+        for address, connection in self._ready(failures, deadline):
             try:
-                answer = question(self._servers[address])
+                answer = self._servers[address].send(connection, request, deadline)
             except (ServerUnavailableError, IncompatibleServerError) as failure:
-                self._failed[address] = time.monotonic()
-                failures[address] = failure
+                self._note(address, failure, failures)
             else:
                 self._failed.pop(address, None)
-                return [answer]
-        return []
+                return answer
+        return None
+
+    def _ready(self, failures: dict[Address, MixprivError], deadline: float) -> Iterator[tuple[Address, Connection]]:
+        """Servers that have just shown the right network, in turn.
+
+        Once one is silent, all the others are asked at once: many silent ones cost no more time than one.
+        """
+        waiting, checks = self._in_turn(), dict[Address, Future[Connection]]()
+        while waiting or checks:
+            if waiting:
+                address = waiting.pop(0)
+                checks[address] = self._checked(address, deadline)
+            done, silent = wait_for(checks.values(), SILENCE_S if waiting else None, FIRST_COMPLETED)
+            if silent and not done:
+                self._failed |= dict.fromkeys(checks, time.monotonic())
+                checks |= {address: self._checked(address, deadline) for address in waiting}
+                waiting.clear()
+            for address in [address for address, check in checks.items() if check in done]:
+                try:
+                    connection = checks.pop(address).result()
+                except (ServerUnavailableError, IncompatibleServerError) as failure:
+                    self._note(address, failure, failures)
+                else:
+                    yield address, connection
+
+    def _checked(self, address: Address, deadline: float) -> Future[Connection]:
+        """The check of a server, begun now unless one goes on: of a silent one that was passed over."""
+        check = self._checks.get(address)
+        if check is None or check.done():
+            server = self._servers[address]
+            check = self._checks[address] = started(lambda: server.ready(deadline)[0])
+        return check
+
+    def _note(self, address: Address, failure: MixprivError, failures: dict[Address, MixprivError]) -> None:
+        self._failed[address] = time.monotonic()
+        failures[address] = failure
 
     def _in_turn(self) -> list[Address]:
         """All servers, from another one on each time, those that failed lately last."""
@@ -169,11 +208,13 @@ class ServerPool:
 
     def _find_servers(self, deadline: float) -> None:
         """Look names up, anew each time: behind them servers come and go."""
-        found: list[Address] = []
-        for address in self._given:
-            found += address.resolve(max(0.0, min(CHECK_TIMEOUT_S, deadline - time.monotonic())))
+        timeout_s = max(0.0, min(CHECK_TIMEOUT_S, deadline - time.monotonic()))
+        # All at once: a resolver that is silent about many names takes no longer than for one.
+        lookups = [started(partial(address.resolve, timeout_s)) for address in self._given]
+        found = [address for lookup in lookups for address in lookup.result()]
         for address in self._servers.keys() - set(found):
             self._servers.pop(address).close()
+            self._checks.pop(address, None)
         self._servers = {
             address: self._servers[address] if address in self._servers else self._connect(address)
             for address in dict.fromkeys(found)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mixpriv.errors import InputError
+from mixpriv.wire.private import check_private
 
 _FLIGHTS = 6
 """More than any handshake takes."""
@@ -67,8 +68,9 @@ def check_identity(chain: Path, key: Path, *, of_server: bool = False) -> tuple[
     Raises
     ------
     InputError
-        it is not so; the message names the file and says what is wrong with it.
+        it is not so, or others may read the key; the message names the file and says what is wrong with it.
     """
+    _checked(key, lambda: check_private(key.stat(), "tls", key))
     # We shake hands with ourselves: the side whose certificate is checked, and one that trusts just that certificate.
     shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if of_server else ssl.PROTOCOL_TLS_CLIENT)
     judge = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT if of_server else ssl.PROTOCOL_TLS_SERVER)

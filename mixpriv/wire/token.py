@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mixpriv.errors import InputError
+from mixpriv.wire.private import check_private
 
 TOKEN_VARIABLE = "MIXPRIV_TOKEN"  # noqa: S105 - the variable's name
 TOKEN_KEY = "token"  # noqa: S105 - as in --grpc-restricted-protocol=inference,model-config:token=...
+_FILE_LIMIT = 4096
 _FORM = re.compile(r"[A-Za-z0-9._~+/-]{16,256}")
 
 
@@ -27,15 +29,10 @@ class Token:
         Raises
         ------
         InputError
-            the file is unreadable, or what it holds is no token; never shown.
+            the file is unreadable, others may read it, or what it holds is no token; never shown.
         """
         where = TOKEN_VARIABLE if path is None else str(path)
-        try:
-            text = os.environ.get(TOKEN_VARIABLE, "") if path is None else path.read_text(encoding="ascii").strip()
-        except OSError as error:
-            raise InputError(f"token: {path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            text = "?"
+        text = os.environ.get(TOKEN_VARIABLE, "") if path is None else _read(path)
         if path is None and not text:
             return None
         if not _FORM.fullmatch(text):
@@ -46,3 +43,12 @@ class Token:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """The header that every call carries."""
         return ((f"triton-grpc-protocol-{TOKEN_KEY}", self.text),)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            check_private(os.fstat(stream.fileno()), "token", path)
+            return stream.read(_FILE_LIMIT).decode("ascii", errors="replace").strip()
+    except OSError as error:
+        raise InputError(f"token: {path}: {error.strerror}") from None

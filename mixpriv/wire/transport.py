@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -12,18 +13,23 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mixpriv.errors import IncompatibleServerError, ServerLostError
+from mixpriv.errors import IncompatibleServerError, MixprivError, ServerBusyError, ServerLostError
 from mixpriv.wire.address import Address
-from mixpriv.wire.channel import open_channel
+from mixpriv.wire.channel import ChannelSettings
+from mixpriv.wire.connection import Connection
 from mixpriv.wire.contract import SegmenterContract
-from mixpriv.wire.faults import fault
-from mixpriv.wire.messages import decode_answer, decode_config, encode_request
+from mixpriv.wire.messages import (
+    CONFIG_BYTES,
+    answer_bytes,
+    decode_answer,
+    decode_config,
+    encode_request,
+)
 from mixpriv.wire.tls import TlsOptions
 from mixpriv.wire.token import Token
 
 DEFAULT_TIMEOUT_S = 120.0
 CHECK_TIMEOUT_S = 10.0
-_CLOSE_TIMEOUT_S = 0.5
 
 
 class Segmenter(Protocol):
@@ -79,16 +85,16 @@ class GrpcSegmenter:
     ) -> None:
         # Before gRPC is imported: its own complaints, beside the error that we raise, confuse a terminal.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        from tritonclient.grpc import service_pb2, service_pb2_grpc
 
         place = address if isinstance(address, Address) else Address.parse(address)
         self.address = place.text
         self._contract = contract
         self._timeout_s = timeout_s
-        self._metadata = token and token.metadata
-        self._messages = service_pb2
-        self._channel = open_channel(place, tls, insecure=insecure, token=token)
-        self._calls = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._token = token
+        self._settings = ChannelSettings.of(place, tls, insecure=insecure, token=token)
+        self._connection: Connection | None = None
+        self._closed = False
+        self._changing, self._connecting = threading.Lock(), threading.Lock()
 
     def __enter__(self) -> GrpcSegmenter:
         return self
@@ -99,11 +105,12 @@ class GrpcSegmenter:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; open calls are given up."""
-        # gRPC waits for what it still tries to send; on a Unix socket a stopped server holds it for ever.
-        closing = threading.Thread(target=self._channel.close, daemon=True)
-        closing.start()
-        closing.join(_CLOSE_TIMEOUT_S)
+        """Close the connection; open calls are given up, and nothing is sent any more."""
+        with self._changing:
+            self._closed = True
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def check(self) -> Mapping[str, str]:
         """Ask the server which network it serves; no voxel is sent. Returns what its configuration says of it.
@@ -115,10 +122,11 @@ class GrpcSegmenter:
         ServerUnavailableError
             it cannot be reached, refuses us or does not answer in time.
         """
-        return self._check(time.monotonic() + self._timeout_s)
+        _, said = self.ready(time.monotonic() + self._timeout_s)
+        return said
 
     def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
-        """Send one mixture. The server is checked before every request: a reconnection may meet another one.
+        """Send one mixture, over a connection on which the server has just shown that it has the right network.
 
         Parameters
         ----------
@@ -141,30 +149,68 @@ class GrpcSegmenter:
 
     def ask(self, request: Any, deadline: float) -> NDArray[np.uint8]:
         """Check the server, send it a request made by `encode_request`, and check the answer; see `segment`."""
-        self._check(deadline)
-        answer = self._call(self._calls.ModelInfer, request, deadline)
+        connection, _ = self.ready(deadline)
+        return self.send(connection, request, deadline)
+
+    def ready(self, deadline: float) -> tuple[Connection, Mapping[str, str]]:
+        """A connection on which the server has just shown the right network, and what it said of it; see `check`."""
+        deadline = min(deadline, time.monotonic() + CHECK_TIMEOUT_S)
+        connection, is_new = self._connected(deadline)
+        if not is_new:
+            # Servers end connections that were idle for long: that is no reason to give one up.
+            with contextlib.suppress(ServerLostError):
+                return connection, self._check(connection, deadline)
+            connection, _ = self._connected(deadline)
+        return connection, self._check(connection, deadline)
+
+    def send(self, connection: Connection, request: Any, deadline: float) -> NDArray[np.uint8]:
+        """Send a request over the connection that `ready` gave, and over no other, and check the answer."""
+        expected = answer_bytes(self._contract, request)
+        answer = self._call(connection, "ModelInfer", request.SerializeToString(), expected, deadline)
         return decode_answer(self._contract, request, answer, self.address)
 
-    def _check(self, deadline: float) -> Mapping[str, str]:
+    def _check(self, connection: Connection, deadline: float) -> Mapping[str, str]:
+        from tritonclient.grpc import service_pb2
+
         # Without a version, so that a server of another version says which network it has.
-        request = self._messages.ModelConfigRequest(name=self._contract.model_name)
-        answer = self._call(self._calls.ModelConfig, request, min(deadline, time.monotonic() + CHECK_TIMEOUT_S))
-        parameters, tensors = decode_config(answer.config)
+        request = service_pb2.ModelConfigRequest(name=self._contract.model_name).SerializeToString()
+        answer = self._call(connection, "ModelConfig", request, CONFIG_BYTES, deadline)
+        parameters, tensors = decode_config(answer, self.address)
         difference = self._contract.difference(parameters, tensors)
         if difference:
             raise IncompatibleServerError(f"server {self.address} is incompatible: {difference}")
         return parameters
 
-    def _call(self, method: Any, request: Any, deadline: float) -> Any:
-        """One call that ends at the deadline, even if the server is stopped while gRPC hands it the request."""
-        import grpc
-
-        call = method.future(request, timeout=max(0.0, deadline - time.monotonic()), metadata=self._metadata)
+    def _call(self, connection: Connection, method: str, request: bytes, expected: int, deadline: float) -> bytes:
         try:
-            return call.result(timeout=max(0.0, deadline - time.monotonic()))
-        except grpc.RpcError as error:
-            raise fault(self.address, error.code().name, error.details() or "") from None
-        except (grpc.FutureTimeoutError, grpc.FutureCancelledError):
-            raise ServerLostError(f"server {self.address} gave no answer in time") from None
-        finally:
-            call.cancel()
+            return connection.call(method, request, answer_bytes=expected, deadline=deadline)
+        except ServerBusyError:
+            raise
+        except MixprivError:
+            # What is still on its way must not count as what is sent for the next call.
+            self._leave(connection)
+            raise
+
+    def _connected(self, deadline: float) -> tuple[Connection, bool]:
+        """The connection, opened if there is none, and whether it was."""
+        with self._connecting:
+            with self._changing:
+                old = self._connection
+            if old is not None:
+                if old.is_open:
+                    return old, False
+                self._leave(old)
+            connection = Connection(self._settings, self._token, deadline)
+            with self._changing:
+                if not self._closed:
+                    self._connection = connection
+                    return connection, True
+        connection.close()
+        raise ServerLostError(f"server {self.address}: the connection was closed")
+
+    def _leave(self, connection: Connection) -> None:
+        """Use a connection for no further calls."""
+        with self._changing:
+            if self._connection is connection:
+                self._connection = None
+        connection.retire()

@@ -30,6 +30,9 @@ class FakeServer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - named by KServe
         self.metadata.append(context.invocation_metadata())
+        return self.config(request)
+
+    def config(self, request: Any) -> Any:
         config = model_config_pb2.ModelConfig(name=request.name)
         for name, value in self.contract.parameters.items():
             config.parameters[name].string_value = value

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import time
 from pathlib import Path
@@ -107,6 +108,7 @@ class TestToken:
     @pytest.mark.parametrize("end", ["", "\n"])
     def test_from_a_file(self, tmp_path: Path, end: str) -> None:
         (tmp_path / "token").write_text("abcdefgh01234567" + end)
+        (tmp_path / "token").chmod(0o600)
         token = Token.load(tmp_path / "token")
         assert token is not None
         assert token.metadata == (("triton-grpc-protocol-token", "abcdefgh01234567"),)
@@ -121,9 +123,29 @@ class TestToken:
     @pytest.mark.parametrize("text", ["", "short", "with a space in it 0123", "with,comma,0123456789", "é" * 20])
     def test_bad_ones_are_refused_and_not_shown(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "token").write_text(text, encoding="utf-8")
+        (tmp_path / "token").chmod(0o600)
         with pytest.raises(InputError, match="expected 16 to 256 letters") as caught:
             Token.load(tmp_path / "token")
         assert not text or text not in str(caught.value).replace(str(tmp_path), "")
+
+    @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
+    def test_that_others_may_know_is_refused(self, tmp_path: Path, mode: int) -> None:
+        (tmp_path / "token").write_text("abcdefgh01234567")
+        (tmp_path / "token").chmod(mode)
+        with pytest.raises(InputError, match=rf"token: .*token: expected mode 0600, got {mode:04o}; others may know"):
+            Token.load(tmp_path / "token")
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+    def test_that_a_service_is_shown_by_its_group(self, tmp_path: Path) -> None:
+        """Mounted secrets of Kubernetes are so: another user's, readable by our group."""
+        path = tmp_path / "token"
+        path.write_text("abcdefgh01234567")
+        os.chown(path, 12345, -1)
+        path.chmod(0o440)
+        assert Token.load(path) == Token("abcdefgh01234567")
+        path.chmod(0o444)
+        with pytest.raises(InputError, match="expected mode 0600, got 0444"):
+            Token.load(path)
 
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"token: .*none: No such file"):
@@ -155,6 +177,7 @@ class TestChannel:
         assert opened.kind == "insecure_channel"
         assert opened.options["grpc.enable_http_proxy"] == 0
         assert opened.options["grpc.max_receive_message_length"] == 2**31 - 1
+        assert opened.options["grpc.compression_enabled_algorithms_bitset"] == 1
 
     @pytest.mark.parametrize("text", REMOTE)
     def test_is_encrypted_elsewhere_unless_refused(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
@@ -182,6 +205,7 @@ class TestCertificates:
     def test_text_is_no_certificate(self, tmp_path: Path) -> None:
         path = tmp_path / "text.pem"
         path.write_text("hello", encoding="utf-8")
+        path.chmod(0o600)
         with pytest.raises(InputError, match=r"text\.pem: not a usable PEM certificate"):
             open_channel(Address.parse("node:8001"), TlsOptions(certificate_chain=path, private_key=path))
 

@@ -51,4 +51,4 @@ def test_meaning_decides(status: str, details: str, kind: type[Exception], messa
 
 def test_what_the_server_said_is_one_short_line() -> None:
     said = str(fault("here:1", "INTERNAL", "first\x1b[2J\n" + "second" * 100))
-    assert said == "server here:1 failed (INTERNAL): first [2J"
+    assert said == r"server here:1 failed (INTERNAL): first\x1b[2J"

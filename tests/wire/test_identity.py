@@ -64,3 +64,13 @@ def test_authorities_must_be_certificates(tmp_path: Path) -> None:
     (tmp_path / "text.pem").write_text("hello")
     with pytest.raises(InputError, match=r"text\.pem: not a usable PEM certificate"):
         check_authorities(tmp_path / "text.pem")
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640])
+def test_refuses_a_key_that_others_may_know(authority: Authority, mode: int) -> None:
+    for party, of_server in ((authority.client("shown"), False), (authority.server("shown"), True)):
+        party.key.chmod(mode)
+        with pytest.raises(
+            InputError, match=rf"tls: .*shown\.key: expected mode 0600, got {mode:04o}; others may know"
+        ):
+            check_identity(party.certificate, party.key, of_server=of_server)

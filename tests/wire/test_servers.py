@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,16 +19,10 @@ from mixpriv.wire.address import Address
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.servers import ServerPool
 from mixpriv.wire.token import Token
-from tests.toybundle import write_toy_bundle
 from tests.wire.fakeserver import FakeServer, response
 
 SHAPE = (1, 1, 16, 16, 16)
 Answer = Callable[[Any], Any]
-
-
-@pytest.fixture(scope="module")
-def contract(tmp_path_factory: pytest.TempPathFactory) -> SegmenterContract:
-    return SegmenterContract.of(write_toy_bundle(tmp_path_factory.mktemp("toy")))
 
 
 @pytest.fixture(autouse=True)
@@ -183,6 +178,49 @@ class TestRepetition:
             pytest.raises(ServerUnavailableError, match=r"none of 2 servers can be used: server 127\.0\.0\.1:1 cannot"),
         ):
             segmenter.check()
+
+
+class TestSilence:
+    """Servers that take the connection and say nothing."""
+
+    @pytest.fixture
+    def silent(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Address]]:
+        monkeypatch.setattr("mixpriv.wire.transport.CHECK_TIMEOUT_S", 1.0)
+        monkeypatch.setattr(servers, "SILENCE_S", 0.1, raising=False)
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(8)]
+            yield [Address.parse(f"127.0.0.1:{one.getsockname()[1]}") for one in sockets]
+
+    def test_of_all_costs_the_time_of_one(self, contract: SegmenterContract, silent: list[Address]) -> None:
+        with ServerPool(silent, contract, timeout_s=30) as segmenter:
+            begin = time.monotonic()
+            with pytest.raises(ServerUnavailableError, match=r"none of 8 servers can be used: .* no answer in time"):
+                segmenter.check()
+            assert time.monotonic() - begin < 2.5
+
+    def test_of_most_does_not_hold_up_the_one_that_is_well(
+        self, contract: SegmenterContract, silent: list[Address]
+    ) -> None:
+        good = FakeServer(contract, well)
+        running = good.bind()
+        address = Address.parse(f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}")
+        running.start()
+        with ServerPool([*silent, address], contract, timeout_s=30) as segmenter:
+            begin = time.monotonic()
+            for _ in range(3):
+                assert segmenter.segment(mixture()).max() == 7
+            assert time.monotonic() - begin < 2
+        running.stop(None).wait()
+        assert len(good.requests) == 3
+
+    def test_of_a_resolver_about_many_names_costs_the_time_of_one(
+        self, contract: SegmenterContract, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Address, "resolve", lambda self, timeout_s: time.sleep(0.3) or (self,))
+        names = [Address.parse(f"seg{number}.example.org:1") for number in range(8)]
+        begin = time.monotonic()
+        ServerPool(names, contract, timeout_s=5, insecure=True).close()
+        assert time.monotonic() - begin < 1.5
 
 
 class TestNames:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,16 +17,10 @@ from tritonclient.grpc import service_pb2
 from mixpriv.errors import IncompatibleServerError, InputError, ServerUnavailableError
 from mixpriv.wire.contract import SegmenterContract, TensorSpec
 from mixpriv.wire.transport import GrpcSegmenter
-from tests.toybundle import write_toy_bundle
 from tests.wire.fakeserver import FakeServer, response
 
 SHAPE = (1, 1, 16, 16, 16)
 ANSWER = (1, 5, 16, 16, 16)
-
-
-@pytest.fixture(scope="module")
-def contract(tmp_path_factory: pytest.TempPathFactory) -> SegmenterContract:
-    return SegmenterContract.of(write_toy_bundle(tmp_path_factory.mktemp("toy")))
 
 
 @contextmanager
@@ -55,6 +50,24 @@ class TestRequest:
         assert request.raw_input_contents[0] == mixture().tobytes()
         assert not request.id
         assert not request.parameters
+
+    def test_of_several_threads_at_once(self, contract: SegmenterContract) -> None:
+        """Over one connection; one that fails does not take the others along."""
+        calls = iter(range(100))
+
+        def answer(context: Any) -> Any:
+            if next(calls) == 3:
+                context.abort(grpc.StatusCode.INTERNAL, "out of memory")
+            time.sleep(0.05)
+            return response(np.full(ANSWER, 7, np.uint8))
+
+        server = FakeServer(contract, answer)
+        with connected(contract, server) as segmenter, ThreadPoolExecutor(8) as threads:
+            asked = [threads.submit(segmenter.segment, mixture()) for _ in range(8)]
+            errors = [one.exception() for one in asked]
+        assert [str(error) for error in errors if error] == [
+            f"server {segmenter.address.text} failed (INTERNAL): out of memory"
+        ]
 
     @pytest.mark.parametrize(
         ("bad", "message"),
