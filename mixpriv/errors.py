@@ -51,3 +51,9 @@ class OutputError(MixprivError, OSError):
     """An output file cannot be written."""
 
     exit_code = 5
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """The text on one line that a terminal can show: what cannot be printed as its escape, cut at ``limit``."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return line if len(line) <= limit else line[:limit] + "..."
