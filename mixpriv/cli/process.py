@@ -140,30 +140,38 @@ def _parted(line: str) -> tuple[str, str, str]:
     return line.partition(":")
 
 
-_signals: list[tuple[int, float]] = []
-"""What came since the command began, and when."""
+_signals: list[int] = []
+"""What came since the command began."""
+
+_quiet_until = 0.0
+"""Until then signals are only noted: what is cleaned up now would stay behind."""
 
 
 def end_if_stopped() -> None:
     """End if a signal came before: what its handler raised was lost in some library."""
     if _signals:
-        _end(_signals[0][0])
+        _end(_signals[0])
+
+
+def clean_up_undisturbed() -> None:
+    """The work is done and what was opened for it is about to be closed: for a while no signal interrupts that."""
+    global _quiet_until
+    _quiet_until = time.monotonic() + _SAME_END_S
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Take the signals that end a process as Ctrl-C while it lasts; only the main thread can, and all is put back."""
+    global _quiet_until
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {}
     for number in (signal.SIGINT, *_ENDINGS):
         handler = signal.getsignal(number)
+        mine = handler is signal.default_int_handler if number == signal.SIGINT else handler is not signal.SIG_IGN
         # What whoever started us ignores stays ignored: nohup, a shell's background job.
-        wanted = (
-            handler is signal.default_int_handler if number == signal.SIGINT else handler not in (signal.SIG_IGN, None)
-        )
-        if wanted:
+        if mine and handler is not None:
             before[number] = signal.signal(number, _stop)
     try:
         yield
@@ -174,12 +182,14 @@ def _interruptible() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         _signals.clear()
+        _quiet_until = 0.0
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
     """End in order: half-written files are removed and the embedded server is stopped, undisturbed by the next."""
-    _signals.append((signum, time.monotonic()))
-    if len(_signals) == 1 or _signals[-1][1] - _signals[0][1] > _SAME_END_S:
+    _signals.append(signum)
+    if time.monotonic() >= _quiet_until:
+        clean_up_undisturbed()
         _end(signum)
 
 

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,14 @@ from mixpriv.bundle import Bundle, load_bundle
 from mixpriv.cli.client import PROGRAM
 from mixpriv.cli.jobs import Job, plan
 from mixpriv.cli.options import connection as connection_options
-from mixpriv.cli.process import end_if_stopped, explain
+from mixpriv.cli.process import clean_up_undisturbed, end_if_stopped, explain
 from mixpriv.cli.progress import Progress, shown
 from mixpriv.cli.terminal import complain, say, say_json
 from mixpriv.client.device import choose_device
-from mixpriv.client.files import check_outputs, config_folder, data_folder, make_folder, write_outputs
+from mixpriv.client.files import check_outputs, config_folder, data_folder, write_outputs
 from mixpriv.client.key import ClientKey, load_or_create_key
 from mixpriv.client.ledger import EMBEDDED, Ledger
-from mixpriv.client.report import ClassVolume, Recorder, class_volumes, encode_table, save_wire
+from mixpriv.client.report import ClassVolume, class_volumes, encode_table, recorded, save_wire
 from mixpriv.client.segment import Client, Options, Prepared, Segmentation, open_client, prepare, segment_prepared
 from mixpriv.client.stages import STAGES, Stages
 from mixpriv.client.volume import encode_labels, load_volume, zipped_as_named
@@ -43,6 +43,43 @@ NOWHERE = "nowhere"
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment all scans of the command line; returns the first failure's exit code, or 0."""
+    options = _options(arguments)
+    bundle = load_bundle(arguments.bundle)
+    jobs = plan(arguments)
+    if arguments.report and arguments.report.suffix == ".json":
+        check_outputs([arguments.report], force=arguments.force)
+    results: list[dict[str, Any]] = []
+    lost: list[MixprivError] = []
+    with contextlib.ExitStack() as stack:
+        connection = Connection(arguments, bundle, options, stack)
+        pipeline = Pipeline(connection, options, force=arguments.force, ahead=not arguments.one_by_one)
+        for result in pipeline.run(jobs):
+            results.append(result)
+            with _noted(lost):
+                _tell(result, options, connection.server, quiet=arguments.json)
+        clean_up_undisturbed()
+        document = _document(bundle, options, connection, results)
+    if arguments.json:
+        with _noted(lost):
+            say_json(document)
+    if arguments.report and arguments.report.suffix == ".json":
+        with _noted(lost):
+            content = json.dumps(document, indent=2).encode() + b"\n"
+            write_outputs({arguments.report: content}, force=arguments.force)
+    for message in dict.fromkeys(str(error) for error in lost):
+        complain(PROGRAM, f"error: {message}")
+    codes = [*(result["exit_code"] for result in results), *(error.exit_code for error in lost)]
+    return next(filter(None, codes), 0)
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    """How scans are sent; judged before any work, with the number of threads.
+
+    Raises
+    ------
+    InputError
+        they do not go together, or no folder is known for key and ledger.
+    """
     if arguments.threads:
         if not arguments.threads.isdecimal() or int(arguments.threads) < 1:
             raise InputError(f"--threads: expected a whole number from 1, got {arguments.threads!r}")
@@ -57,33 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if not options.sends and (arguments.server or arguments.save_wire):
         raise InputError("mode local sends nothing: expected no --server and no --save-wire")
-    bundle = load_bundle(arguments.bundle)
-    jobs = plan(arguments)
-    if arguments.report and arguments.report.suffix == ".json":
-        check_outputs([arguments.report], force=arguments.force)
     if options.sends:
-        config_folder(), data_folder()  # before any work: one of the two may not be known here
-    results: list[dict[str, Any]] = []
-    lost: list[MixprivError] = []
-    with contextlib.ExitStack() as stack:
-        connection = Connection(arguments, bundle, options, stack)
-        pipeline = Pipeline(connection, options, force=arguments.force, ahead=not arguments.one_by_one)
-        for result in pipeline.run(jobs):
-            results.append(result)
-            with _noted(lost):
-                _tell(result, options, connection.server, quiet=arguments.json)
-        document = _document(bundle, options, connection, results)
-    if arguments.json:
-        with _noted(lost):
-            say_json(document)
-    if arguments.report and arguments.report.suffix == ".json":
-        with _noted(lost):
-            content = json.dumps(document, indent=2).encode() + b"\n"
-            write_outputs({arguments.report: content}, force=arguments.force)
-    for message in dict.fromkeys(str(error) for error in lost):
-        complain(PROGRAM, f"error: {message}")
-    codes = [*(result["exit_code"] for result in results), *(error.exit_code for error in lost)]
-    return next(filter(None, codes), 0)
+        config_folder(), data_folder()
+    return options
 
 
 @contextlib.contextmanager
@@ -216,12 +229,16 @@ def _failure(job: Job, error: Exception) -> dict[str, Any]:
 def _finish(job: Job, ready: Ready, client: Client, options: Options, *, force: bool) -> dict[str, Any]:
     """Send, unmix and write; what there is to tell of it. Warnings are told at once, before anything is sent."""
     scan, stages = ready.prepared.scan, ready.stages
-    with _recorded(job, client, force=force) as recording:
-        result = segment_prepared(ready.prepared, recording, options, stages, lambda warning: _warn(job, warning))
+
+    def warn(warning: str) -> None:
+        complain(PROGRAM, f"warning: {job.scan}: {warning}")
+
+    with recorded(client, job.wire, force=force, warn=warn) as recording:
+        result = segment_prepared(ready.prepared, recording, options, stages, warn)
     volumes = class_volumes(result.labels, scan.voxel_ml, client.bundle.classes)
     with stages("report"):
         if job.wire is not None:
-            save_wire(make_folder(job.wire, 0o700), result.views, client.bundle, client.server, force=force)
+            save_wire(job.wire, result.views, client.bundle, client.server, force=force)
         picture = _picture(job, result, volumes)
     with stages("save"):
         labels = zipped_as_named(job.labels, encode_labels(result.labels, scan))
@@ -235,28 +252,6 @@ def _finish(job: Job, ready: Ready, client: Client, options: Options, *, force: 
         **({} if result.risk is None else {"risk": round(2 * result.risk) / 2}),
         "seconds": {**_rounded(stages.seconds), "total": round(sum(stages.seconds.values()), 4)},
     }
-
-
-def _warn(job: Job, warning: str) -> None:
-    complain(PROGRAM, f"warning: {job.scan}: {warning}")
-
-
-@contextlib.contextmanager
-def _recorded(job: Job, client: Client, *, force: bool) -> Iterator[Client]:
-    """With --save-wire a client that keeps what was sent and received, also when a later request fails."""
-    if job.wire is None or client.segmenter is None:
-        yield client
-        return
-    recorder = Recorder(client.segmenter)
-    try:
-        yield replace(client, segmenter=recorder)
-    except BaseException:
-        if recorder.views:
-            try:
-                save_wire(make_folder(job.wire, 0o700), recorder.views, client.bundle, client.server, force=force)
-            except MixprivError as error:
-                _warn(job, str(error))
-        raise
 
 
 def _picture(job: Job, result: Segmentation, volumes: Sequence[ClassVolume]) -> dict[Path, bytes]:

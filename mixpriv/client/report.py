@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle
-from mixpriv.client.files import write_outputs
-from mixpriv.client.segment import View
+from mixpriv.client.files import make_folder, write_outputs
+from mixpriv.client.segment import Client, View
 from mixpriv.client.volume import encode_image, zipped_as_named
+from mixpriv.errors import MixprivError
 from mixpriv.wire.contract import SegmenterContract, TensorSpec
 from mixpriv.wire.transport import Segmenter
 
@@ -51,8 +53,26 @@ def wire_files(folder: Path, references: int) -> list[tuple[Path, Path]]:
     return [(folder / f"mixture{n}.nii.gz", folder / f"segmentation_mixture{n}.nii.gz") for n in numbers]
 
 
-class Recorder:
-    """A segmenter that keeps what it was sent and what it answered, for when a later request fails."""
+@contextmanager
+def recorded(client: Client, folder: Path | None, *, force: bool, warn: Callable[[str], None]) -> Iterator[Client]:
+    """Give a client whose requests are saved, see `save_wire`, when anything fails after them; none without folder."""
+    if folder is None or client.segmenter is None:
+        yield client
+        return
+    recorder = _Recorder(client.segmenter)
+    try:
+        yield replace(client, segmenter=recorder)
+    except BaseException:
+        if recorder.views:
+            try:
+                save_wire(folder, recorder.views, client.bundle, client.server, force=force)
+            except MixprivError as error:  # what failed first is the news
+                warn(str(error))
+        raise
+
+
+class _Recorder:
+    """A segmenter that keeps what it was sent and what it answered."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
@@ -68,7 +88,8 @@ class Recorder:
 def save_wire(folder: Path, views: Sequence[View], bundle: Bundle, server: str, *, force: bool = False) -> None:
     """Write exactly what was sent and received: tensors as images, and what was said about them in ``request.json``.
 
-    Only the user may read them: they are personal data, and more than that to who has the key.
+    Only the user may read them, and enter the folder if it is made here: they are personal data, and more than that to
+    those who have the key.
 
     Raises
     ------
@@ -99,6 +120,7 @@ def save_wire(folder: Path, views: Sequence[View], bundle: Bundle, server: str, 
         "requests": requests,
     }
     contents[folder / "request.json"] = json.dumps(document, indent=2).encode() + b"\n"
+    make_folder(folder, 0o700)
     write_outputs(contents, force=force, mode=0o600)
 
 
