@@ -182,10 +182,8 @@ class TestWorkingFolder:
         self, bundle: Bundle, scan: Path, tmp_path: Path, folder: Path
     ) -> None:
         gone = tmp_path / "gone"
-        first = (
-            IN_PROCESS
-            + f"\nimport os, sys; sys.path.remove(''); os.mkdir({str(gone)!r}); os.chdir({str(gone)!r}); os.rmdir({str(gone)!r})"
-        )
+        first = IN_PROCESS + f"\nimport os, sys; sys.path.remove(''); gone = {str(gone)!r}\n"
+        first += "os.mkdir(gone); os.chdir(gone); os.rmdir(gone)"
         done = client("segment", "scan.nii.gz", "--bundle", bundle.directory, first=first)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert (
