@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from mixpriv.cli.terminal import LONGEST_LINE, complain, open_streams
+from mixpriv.cli.terminal import LONGEST_LINE, complain, flush, open_streams
 from mixpriv.errors import InputError, MixprivError, OutputError, printable
 from mixpriv.memory import memory_limit
 
@@ -28,7 +28,7 @@ _SAME_END_S = 3.0
 
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 _SURROUNDINGS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG,
-                 errno.ELOOP, errno.ESTALE, errno.EFBIG)  # fmt: skip
+                 errno.ELOOP, errno.ESTALE, errno.EFBIG, errno.EPIPE)  # fmt: skip
 _NO_MEMORY = (
     "bad_alloc",
     "ailed to allocate",
@@ -56,7 +56,9 @@ def run(program: str, command: Callable[[], int]) -> int:
     forbid_core_dumps()
     try:
         with _interruptible():
-            return command()
+            code = command()
+            flush()
+            return code
     except KeyboardInterrupt:
         complain(program, "interrupted")
         return EXIT_SIGNAL + signal.SIGINT
@@ -110,11 +112,11 @@ def _known(error: Exception) -> MixprivError | None:
         return InputError("no further thread can be started here: memory, or the limit on processes, is used up")
     if not isinstance(error, OSError):
         return None
-    what = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    what = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file or stream"
     if error.errno in _LIMITS:
-        return InputError(f"{what}a limit of this machine is reached ({error.strerror})")
+        return InputError(f"{what}: a limit of this machine is reached ({error.strerror})")
     if error.errno in _SURROUNDINGS:
-        return OutputError(f"{what}cannot be used ({error.strerror})")
+        return OutputError(f"{what}: cannot be used ({error.strerror})")
     return None
 
 

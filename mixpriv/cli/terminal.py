@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from mixpriv.errors import OutputError, printable
@@ -43,10 +44,25 @@ def say_json(document: Any) -> None:
 def say_text(text: str) -> None:
     """Print lines that hold no foreign text, like `say`."""
     stream = sys.stdout
-    try:
-        if stream is None:  # it was closed when we began
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    if stream is None:  # it was closed when we began
+        raise OutputError(f"standard output: cannot be written ({os.strerror(errno.EBADF)})")
+    with _told(stream):
         print(text, file=stream, flush=True)
+
+
+def flush() -> None:
+    """Say now, and not when the interpreter ends, whether the standard output takes what was printed on it."""
+    stream = sys.stdout
+    if stream is not None:
+        with _told(stream):
+            stream.flush()
+
+
+@contextlib.contextmanager
+def _told(stream: TextIO) -> Iterator[None]:
+    """Tell that the standard output is lost."""
+    try:
+        yield
     except (OSError, ValueError) as error:
         _abandon(stream)
         reason = getattr(error, "strerror", None) or "closed"
@@ -64,10 +80,9 @@ def complain(program: str, message: str) -> None:
         _abandon(stream)
 
 
-def _abandon(stream: TextIO | None) -> None:
+def _abandon(stream: TextIO) -> None:
     """Send all further text of a stream nowhere: what waits in it would fail again when the interpreter ends."""
-    if stream is not None:
-        with contextlib.suppress(OSError, ValueError):  # a stream without a number
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+    with contextlib.suppress(OSError, ValueError):  # a stream without a number
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
