@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mixpriv.cli.options import a_path
+from mixpriv.cli.terminal import complain, say
 from mixpriv.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--phantoms", action="store_true", help="synthetic people, scanned twice; no data needed")
     parser.add_argument(
         "--data",
-        type=Path,
+        type=a_path,
         metavar="DIR",
         help="BIDS folder: sub-*/**/*_T1w.nii.gz, _dseg beside it; or MSD folder of crops",
     )
-    parser.add_argument("--gallery", type=Path, metavar="DIR", help="BIDS folder of the people a wire is linked to")
+    parser.add_argument("--gallery", type=a_path, metavar="DIR", help="BIDS folder of the people a wire is linked to")
     parser.add_argument("--bundle", default="brain-t1", help="a shipped name or a folder")
     parser.add_argument("--modes", nargs="+", metavar="MODE",
                         help="some of none, mixup, shielded (these), mixup=WEIGHT, warp=MM, "
@@ -52,7 +53,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--costly-keys", type=int, metavar="N", help="client keys for each of these scans (1)")
     parser.add_argument("--steps", type=int, metavar="N", help="training steps of A2 and A6 (120)")
     parser.add_argument("--policy", metavar="NAME", help="a TOML file of bars, or the shipped one: shielded")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
+    parser.add_argument("-o", "--output", type=a_path, required=True, metavar="DIR",
                         help="audit.html (with pictures), audit.md, audit.csv; must not exist yet")  # fmt: skip
 
 
@@ -187,13 +188,13 @@ def _write(folder: Path, audit: Audit, verdicts: Sequence[Verdict], made: Made) 
 def _summary(findings: Sequence[Finding], verdicts: Sequence[Verdict]) -> None:
     for one in findings:
         if one.attack == "A1" and one.figure == "rank-1, best way":
-            print(f"{one.mode}: right person first {one.value:.2f} [{one.low:.2f}, {one.high:.2f}], "
-                  f"guessing {one.baseline:.3f}")  # fmt: skip
+            say(f"{one.mode}: right person first {one.value:.2f} [{one.low:.2f}, {one.high:.2f}], "
+                f"guessing {one.baseline:.3f}")  # fmt: skip
     for verdict in verdicts:
         if not verdict.met:
-            print(f"not met: {verdict.finding.mode}, {verdict.finding.attack} {verdict.finding.figure}: "
-                  f"{verdict.finding.value:.3f}, at most {verdict.limit:.3f}")  # fmt: skip
+            say(f"not met: {verdict.finding.mode}, {verdict.finding.attack} {verdict.finding.figure}: "
+                f"{verdict.finding.value:.3f}, at most {verdict.limit:.3f}")  # fmt: skip
 
 
 def _tell(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
+    complain("mixpriv", what)

@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from functools import partial
 
 from mixpriv.bundle import Bundle
-from mixpriv.cli.client import explain
 from mixpriv.cli.options import Connection, connection
+from mixpriv.cli.process import explain
 from mixpriv.errors import ServerBusyError
 from mixpriv.server.events import EventLog
 from mixpriv.server.health import infer_zeros

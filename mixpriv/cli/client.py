@@ -3,111 +3,39 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import json
-import os
-import signal
 import sys
-import threading
-import traceback
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from mixpriv import __version__
 from mixpriv.bundle import DEFAULT_BUNDLE
-from mixpriv.cli.options import add_connection_options
-from mixpriv.errors import InputError, MixprivError
+from mixpriv.cli import process
+from mixpriv.cli.options import Parser, a_name_or_folder, a_path, add_connection_options
+from mixpriv.cli.terminal import complain, say, say_json
+from mixpriv.errors import InputError
 from mixpriv.memory import CLIENT_MIB, lack_of_memory
 
 PROGRAM = "mixpriv-client"
-EXIT_BUG = 1
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
-_TRACEBACK = "MIXPRIV_TRACEBACK"
 _EPILOG = """\
-exit codes: 0 done, 1 a bug, 2 bad usage or bad input, 3 server unreachable, busy, timed out or refusing us,
-4 server serves another network, 5 output cannot be written, 130 interrupted"""
+exit codes: 0 done, 1 a bug, 2 bad usage, bad input or too little memory, 3 server unreachable, busy, timed out or
+refusing us, 4 server serves another network, 5 output cannot be written, 130 interrupted, 129, 131, 143, 152 ended by
+another signal"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    return process.run(PROGRAM, partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
-    try:
-        with _interruptible():
-            code: int = arguments.run(arguments)
-        return code
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return EXIT_INTERRUPTED
-    except Exception as error:
-        code, message = explain(error)
-        complain(f"error: {message}")
-        return code
-
-
-def explain(error: Exception) -> tuple[int, str]:
-    """Exit code and one line for the user; what is not ours is a bug, whose text might hold anything: not shown.
-
-    Raises
-    ------
-    KeyboardInterrupt, SystemExit
-        a signal came before: C extensions that are being imported turn what its handler raises into an ImportError.
-    """
-    if _signals:
-        _stop(_signals[-1], None)
-    if isinstance(error, MixprivError):
-        return error.exit_code, " ".join(str(error).split())
-    if os.environ.get(_TRACEBACK):
-        traceback.print_exception(error)
-    return EXIT_BUG, f"unexpected {type(error).__name__}, a bug; set {_TRACEBACK}=1 to see where"
-
-
-def complain(message: str) -> None:
-    """One line on the standard error stream."""
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
-
-
-_signals: list[int] = []
-"""What came since the command began."""
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Take SIGTERM as Ctrl-C while it lasts; only the main thread can, and the caller's own ways are put back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _stop)}
-    # Ctrl-C stays ignored where whoever started us ignores it: nohup, a shell's background job.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, _stop)
-    try:
-        yield
-    except Exception:
-        if _signals:
-            _stop(_signals[-1], None)
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        _signals.clear()
-
-
-def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    """End in order: half-written files are removed and the embedded server is stopped."""
-    _signals.append(signum)
-    if signum == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(EXIT_TERMINATED)
+    code: int = arguments.run(arguments)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM,
         description="Segment scans on a server that sees only a mixture of the brain with a reference.",
         epilog=_EPILOG,
@@ -126,14 +54,20 @@ def _parser() -> argparse.ArgumentParser:
 def _add_segment(commands: Any) -> None:
     parser = commands.add_parser("segment", help="segment scans", description=_SEGMENT)
     parser.set_defaults(run=_run_segment)
-    parser.add_argument("scans", nargs="+", type=Path, metavar="SCAN", help="T1-weighted head or crop, .nii or .nii.gz")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT", help="label map, or a folder (default: SCAN's stem + _dseg.nii.gz)"
+        "scans", nargs="+", type=a_path, metavar="SCAN", help="T1-weighted head or crop, .nii or .nii.gz"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=a_path,
+        metavar="OUT",
+        help="label map, or a folder (default: SCAN's stem + _dseg.nii.gz)",
     )
     parser.add_argument("--force", action="store_true", help="overwrite outputs that exist")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="a picture (.png) or all results (.json)")
+    parser.add_argument("--report", type=a_path, metavar="FILE", help="a picture (.png) or all results (.json)")
     parser.add_argument("--json", action="store_true", help="results as one JSON document on the standard output")
-    parser.add_argument("--save-wire", type=Path, metavar="DIR", help="keep exactly what was sent and received")
+    parser.add_argument("--save-wire", type=a_path, metavar="DIR", help="keep exactly what was sent and received")
     parser.add_argument(
         "--one-by-one", action="store_true", help="prepare no scan while the one before is at the server: less memory"
     )
@@ -186,8 +120,8 @@ def _add_references(commands: Any) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     add = actions.add_parser("add", help="add a labelled scan to the bank")
     add.set_defaults(run=_run_references_add)
-    add.add_argument("image", type=Path, metavar="IMAGE", help="T1-weighted head or crop")
-    add.add_argument("labels", type=Path, metavar="LABELS", help="its label map, with the bundle's label values")
+    add.add_argument("image", type=a_path, metavar="IMAGE", help="T1-weighted head or crop")
+    add.add_argument("labels", type=a_path, metavar="LABELS", help="its label map, with the bundle's label values")
     _add_bundle(add)
     listing = actions.add_parser("list", help="list the bank")
     listing.set_defaults(run=_run_references_list)
@@ -216,12 +150,16 @@ def _add_key(commands: Any) -> None:
     path.set_defaults(run=_run_key_path)
     export = actions.add_parser("export", help="save a copy of the key, readable by you alone")
     export.set_defaults(run=_run_key_export)
-    export.add_argument("file", type=Path, metavar="FILE", help="a new file; never overwritten")
+    export.add_argument("file", type=a_path, metavar="FILE", help="a new file; never overwritten")
 
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--bundle", default=DEFAULT_BUNDLE, metavar="NAME", help=f"trained networks, name or folder ({DEFAULT_BUNDLE})"
+        "--bundle",
+        type=a_name_or_folder,
+        default=DEFAULT_BUNDLE,
+        metavar="NAME",
+        help=f"trained networks, name or folder ({DEFAULT_BUNDLE})",
     )
 
 
@@ -242,16 +180,21 @@ _KEY = (
 # The commands import what they need when they run, so that --help answers at once.
 
 
-def _run_segment(arguments: argparse.Namespace) -> int:
+def _require_memory() -> None:
     lack = lack_of_memory(CLIENT_MIB)
     if lack:
         raise InputError(f"{PROGRAM} {lack}")
+
+
+def _run_segment(arguments: argparse.Namespace) -> int:
+    _require_memory()
     from mixpriv.cli.segmenting import run
 
     return run(arguments)
 
 
 def _run_references_add(arguments: argparse.Namespace) -> int:
+    _require_memory()
     from mixpriv.bundle import load_bundle
     from mixpriv.client.bank import Bank
     from mixpriv.client.key import load_or_create_key
@@ -262,8 +205,8 @@ def _run_references_add(arguments: argparse.Namespace) -> int:
     scan, labels = load_volume(arguments.image, bundle.modalities), load_volume(arguments.labels)
     for volume in (scan, labels):
         for warning in volume.warnings:
-            complain(f"warning: {volume.name}: {warning}")
-    print(Bank.of(bundle).add(scan, labels, load_conformer(bundle), bundle, load_or_create_key()))
+            complain(PROGRAM, f"warning: {volume.name}: {warning}")
+    say(Bank.of(bundle).add(scan, labels, load_conformer(bundle), bundle, load_or_create_key()))
     return 0
 
 
@@ -275,10 +218,10 @@ def _run_references_list(arguments: argparse.Namespace) -> int:
     spent = Ledger().spent()
     items = [{"name": name, "used": name in spent} for name in Bank.of(load_bundle(arguments.bundle)).names()]
     if arguments.json:
-        print(json.dumps(items, indent=2))
+        say_json(items)
     else:
         for item in items:
-            print(item["name"], "used" if item["used"] else "unused")
+            say(f"{item['name']} {'used' if item['used'] else 'unused'}")
     return 0
 
 
@@ -290,14 +233,14 @@ def _run_ledger(arguments: argparse.Namespace) -> int:
         ledger.begin()
     facts = summary(ledger)
     if arguments.json:
-        print(json.dumps(facts, indent=2))
+        say_json(facts)
         return 0
     for scan in facts["scans"]:
-        print(
+        say(
             f"key {scan['key']} scan {scan['scan']}: sent {scan['times']} times, last {scan['last']} to "
             f"{scan['server']}, {scan['bundle']}, mode {scan['mode']}; different views {scan['views']}"
         )
-    print(f"scans sent {len(facts['scans'])}, references of the bank used {facts['references_used']}")
+    say(f"scans sent {len(facts['scans'])}, references of the bank used {facts['references_used']}")
     return 0
 
 
@@ -327,17 +270,17 @@ def _run_info(arguments: argparse.Namespace) -> int:
         "reference bank": str(Bank.of(bundle).folder),
     }
     if arguments.json:
-        print(json.dumps({name.replace(" ", "_"): fact for name, fact in facts.items()}, indent=2))
+        say_json({name.replace(" ", "_"): fact for name, fact in facts.items()})
     else:
         for name, fact in facts.items():
-            print(f"{name:<16} {', '.join(fact) if isinstance(fact, list) else fact}")
+            say(f"{name:<16} {', '.join(fact) if isinstance(fact, list) else fact}")
     return 0
 
 
 def _run_key_path(arguments: argparse.Namespace) -> int:
     from mixpriv.client.key import key_path
 
-    print(key_path())
+    say(str(key_path()))
     return 0
 
 

@@ -41,7 +41,7 @@ def plan(arguments: argparse.Namespace) -> list[Job]:
     ------
     InputError
         ``-o`` or ``--report`` do not fit the number of scans, two files would be written to one place, or one over a
-        scan.
+        scan; or the working folder is gone that they are in.
     """
     scans, many = arguments.scans, len(arguments.scans) > 1
     if arguments.report and arguments.report.suffix not in (".json", ".png"):
@@ -56,9 +56,9 @@ def plan(arguments: argparse.Namespace) -> list[Job]:
         jobs.append(Job(scan, labels, labels.with_name(f"{stem(labels)}.tsv"), wire, picture))
     report = [arguments.report] if arguments.report and not picture else []
     written = [path for job in jobs for path in (*job.outputs(), *job.wire_outputs(arguments.references))]
-    read, taken = {os.path.realpath(scan) for scan in scans}, set[str]()
+    read, taken = {_place(scan) for scan in scans}, set[str]()
     for path in (*written, *report):
-        place = os.path.realpath(path)
+        place = _place(path)
         if place in read:
             raise InputError(f"{path}: expected an output that is not the scan itself")
         if place in taken:
@@ -67,10 +67,18 @@ def plan(arguments: argparse.Namespace) -> list[Job]:
     return jobs
 
 
+def _place(path: Path) -> str:
+    """Where a file really is, by whatever name."""
+    try:
+        return os.path.realpath(path)
+    except OSError as error:
+        raise InputError(f"{path}: the working folder is gone ({error.strerror}); expected a full path") from None
+
+
 def _labels_path(scan: Path, output: Path | None, *, many: bool) -> Path:
     default = f"{stem(scan)}_dseg.nii.gz"
     if output is None:
-        return scan.with_name(default)
+        return scan.parent / default  # also of a scan without a name, such as "/"
     if os.path.isdir(output):
         return output / default
     if many:

@@ -1,25 +1,53 @@
-"""What the commands that connect to a server have in common."""
+"""What the commands' options have in common: one line for bad usage, paths, how to connect to a server."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
+
+from mixpriv.cli.terminal import say_text
+from mixpriv.errors import InputError
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
     from mixpriv.wire.tls import TlsOptions
     from mixpriv.wire.token import Token
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line each and whose help is an output like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see '{self.prog} --help'")
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        say_text(message.removesuffix("\n"))
+
+
+def a_path(text: str) -> Path:
+    """A file or folder on the command line: an empty text, as of a variable that is not set, would be this folder."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected a file or folder, got {text!r}")
+    return Path(text)
+
+
+def a_name_or_folder(text: str) -> str:
+    """Like `a_path`, of what may also be a name that we know."""
+    a_path(text)
+    return text
 
 
 def add_connection_options(group: Any) -> None:
     """How long a server is waited for, who it must be, and who we are."""
     group.add_argument("--timeout", type=seconds, metavar="SECONDS", help="longest wait for one answer (default 120)")
     group.add_argument("--insecure", action="store_true", help="no TLS to another machine")
-    group.add_argument("--tls-ca", type=Path, metavar="PEM", help="trust servers certified by this authority")
-    group.add_argument("--tls-cert", type=Path, metavar="PEM", help="our own certificate, with --tls-key")
-    group.add_argument("--tls-key", type=Path, metavar="PEM", help="our own private key")
+    group.add_argument("--tls-ca", type=a_path, metavar="PEM", help="trust servers certified by this authority")
+    group.add_argument("--tls-cert", type=a_path, metavar="PEM", help="our own certificate, with --tls-key")
+    group.add_argument("--tls-key", type=a_path, metavar="PEM", help="our own private key")
     group.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="holds the token that the server asks for (or $MIXPRIV_TOKEN)"
+        "--token-file", type=a_path, metavar="FILE", help="holds the token that the server asks for (or $MIXPRIV_TOKEN)"
     )
 
 

@@ -7,9 +7,8 @@ import contextlib
 import json
 import os
 import secrets
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,29 +16,67 @@ from typing import Any
 
 from mixpriv import __version__
 from mixpriv.bundle import Bundle, load_bundle
-from mixpriv.cli.client import complain, explain
+from mixpriv.cli.client import PROGRAM
 from mixpriv.cli.jobs import Job, plan
 from mixpriv.cli.options import connection as connection_options
+from mixpriv.cli.process import clean_up_undisturbed, end_if_stopped, explain
+from mixpriv.cli.progress import Progress, shown
+from mixpriv.cli.terminal import complain, say, say_json
 from mixpriv.client.device import choose_device
-from mixpriv.client.files import check_outputs, make_folder, write_file, write_files
+from mixpriv.client.files import check_outputs, config_folder, data_folder, write_outputs
 from mixpriv.client.key import ClientKey, load_or_create_key
-from mixpriv.client.ledger import EMBEDDED
-from mixpriv.client.report import ClassVolume, class_volumes, encode_table, save_wire
+from mixpriv.client.ledger import EMBEDDED, Ledger
+from mixpriv.client.report import ClassVolume, class_volumes, encode_table, recorded, save_wire
 from mixpriv.client.segment import Client, Options, Prepared, Segmentation, open_client, prepare, segment_prepared
 from mixpriv.client.stages import STAGES, Stages
 from mixpriv.client.volume import encode_labels, load_volume, zipped_as_named
-from mixpriv.errors import InputError
+from mixpriv.errors import InputError, MixprivError
 from mixpriv.threads import available_threads
 from mixpriv.wire.address import parse_servers
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.servers import ServerPool
 from mixpriv.wire.transport import DEFAULT_TIMEOUT_S
 
-Progress = Callable[[str], None]
-
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment all scans of the command line; returns the first failure's exit code, or 0."""
+    options = _options(arguments)
+    bundle = load_bundle(arguments.bundle)
+    jobs = plan(arguments)
+    if arguments.report and arguments.report.suffix == ".json":
+        check_outputs([arguments.report], force=arguments.force)
+    results: list[dict[str, Any]] = []
+    lost: list[MixprivError] = []
+    with contextlib.ExitStack() as stack:
+        connection = Connection(arguments, bundle, options, stack)
+        pipeline = Pipeline(connection, options, force=arguments.force, ahead=not arguments.one_by_one)
+        for result in pipeline.run(jobs):
+            results.append(result)
+            with _noted(lost):
+                _tell(result, options, connection.sent_to, quiet=arguments.json)
+        clean_up_undisturbed()
+        document = _document(bundle, options, connection, results)
+    if arguments.json:
+        with _noted(lost):
+            say_json(document)
+    if arguments.report and arguments.report.suffix == ".json":
+        with _noted(lost):
+            content = json.dumps(document, indent=2).encode() + b"\n"
+            write_outputs({arguments.report: content}, force=arguments.force)
+    for message in dict.fromkeys(str(error) for error in lost):
+        complain(PROGRAM, f"error: {message}")
+    codes = [*(result["exit_code"] for result in results), *(error.exit_code for error in lost)]
+    return next(filter(None, codes), 0)
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    """How scans are sent; judged before any work, with the number of threads.
+
+    Raises
+    ------
+    InputError
+        they do not go together, or no folder is known for key and ledger.
+    """
     if arguments.threads:
         if not arguments.threads.isdecimal() or int(arguments.threads) < 1:
             raise InputError(f"--threads: expected a whole number from 1, got {arguments.threads!r}")
@@ -54,24 +91,18 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if not options.sends and (arguments.server or arguments.save_wire):
         raise InputError("mode local sends nothing: expected no --server and no --save-wire")
-    bundle = load_bundle(arguments.bundle)
-    jobs = plan(arguments)
-    if arguments.report and arguments.report.suffix == ".json":
-        check_outputs([arguments.report], force=arguments.force)
-    results: list[dict[str, Any]] = []
-    with contextlib.ExitStack() as stack:
-        connection = Connection(arguments, bundle, options, stack)
-        pipeline = Pipeline(connection, options, force=arguments.force, ahead=not arguments.one_by_one)
-        for result in pipeline.run(jobs):
-            results.append(result)
-            _tell(result, options, connection.sent_to, quiet=arguments.json)
-        document = _document(bundle, options, connection, results)
-    text = json.dumps(document, indent=2)
-    if arguments.json:
-        print(text)
-    if arguments.report and arguments.report.suffix == ".json":
-        write_file(arguments.report, text.encode() + b"\n")
-    return next((result["exit_code"] for result in results if result["exit_code"]), 0)
+    if options.sends:
+        config_folder(), data_folder()
+    return options
+
+
+@contextlib.contextmanager
+def _noted(lost: list[MixprivError]) -> Iterator[None]:
+    """Go on without an output that cannot be written: the scans that follow are to be done nevertheless."""
+    try:
+        yield
+    except MixprivError as error:
+        lost.append(error)
 
 
 class Connection:
@@ -120,6 +151,7 @@ def connect(connection: Connection, stack: contextlib.ExitStack) -> Client:
         unused = ClientKey(secrets.token_bytes(32))
         return open_client(bundle, unused, None, generator=False, device=connection.device)
     key = load_or_create_key()
+    Ledger().check()
     how = connection_options(given, timeout_s=DEFAULT_TIMEOUT_S)
     segmenter: ServerPool
     if connection.server == EMBEDDED:
@@ -156,12 +188,12 @@ class Pipeline:
         upcoming: Future[Ready] | None = None
         with ThreadPoolExecutor(1) as other:
             for job, following in zip(jobs, [*jobs[1:], None], strict=True):
-                with _shown(job.scan.name) as progress:
+                with shown(job.scan.name) as progress:
                     ready = self._outcome(upcoming, job, progress)
                     # Not before our own is ready: the networks do one thing at a time.
                     upcoming = None
                     if self._ahead and following is not None and self._connection.is_open:
-                        upcoming = other.submit(self._prepare, following, Stages())
+                        upcoming = other.submit(self._prepare, following, Stages(lambda stage: end_if_stopped()))
                     result = ready if isinstance(ready, dict) else self._finish(job, ready, progress)
                 yield result
 
@@ -174,8 +206,9 @@ class Pipeline:
 
     def _prepare(self, job: Job, stages: Stages) -> Ready:
         """Load and conform; opens the connection if that was not done yet, for which it must be the main thread."""
-        check_outputs(job.outputs(), force=self._force)
-        check_outputs(job.wire_outputs(self._options.references), force=self._force, made=True)
+        if os.path.isfile(job.scan):  # else it is not the outputs that are to blame
+            check_outputs(job.outputs(), force=self._force)
+            check_outputs(job.wire_outputs(self._options.references), force=self._force, made=True)
         with stages("load"):
             scan = load_volume(job.scan, self._connection.bundle.modalities)
         stages.on_start("start")
@@ -198,15 +231,20 @@ def _failure(job: Job, error: Exception) -> dict[str, Any]:
 def _finish(job: Job, ready: Ready, client: Client, options: Options, *, force: bool) -> dict[str, Any]:
     """Send, unmix and write; what there is to tell of it. Warnings are told at once, before anything is sent."""
     scan, stages = ready.prepared.scan, ready.stages
-    result = segment_prepared(
-        ready.prepared, client, options, stages, lambda warning: complain(f"warning: {job.scan}: {warning}")
-    )
+
+    def warn(warning: str) -> None:
+        complain(PROGRAM, f"warning: {job.scan}: {warning}")
+
+    with recorded(client, job.wire, force=force, warn=warn) as recording:
+        result = segment_prepared(ready.prepared, recording, options, stages, warn)
     volumes = class_volumes(result.labels, scan.voxel_ml, client.bundle.classes)
     with stages("report"):
-        _save_extras(job, result, volumes, client)
+        if job.wire is not None:
+            save_wire(job.wire, result.views, client.bundle, client.server, force=force)
+        picture = _picture(job, result, volumes)
     with stages("save"):
         labels = zipped_as_named(job.labels, encode_labels(result.labels, scan))
-        _write({job.labels: labels, job.table: encode_table(volumes)}, force=force)
+        write_outputs({job.labels: labels, job.table: encode_table(volumes), **picture}, force=force)
     return {
         "output": str(job.labels),
         "table": str(job.table),
@@ -218,22 +256,13 @@ def _finish(job: Job, ready: Ready, client: Client, options: Options, *, force: 
     }
 
 
-def _write(contents: Mapping[Path, bytes], *, force: bool) -> None:
-    """Files that belong together; one that somebody made meanwhile is not lost."""
-    try:
-        write_files(contents, replace=force)
-    except FileExistsError:
-        there = next((path for path in contents if os.path.lexists(path)), "output")
-        raise InputError(f"{there}: output exists; give --force to overwrite it") from None
+def _picture(job: Job, result: Segmentation, volumes: Sequence[ClassVolume]) -> dict[Path, bytes]:
+    """The picture's file, if one is wanted."""
+    if job.picture is None:
+        return {}
+    from mixpriv.client.picture import draw_picture
 
-
-def _save_extras(job: Job, result: Segmentation, volumes: Sequence[ClassVolume], client: Client) -> None:
-    if job.wire is not None:
-        save_wire(make_folder(job.wire), result.views, client.bundle, client.server)
-    if job.picture is not None:
-        from mixpriv.client.picture import draw_picture
-
-        write_file(job.picture, draw_picture(result, volumes))
+    return {job.picture: draw_picture(result, volumes)}
 
 
 def _rounded(seconds: dict[str, float]) -> dict[str, float]:
@@ -259,41 +288,10 @@ def _document(
 def _tell(result: dict[str, Any], options: Options, sent_to: str | None, *, quiet: bool) -> None:
     """One line for people."""
     if "error" in result:
-        complain(f"error: {result['error']}")
+        complain(PROGRAM, f"error: {result['error']}")
     elif not quiet:
         how = f"mode {options.mode}" + (f", references {options.references}" if options.mixes else "")
         how += ", nothing left this machine" if sent_to is None else f", sent to {sent_to}"
         total = result["seconds"]["total"]
         what = "crop" if result["brain_ml"] is None else f"brain of {result['brain_ml']:.0f} ml"
-        print(f"{result['output']}: {what} segmented in {total:.1f} s, {how}")
-
-
-@contextlib.contextmanager
-def _shown(name: str) -> Iterator[Progress]:
-    """Progress on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda stage: None
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    with Console(stderr=True).status(Text(name)) as status:
-        yield lambda stage: status.update(Text(f"{name}: {_DOING.get(stage, stage)}"))
-
-
-_DOING = {
-    "load": "reading",
-    "start": "getting the networks and the server ready",
-    "digest": "reading",
-    "extract": "finding the brain",
-    "conform": "bringing it to the networks' grid",
-    "risk": "looking for the scan in the mixture",
-    "ledger": "looking into the ledger",
-    "reference": "drawing a reference",
-    "mix": "mixing",
-    "server": "waiting for the server",
-    "unmix": "unmixing",
-    "restore": "back to the scan's grid",
-    "report": "writing the report",
-    "save": "writing",
-}
+        say(f"{result['output']}: {what} segmented in {total:.1f} s, {how}")

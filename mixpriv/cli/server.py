@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mixpriv.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
-from mixpriv.cli.client import EXIT_INTERRUPTED, explain
 from mixpriv.cli.options import add_connection_options
+from mixpriv.cli.process import EXIT_SIGNAL, explain
 from mixpriv.errors import InputError
 from mixpriv.server.events import PROGRAM, EventLog
 
@@ -36,8 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _StopRequested:
         log.tell("stopped", "stopped")
     except KeyboardInterrupt:
-        log.tell("failed", "interrupted", trouble=True, exit_code=EXIT_INTERRUPTED)
-        return EXIT_INTERRUPTED
+        code = EXIT_SIGNAL + signal.SIGINT
+        log.tell("failed", "interrupted", trouble=True, exit_code=code)
+        return code
     except Exception as error:
         code, message = explain(error)
         log.tell("failed", message, trouble=True, exit_code=code)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mixpriv.cli import process
 from mixpriv.cli.audit import add_parser as add_audit
 from mixpriv.cli.audit import run as run_audit
-from mixpriv.errors import InputError, MixprivError
+from mixpriv.cli.options import Parser, a_path
+from mixpriv.cli.terminal import complain, say, say_text
+from mixpriv.errors import InputError
 
 if TYPE_CHECKING:
     from mixpriv.bundle import Bundle
@@ -23,12 +26,13 @@ if TYPE_CHECKING:
     from mixpriv.training.joint import JointConfig
     from mixpriv.wire.transport import Segmenter
 
+PROGRAM = "mixpriv"
 REAL_REFERENCES = 20
 """Labelled scans that serve as references in an ablation."""
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mixpriv", description="Train, pack, export and evaluate mixpriv networks.")
+    parser = Parser(prog="mixpriv", description="Train, pack, export and evaluate mixpriv networks.")
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train a bundle's networks; resumes from the output folder")
     train.add_argument("config", help="a TOML file or a shipped config's name, such as brain-t1")
@@ -41,37 +45,37 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--proxy", metavar="NAME=STRENGTH", help="S for a method to compare with: warp=MM or noise=STD")
     train.add_argument(
-        "--data", type=Path, required=True, help="folder of *_dseg.nii.gz in FreeSurfer numbering, of MSD crops, ..."
+        "--data", type=a_path, required=True, help="folder of *_dseg.nii.gz in FreeSurfer numbering, of MSD crops, ..."
     )
-    train.add_argument("-o", "--output", type=Path, required=True, help="folder of checkpoints and log")
-    train.add_argument("--initial", type=Path, help="start from the weights of a run or of a bundle")
-    train.add_argument("--initial-unmixer", type=Path, metavar="RUN", help="D starts from the weights of another run")
+    train.add_argument("-o", "--output", type=a_path, required=True, help="folder of checkpoints and log")
+    train.add_argument("--initial", type=a_path, help="start from the weights of a run or of a bundle")
+    train.add_argument("--initial-unmixer", type=a_path, metavar="RUN", help="D starts from the weights of another run")
     pack = commands.add_parser("pack", help="pack trained weights into a bundle (ONNX, with a parity check)")
     pack.add_argument("config", help="the config that the runs were trained with")
     pack.add_argument("--variant", metavar="NAME", help="the config's [variants.NAME], if the run is of that")
-    pack.add_argument("--segmenter-run", type=Path, required=True, help="folder of the joint training, or a bundle")
+    pack.add_argument("--segmenter-run", type=a_path, required=True, help="folder of the joint training, or a bundle")
     pack.add_argument(
-        "--extractor-run", type=Path, help="folder of its training, or a bundle; crops and stripped need none"
+        "--extractor-run", type=a_path, help="folder of its training, or a bundle; crops and stripped need none"
     )
     pack.add_argument(
         "--data",
-        type=Path,
+        type=a_path,
         help="the training data: how alike to strangers shielded mixtures are is measured",
     )
     pack.add_argument("--version", required=True, help="the bundle's version, such as 1.0.0")
-    pack.add_argument("-o", "--output", type=Path, required=True, help="the bundle's folder")
+    pack.add_argument("-o", "--output", type=a_path, required=True, help="the bundle's folder")
     export = commands.add_parser("export", help="write a bundle's segmenter for a server's runtime, checked")
     export.add_argument("bundle", help="a shipped name or a folder")
     export.add_argument("--target", choices=("openvino", "onnx", "tensorrt"), required=True)
-    export.add_argument("-o", "--output", type=Path, required=True, help="a folder that does not exist yet")
+    export.add_argument("-o", "--output", type=a_path, required=True, help="a folder that does not exist yet")
     plan = export.add_argument_group("of TensorRT plans, which are built on this machine's GPU and for it")
     plan.add_argument("--batch", type=int, default=1, metavar="N", help="most volumes at once (1)")
     plan.add_argument("--version-compatible", action="store_true", help="later versions of TensorRT may load it")
     plan.add_argument("--workspace-mib", type=int, metavar="N", help="most scratch memory of a layer (no limit)")
-    plan.add_argument("--timing-cache", type=Path, metavar="FILE", help="read and written: the next build is faster")
+    plan.add_argument("--timing-cache", type=a_path, metavar="FILE", help="read and written: the next build is faster")
     evaluate = commands.add_parser("evaluate", help="accuracy on labelled scans, every method beside its controls")
     evaluate.add_argument("config", help="the config that the bundle was trained with")
-    evaluate.add_argument("--data", type=Path, required=True, help="BIDS folder of heads, or MSD folder of crops")
+    evaluate.add_argument("--data", type=a_path, required=True, help="BIDS folder of heads, or MSD folder of crops")
     evaluate.add_argument("--bundle", help="a shipped name or a folder (the config's name)")
     evaluate.add_argument("--subjects", nargs="+", default=[], help="default: all heads, or the crops held out")
     evaluate.add_argument("--fold", type=int, help="the subjects of this fold, of a config that has folds")
@@ -88,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the same in mode shielded, if it has it",
     )
     evaluate.add_argument("--fused", type=int, nargs="+", default=[3, 5, 10], metavar="K", help="references averaged")
-    evaluate.add_argument("--control", type=Path, metavar="RUN", help="run folder of a network of D's size")
+    evaluate.add_argument("--control", type=a_path, metavar="RUN", help="run folder of a network of D's size")
     evaluate.add_argument(
         "--proxies",
         nargs="+",
@@ -110,21 +114,23 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--in-process", action="store_true", help="the same network without a server: faster")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument(
-        "-o", "--output", type=Path, required=True, help="markdown file; CSV and plot are put beside it"
+        "-o", "--output", type=a_path, required=True, help="markdown file; CSV and plot are put beside it"
     )
     pool = commands.add_parser("pool", help="one table of the scores of several: folds, or trainings")
     pool.add_argument("config", help="the config that all were trained with")
-    pool.add_argument("scores", type=Path, nargs="+", help="CSV files that evaluate wrote")
+    pool.add_argument("scores", type=a_path, nargs="+", help="CSV files that evaluate wrote")
     pool.add_argument("--repeats", action="store_true", help="the files are of several trainings, on the same scans")
     pool.add_argument("--split", default="given", help="what the scans are called in the table")
-    pool.add_argument("-o", "--output", type=Path, required=True, help="markdown file")
+    pool.add_argument("-o", "--output", type=a_path, required=True, help="markdown file")
     joined = commands.add_parser("front", help="accuracy against linkage: what evaluate and audit found, in a picture")
     joined.add_argument("config", help="the config that the bundle was trained with")
     joined.add_argument("--bundle", help="a shipped name or a folder (the config's name)")
-    joined.add_argument("--scores", type=Path, required=True, help="CSV file that evaluate wrote")
-    joined.add_argument("--audits", type=Path, nargs="+", required=True, help="audit.csv files, the last one counts")
+    joined.add_argument("--scores", type=a_path, required=True, help="CSV file that evaluate wrote")
+    joined.add_argument("--audits", type=a_path, nargs="+", required=True, help="audit.csv files, the last one counts")
     joined.add_argument("--split", default="given", help="what the scans are called in the table")
-    joined.add_argument("-o", "--output", type=Path, required=True, help="markdown file; the picture is put beside it")
+    joined.add_argument(
+        "-o", "--output", type=a_path, required=True, help="markdown file; the picture is put beside it"
+    )
     add_audit(commands)
     return parser
 
@@ -148,12 +154,12 @@ def _train(args: argparse.Namespace) -> None:
 
         if config.extractor is None:
             raise InputError(f"config {config.name}: expected an [extractor] to train, got none")
-        print(train_extractor(config.extractor, args.data, args.output, initial))
+        say(str(train_extractor(config.extractor, args.data, args.output, initial)))
         return
     from mixpriv.training.joint import train_joint
 
     unmixer = None if args.initial_unmixer is None else load_initial(args.initial_unmixer, "segmenter")
-    print(train_joint(_joint_training(args, config), args.data, args.output, initial, unmixer))
+    say(str(train_joint(_joint_training(args, config), args.data, args.output, initial, unmixer)))
 
 
 def _joint_training(args: argparse.Namespace, config: TrainingConfig) -> JointConfig:
@@ -178,7 +184,7 @@ def _pack(args: argparse.Namespace) -> None:
     config = load_config(args.config)
     if args.variant is not None:
         config = config.as_variant(args.variant)
-    print(pack(config, args.segmenter_run, args.extractor_run, args.output, args.version, args.data))
+    say(str(pack(config, args.segmenter_run, args.extractor_run, args.output, args.version, args.data)))
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -188,7 +194,7 @@ def _export(args: argparse.Namespace) -> None:
     if args.target != "tensorrt":
         from mixpriv.export.targets import export_bundle
 
-        print(export_bundle(bundle, args.target, args.output))
+        say(str(export_bundle(bundle, args.target, args.output)))
         return
     if args.batch < 1 or (args.workspace_mib or 1) < 1:
         raise InputError("--batch, --workspace-mib: expected a whole number from 1")
@@ -199,7 +205,7 @@ def _export(args: argparse.Namespace) -> None:
     except ImportError as error:  # the bindings are there, a library that they need is not
         raise InputError(f"--target tensorrt: TensorRT cannot be loaded: {str(error).splitlines()[0]}") from None
     settings = PlanSettings(args.batch, args.version_compatible, args.workspace_mib)
-    print(export_plan(bundle, args.output, settings, args.timing_cache))
+    say(str(export_plan(bundle, args.output, settings, args.timing_cache)))
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -245,10 +251,10 @@ def _evaluate(args: argparse.Namespace) -> None:
         evaluator = methods.Evaluator(bundle, segmenter, tried)
         for case in chosen:
             scores += evaluator.evaluate(case)
-            print(case.name, file=sys.stderr)
+            complain(PROGRAM, case.name)
     report.write_scores(scores, args.output.with_suffix(".csv"))
     report.write_report(scores, bundle, run, evaluator.costs, evaluator.linkage(), args.output)
-    print(args.output.read_text(encoding="utf-8"), end="")
+    say_text(args.output.read_text(encoding="utf-8").rstrip("\n"))
 
 
 def _pool(args: argparse.Namespace) -> None:
@@ -267,7 +273,7 @@ def _pool(args: argparse.Namespace) -> None:
     pooling.write_pooled(
         scores, config.name, config.segmenter.classes, run, args.scores, args.output, repeats=args.repeats
     )
-    print(args.output.read_text(encoding="utf-8"), end="")
+    say_text(args.output.read_text(encoding="utf-8").rstrip("\n"))
 
 
 def _front(args: argparse.Namespace) -> None:
@@ -287,7 +293,7 @@ def _front(args: argparse.Namespace) -> None:
     front.write_front(
         scores, linkage, load_bundle(args.bundle or config.name), run, [args.scores.name, *audits], args.output
     )
-    print(args.output.read_text(encoding="utf-8"), end="")
+    say_text(args.output.read_text(encoding="utf-8").rstrip("\n"))
 
 
 def _require_markdown(path: Path) -> None:
@@ -375,18 +381,16 @@ def _evaluate_command(args: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    return process.run(PROGRAM, partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     args = _parser().parse_args(argv)
-    try:
-        if args.command == "audit":
-            return run_audit(args)
-        commands = {"train": _train, "pack": _pack, "export": _export, "evaluate": _evaluate, "pool": _pool,
-                    "front": _front}  # fmt: skip
-        commands[args.command](args)
-    except MixprivError as error:
-        print(f"mixpriv: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    if args.command == "audit":
+        return run_audit(args)
+    commands = {"train": _train, "pack": _pack, "export": _export, "evaluate": _evaluate, "pool": _pool,
+                "front": _front}  # fmt: skip
+    commands[args.command](args)
     return 0
 
 

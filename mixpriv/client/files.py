@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from mixpriv.client.newfile import NewFile, try_to_write
 from mixpriv.errors import InputError, OutputError
 
 
@@ -25,7 +25,28 @@ def data_folder() -> Path:
 def _xdg(variable: str, default: str) -> Path:
     base = Path(os.environ.get(variable, ""))
     # The XDG rules say that a relative path there must be ignored.
-    return (base if base.is_absolute() else Path.home() / default) / "mixpriv"
+    return (base if base.is_absolute() else _home() / default) / "mixpriv"
+
+
+def _home() -> Path:
+    """The user's home folder; a relative one would be another in each working folder.
+
+    Raises
+    ------
+    InputError
+        neither HOME nor the system knows one.
+    """
+    home = os.environ.get("HOME", "")
+    if os.name == "posix" and not os.path.isabs(home):
+        import pwd
+
+        with contextlib.suppress(KeyError):
+            home = pwd.getpwuid(os.getuid()).pw_dir
+    elif os.name != "posix":
+        home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        raise InputError("no home folder is known: set HOME, or XDG_CONFIG_HOME and XDG_DATA_HOME, to a full path")
+    return Path(home)
 
 
 def private_folder(path: Path) -> Path:
@@ -41,17 +62,17 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def make_folder(path: Path) -> Path:
+def make_folder(path: Path, mode: int = 0o777) -> Path:
     """Create a folder for outputs, with its parents; OutputError where that is not possible."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode, parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot create this folder ({error.strerror})") from None
     return path
 
 
 def check_outputs(paths: Iterable[Path], *, force: bool, made: bool = False) -> None:
-    """Before any work: outputs do not exist yet (or ``force``), and their folder is one that we may write to.
+    """Before any work: outputs do not exist yet (or ``force``), and a file can be written into their folder.
 
     With ``made`` a folder that does not exist will be made, and the one above it counts.
 
@@ -60,8 +81,9 @@ def check_outputs(paths: Iterable[Path], *, force: bool, made: bool = False) -> 
     InputError
         an output exists.
     OutputError
-        its folder is missing or not writable.
+        its folder is missing, or takes no file.
     """
+    tried = set()
     for path in paths:
         if os.path.isdir(path):
             raise OutputError(f"{path}: expected a file name for the output, got a folder")
@@ -78,13 +100,31 @@ def check_outputs(paths: Iterable[Path], *, force: bool, made: bool = False) -> 
             folder = folder.parent
         if not os.path.isdir(folder):
             raise OutputError(f"{path}: cannot be written, its folder does not exist")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{path}: cannot be written, no permission in its folder")
+        if folder not in tried:
+            with _told(path):
+                try_to_write(folder)
+            tried.add(folder)
 
 
 def write_file(path: Path, content: bytes, *, mode: int = 0o666, replace: bool = True) -> None:
     """Write a file whole or not at all, see `write_files`."""
     write_files({path: content}, mode=mode, replace=replace)
+
+
+def write_outputs(contents: Mapping[Path, bytes], *, force: bool, mode: int = 0o666) -> None:
+    """Write files that a user asked for, see `write_files`: one that somebody made meanwhile is not lost.
+
+    Raises
+    ------
+    InputError
+        an output exists, and ``force`` is not given.
+    OutputError
+        a folder or the disk does not take them.
+    """
+    try:
+        write_files(contents, mode=mode, replace=force)
+    except FileExistsError as error:
+        raise InputError(f"{error.filename}: output exists; give --force to overwrite it") from None
 
 
 def write_files(contents: Mapping[Path, bytes], *, mode: int = 0o666, replace: bool = True) -> None:
@@ -101,83 +141,26 @@ def write_files(contents: Mapping[Path, bytes], *, mode: int = 0o666, replace: b
         a folder or the disk does not take them.
     """
     with contextlib.ExitStack() as stack:
-        written = []
+        written: list[NewFile] = []
         for path, content in contents.items():
             with _told(path):
-                written.append(stack.enter_context(_written(path, content, mode)))
-        named: list[Path] = []
+                written.append(stack.enter_context(NewFile(path, content, mode)))
         try:
             for one in written:
                 with _told(one.path):
                     one.name(replace=replace)
-                named.append(one.path)
         except BaseException:
-            for path in named if not replace else ():
-                path.unlink(missing_ok=True)
+            for one in written if not replace else ():
+                one.unname()
             raise
 
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Errors of the system name the file, but for one that exists."""
+    """Errors of the system name the file."""
     try:
         yield
     except FileExistsError:
-        raise
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path)) from None
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or type(error).__name__})") from None
-
-
-@dataclass(frozen=True)
-class _Written:
-    """A file that is on the disk and has no name yet, or a hidden one."""
-
-    path: Path
-    descriptor: int
-    temporary: Path
-    hidden: bool
-
-    def name(self, *, replace: bool) -> None:
-        """Give it its name."""
-        if replace:
-            if not self.hidden:
-                _link_open(self.descriptor, self.temporary)
-            self.temporary.replace(self.path)
-        elif self.hidden:
-            os.link(self.temporary, self.path)
-        else:
-            _link_open(self.descriptor, self.path)
-
-
-@contextlib.contextmanager
-def _written(path: Path, content: bytes, mode: int) -> Iterator[_Written]:
-    """A new file with this content; what has no name at the end is gone."""
-    temporary = path.with_name(f".mixpriv-{secrets.token_hex(8)}.part")
-    descriptor, hidden = _open_new(temporary, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-            yield _Written(path, stream.fileno(), temporary, hidden)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _open_new(path: Path, mode: int) -> tuple[int, bool]:
-    """A new file to write: without a name if that can be, else at ``path``; and whether it has one."""
-    unnamed = getattr(os, "O_TMPFILE", None)  # Linux
-    if unnamed is not None and Path("/proc/self/fd").is_dir():
-        with contextlib.suppress(OSError):
-            return os.open(path.parent, os.O_WRONLY | unnamed, mode), False
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), True
-
-
-def _link_open(descriptor: int, path: Path) -> None:
-    """Give an open file without a name one."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        # only with a folder's descriptor does Python have the system follow the link
-        os.link(f"/proc/self/fd/{descriptor}", path.name, dst_dir_fd=folder)
-    finally:
-        os.close(folder)

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.client.files import config_folder, private_folder, write_file
-from mixpriv.errors import InputError, OutputError
+from mixpriv.errors import InputError, MixprivError, OutputError
 
 KEY_BYTES = 32
 
@@ -77,18 +78,25 @@ def load_or_create_key(path: Path | None = None) -> ClientKey:
 
 
 def _read(path: Path) -> ClientKey:
+    """The key in a file, judged as it was opened: it is neither waited for nor exchanged meanwhile."""
     try:
-        if not path.is_file():
-            raise InputError(f"{path}: expected a key file, got something else")
-        permissions = path.stat().st_mode & 0o777
-        if os.name == "posix" and permissions & 0o077:
-            raise InputError(f"{path}: expected mode 0600, got {permissions:04o}; others may know this key")
-        secret = path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        with os.fdopen(descriptor, "rb") as stream:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise InputError(f"{path}: expected a key file, got something else")
+            permissions = stat.S_IMODE(found.st_mode) & 0o777
+            if os.name == "posix" and permissions & 0o077:
+                raise InputError(f"{path}: expected mode 0600, got {permissions:04o}; others may know this key")
+            if found.st_size != KEY_BYTES:
+                raise InputError(f"{path}: expected {KEY_BYTES} bytes of key, got {found.st_size}")
+            return ClientKey(stream.read(KEY_BYTES + 1))
+    except MixprivError:
+        raise
+    except IsADirectoryError:
+        raise InputError(f"{path}: expected a key file, got something else") from None
     except OSError as error:
         raise OutputError(f"{path}: key cannot be read ({error.strerror})") from None
-    if len(secret) != KEY_BYTES:
-        raise InputError(f"{path}: expected {KEY_BYTES} bytes of key, got {len(secret)}")
-    return ClientKey(secret)
 
 
 def content_digest(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> bytes:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from mixpriv.client.files import config_folder, data_folder, private_folder
-from mixpriv.errors import InputError, OutputError
+from mixpriv.client.newfile import try_to_write
+from mixpriv.errors import InputError, MixprivError, OutputError
 
 EMBEDDED = "embedded"
 """Server name of an entry whose proxy never left this machine."""
@@ -40,6 +41,7 @@ _FROM_1 = """
 ALTER TABLE sent ADD COLUMN client BLOB NOT NULL DEFAULT x'';
 ALTER TABLE sent ADD COLUMN view BLOB NOT NULL DEFAULT x''
 """
+_KINDS = (str, str, str, str, int, bytes, bytes, bytes, bytes)
 _COLUMNS = "time, server, bundle, mode, views, content, likeness, client, view"
 
 
@@ -89,7 +91,27 @@ class Ledger:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path or ledger_path()
+        self._given = path
+
+    @property
+    def path(self) -> Path:
+        """Its file; asked only when it is needed, since the user may have no folder for it."""
+        return self._given or ledger_path()
+
+    def check(self) -> None:
+        """Before any work: it can be written, and is a ledger or about to be one."""
+        private_folder(self.path.parent)
+        private_folder(self._mark.parent)
+        if self._is_there():
+            with self._transaction():
+                pass
+            return
+        self._require_no_mark()
+        for folder in (self.path.parent, self._mark.parent):
+            try:
+                try_to_write(folder)
+            except OSError as error:
+                raise OutputError(f"{folder}: cannot be written ({error.strerror})") from None
 
     def enter(self, entry: Entry, *, allow_repeat: bool = False) -> list[Entry]:
         """Note that a scan is about to be sent, and return what was before: one transaction, so only one is first.
@@ -109,7 +131,7 @@ class Ledger:
 
     def entries(self) -> list[Entry]:
         """All that was sent, oldest first."""
-        if not self.path.exists():
+        if not self._is_there():
             return []
         with self._transaction() as db:
             return _read(db)
@@ -140,7 +162,7 @@ class Ledger:
 
     def spent(self) -> set[str]:
         """Names of all references that were used."""
-        if not self.path.exists():
+        if not self._is_there():
             return set()
         with self._transaction() as db:
             return {r for (r,) in db.execute("SELECT reference FROM spent")}
@@ -153,9 +175,10 @@ class Ledger:
         InputError
             there is one.
         """
-        if self.path.exists() and self.path.stat().st_size:
+        if self._is_there() and self.path.stat().st_size:
             raise InputError(f"{self.path}: exists; move it away first, its counts are lost then")
-        self._mark.unlink(missing_ok=True)
+        with self._usable():
+            self._mark.unlink(missing_ok=True)
         with self._transaction():
             pass
 
@@ -163,13 +186,34 @@ class Ledger:
     def _mark(self) -> Path:
         return config_folder() / f"{self.path.name}.begun"
 
+    def _is_there(self) -> bool:
+        with self._usable():
+            try:
+                self.path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+        return True
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Errors of the system name the ledger."""
+        try:
+            yield
+        except MixprivError:
+            raise
+        except OSError as error:
+            raise OutputError(f"{self.path}: ledger cannot be used ({error.strerror})") from None
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         private_folder(self.path.parent)
         if not os.path.lexists(self.path):
             self._require_no_mark()
         try:
-            with closing(sqlite3.connect(self.path, timeout=30.0, isolation_level=None)) as db:
+            with (
+                self._usable(),
+                closing(sqlite3.connect(self.path, timeout=30.0, isolation_level=None)) as db,
+            ):
                 db.execute("BEGIN IMMEDIATE")
                 self._check_schema(db)
                 yield db
@@ -210,7 +254,10 @@ class Ledger:
 
 
 def _read(db: sqlite3.Connection) -> list[Entry]:
-    return [Entry(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM sent ORDER BY id")]  # noqa: S608
+    entries = [Entry(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM sent ORDER BY id")]  # noqa: S608
+    if any(tuple(map(type, astuple(entry))) != _KINDS for entry in entries):
+        raise sqlite3.DatabaseError("values of other kinds")  # SQLite itself takes any in any column
+    return entries
 
 
 def _refuse_repeat(entry: Entry, earlier: Sequence[Entry]) -> None:

@@ -30,6 +30,22 @@ def slowness_of(seconds: float, most: int, folder: Path) -> int:
     return min(most, math.ceil(seconds * 2 / (time.monotonic() - begin)))
 
 
+IN_PROCESS = """
+import contextlib
+from mixpriv.cli import segmenting
+from mixpriv.client.key import load_or_create_key
+from mixpriv.client.segment import open_client
+from mixpriv.engine.in_process import InProcessSegmenter
+
+def connect(connection, stack):
+    segmenter = InProcessSegmenter(connection.bundle.segmenter_path)
+    return open_client(connection.bundle, load_or_create_key(), segmenter, server=connection.server)
+
+segmenting.connect = connect
+"""
+"""Python for `started` that spares a run its server: the segmenter runs in the client."""
+
+
 @contextlib.contextmanager
 def started(*arguments: object, first: str = "") -> Iterator[subprocess.Popen[str]]:
     """The client in a session of its own, that takes Ctrl-C even if who runs the tests ignores it.

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def slow(home: Path, slowness: int) -> Bundle:
     return bundle
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_in_mid_request(sent: signal.Signals, code: int, scan: Path, home: Path, slow: Bundle) -> None:
     with started("segment", scan, "--bundle", slow.directory, "--save-wire", scan.parent / "wire") as running:
         server = wait_until_in_flight(home, running)
@@ -117,6 +118,7 @@ def test_interrupted_in_mid_request(sent: signal.Signals, code: int, scan: Path,
     assert (out, err) == ("", "mixpriv-client: interrupted\n" if sent == signal.SIGINT else "")
     assert [p.name for p in scan.parent.iterdir()] == ["head.nii.gz"]
     assert not list(Path("/dev/shm").glob(f"mixpriv-{running.pid}-*"))
+    assert not list(Path(tempfile.gettempdir()).glob(f"mixpriv-{running.pid}-*"))
 
 
 def test_a_server_killed_in_mid_request(scan: Path, home: Path, slow: Bundle) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -46,6 +47,13 @@ class TestFile:
 
     def test_not_a_file(self) -> None:
         key_path().mkdir(parents=True)
+        with pytest.raises(InputError, match="expected a key file, got something else"):
+            load_or_create_key()
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+    def test_a_named_pipe_is_not_waited_for(self) -> None:
+        key_path().parent.mkdir(parents=True)
+        os.mkfifo(key_path(), 0o600)
         with pytest.raises(InputError, match="expected a key file, got something else"):
             load_or_create_key()
 
