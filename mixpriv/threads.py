@@ -32,7 +32,7 @@ def available_threads() -> int:
         limits.append(max(1, math.ceil(quota)))
     wanted = os.environ.get("MIXPRIV_THREADS")
     if wanted:
-        if not wanted.isdecimal() or int(wanted) < 1:
+        if not wanted.isdecimal() or len(wanted) > 9 or int(wanted) < 1:
             raise InputError(f"MIXPRIV_THREADS: expected a whole number from 1, got {wanted!r}")
         limits.append(int(wanted))
     return min(limits)

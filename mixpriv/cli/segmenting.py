@@ -78,7 +78,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         they do not go together, or no folder is known for key and ledger.
     """
     if arguments.threads:
-        if not arguments.threads.isdecimal() or int(arguments.threads) < 1:
+        if not arguments.threads.isdecimal() or len(arguments.threads) > 9 or int(arguments.threads) < 1:
             raise InputError(f"--threads: expected a whole number from 1, got {arguments.threads!r}")
         os.environ["MIXPRIV_THREADS"] = arguments.threads  # heard by the kernels, the engines and an embedded server
     available_threads()

@@ -178,6 +178,7 @@ class TestRefusals:
                 "mode shielded sends one request for a scan",
             ),
             (["head.nii.gz", "--threads", "0"], 2, "--threads: expected a whole number from 1, got '0'"),
+            (["head.nii.gz", "--threads", "9" * 5000], 2, "--threads: expected a whole number from 1, got '999"),
             (["head.nii.gz", "--references", "0"], 2, "references: expected 1 to 20, got 0"),
             (
                 ["head.nii.gz", "--mode", "local", "--server", "a:1"],
