@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import ipaddress
 import os
 import socket
@@ -43,7 +42,7 @@ def dial(address: Address, *, proxied: bool, deadline: float) -> socket.socket:
     except (NotInTimeError, TimeoutError):
         connecting.add_done_callback(_close)
         raise ServerLostError(f"server {address.text} cannot be reached: gave no answer in time") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError) as error:
         reason = printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)
         raise ServerLostError(f"server {address.text} cannot be reached: {reason}") from None
     except BaseException:  # a signal
@@ -87,11 +86,16 @@ def _first_of(address: Address, deadline: float) -> socket.socket:
 
 def _tunnel(address: Address, proxy: SplitResult, deadline: float) -> socket.socket:
     """A connection through a proxy, by the method CONNECT."""
+    import http.client  # takes its time, and few need it
+
     timeout_s = max(0.001, deadline - time.monotonic())
     tunnel = http.client.HTTPConnection(str(proxy.hostname), proxy.port or http.client.HTTP_PORT, timeout=timeout_s)
     tunnel.set_tunnel(*_host_and_port(address), headers=_credentials(proxy))
     try:
         tunnel.connect()
+    except http.client.HTTPException as error:
+        tunnel.close()
+        raise OSError(f"its proxy answered {error}") from None
     except BaseException:
         tunnel.close()
         raise

@@ -25,6 +25,7 @@ _MEANINGS: tuple[tuple[str, type[MixprivError], str], ...] = (
     ("watchdog", ServerLostError, "stands still or vanished"),
     ("handshake", ServerUnavailableError, "refuses TLS or is not trusted"),
     ("verification", ServerUnavailableError, "refuses TLS or is not trusted"),
+    ("peer certificate", ServerUnavailableError, "refuses TLS or is not trusted"),
     ("compression algorithm", IncompatibleServerError, "answers in a compressed form, which could fill the memory"),
     ("unknown model", IncompatibleServerError, "does not serve this client's network"),
 )

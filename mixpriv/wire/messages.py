@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mixpriv.errors import IncompatibleServerError, InputError, printable
 from mixpriv.wire.contract import SegmenterContract, TensorSpec
 
-CONFIG_BYTES = 2**18
+CONFIG_BYTES = 2**16
 """The most that a server may say of its network; tritonserver says some 2 KB."""
 
 _BESIDE_BYTES = 2**16

@@ -13,7 +13,6 @@ import secrets
 import socket
 import struct
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
@@ -121,6 +120,8 @@ class _Door:
                 self._listener.bind("\0" + name)
                 self.target = f"unix-abstract:{name}"
             else:
+                import tempfile
+
                 self._folder = Path(tempfile.mkdtemp(prefix="mixpriv-"))
                 self._listener.bind(str(self._folder / "s"))
                 self.target = f"unix:{self._folder / 's'}"

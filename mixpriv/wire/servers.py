@@ -159,7 +159,6 @@ class ServerPool:
             except (ServerUnavailableError, IncompatibleServerError) as failure:
                 self._note(address, failure, failures)
             else:
-                self._failed.pop(address, None)
                 return answer
         return None
 
@@ -184,6 +183,7 @@ class ServerPool:
                 except (ServerUnavailableError, IncompatibleServerError) as failure:
                     self._note(address, failure, failures)
                 else:
+                    self._failed.pop(address, None)
                     yield address, connection
 
     def _checked(self, address: Address, deadline: float) -> Future[Connection]:

@@ -34,7 +34,7 @@ def right_server(bundle: Bundle) -> tuple[Reply, Reply, Reply]:
 ODD = [
     (Reply([b"\xff" * 9]), 4, "answered something that is no model configuration"),
     (Reply(), 4, "answered nothing"),
-    (failure(99, b"%1b[2J%0aSecond"), 3, r"failed (UNKNOWN): \x1b[2J"),
+    (failure(99, b"%1b[2J%0aSecond"), 3, r"\x1b[2J"),
     (Reply([b"x"], headers=((b":status", b"x"), (b"\xff", b"\x1b[2J"))), 3, "failed ("),
 ]
 

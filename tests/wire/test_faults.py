@@ -20,6 +20,8 @@ KNOWN = [
         "it expects a token",
     ),
     ("UNAVAILABLE", "Ssl handshake failed: CERTIFICATE_VERIFY_FAILED", REFUSED, "refuses TLS or is not trusted"),
+    ("UNAVAILABLE", "Peer name a.b is not in peer certificate", REFUSED, "refuses TLS or is not trusted"),
+    ("INTERNAL", "Compression algorithm 'gzip' is disabled.", OTHER, "answers in a compressed form"),
     ("UNAVAILABLE", "Socket closed", LOST, "closed the connection: it broke off, or expects TLS"),
     ("UNAVAILABLE", "failed to connect: Connection refused", LOST, "cannot be reached"),
     ("UNAVAILABLE", "keepalive watchdog timeout", LOST, "stands still or vanished"),
