@@ -244,6 +244,9 @@ BAD: dict[str, tuple[ModelProto, str]] = {
         network(node("Add", "x", "c"), constants={"c": np.float64(1)}), "operator Add: inputs of different types"
     ),
     "weights made of data": (network(node("Conv", "x", "x"), shape=(1, 1, 8, 8, 8)), "weights made of data"),
+    "slope larger than the image": (
+        network(node("PRelu", "x", "s"), constants={"s": floats(2, 4, 8, 8, 8)}), "a slope that does not fit"
+    ),
     "limits made of data": (network(node("Clip", "x", "x")), "limits made of data"),
     "axis": (network(node("Softmax", axis=7)), "an axis that does not exist"),
     "division by nothing": (
