@@ -59,7 +59,11 @@ _CROP = {
     "min_mm": Field(_SIZES_MM),
     "max_mm": Field(_SIZES_MM),
 }
-_COST = {name: Field(whole(1, 2**53)) for name in ("segmenter", "unmixer", "voxels")}
+_COST = {
+    "segmenter": Field(whole(1, 2**53)),
+    "unmixer": Field(whole(1, 2**53)),
+    "voxels": Field(whole(1, 2**53), None),
+}
 _TRAINED = {
     "steps": Field(whole(0, 10**9)),
     "machine": Field(label(64), None),
@@ -75,6 +79,7 @@ NOTES: Mapping[str, Field] = {
     "config": Field(record(_CONFIG, others=True), None),
     "multiply_adds": Field(record(_COST), None),
     "parity_with_torch_f64": Field(note, None),
+    "parity_openvino_f32_with_torch": Field(note, None),  # of earlier bundles
     "trained": Field(record(_TRAINED), None),
 }
 """What is said about a bundle and changes nothing that a client or a server does."""

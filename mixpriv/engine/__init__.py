@@ -28,7 +28,7 @@ class Engine(Protocol):
         ------
         InputError
             a name is missing or unknown, or an element type, a rank, a fixed size or the memory order is not the
-            network's.
+            network's, or it cannot be run on inputs of such a size.
         """
 
 
@@ -47,7 +47,7 @@ def load(
     Raises
     ------
     InputError
-        the file is missing or not a readable network.
+        the file is missing, or not a network that is let through: see `mixpriv.engine.onnx_check`.
     """
     from mixpriv.engine.openvino import OpenVinoEngine  # a heavy import, only when a network is needed
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mixpriv.engine.onnx_operators import apply
 from mixpriv.engine.onnx_shapes import Value, require
@@ -40,10 +41,28 @@ class NamedPort:
 
 @dataclass(frozen=True)
 class Network:
-    """What a network takes and what it answers."""
+    """What a network takes and what it answers; ``name``: of the network, for errors."""
 
     inputs: tuple[NamedPort, ...]
     outputs: tuple[NamedPort, ...]
+    name: str
+    _graph: Graph = field(repr=False)
+
+    def answers(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+        """The shapes of what it answers to images of other shapes.
+
+        A runtime need not find out that a shape does not fit: OpenVINO writes where it should not.
+
+        Raises
+        ------
+        InputError
+            it cannot be run on them, or at too high a cost.
+        """
+        try:
+            return tuple(port.shape for port in _judge(self._graph, shapes)[1])
+        except WireError as error:
+            sizes = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+            raise InputError(f"{self.name}: cannot be run on {sizes} ({printable(str(error))})") from None
 
 
 def read_network(path: str | os.PathLike[str]) -> tuple[bytes, Network]:
@@ -79,16 +98,19 @@ def check_network(data: bytes, name: str) -> Network:
         require(version in _IR_VERSIONS, f"version {version} of the format")
         require(len(opsets) == 1 and opsets[0][0] in ("", "ai.onnx"), "other than one operator set of ONNX's own")
         require(opsets[0][1] in _OPSETS, f"version {opsets[0][1]} of the operators")
-        return _check_graph(graph)
+        require(0 < len(graph.nodes) <= _MOST_NODES, f"{len(graph.nodes)} operations")
+        ports = *graph.inputs, *graph.outputs
+        require(0 < len(graph.inputs) <= 4 and 0 < len(graph.outputs) <= 4, f"{len(ports)} inputs and outputs")
+        inputs, outputs = _judge(graph, {port.name: _probe(port) for port in graph.inputs})
+        return Network(inputs, outputs, name, graph)
     except WireError as error:
         raise InputError(f"{name}: not a readable ONNX network ({printable(str(error))})") from None
 
 
-def _check_graph(graph: Graph) -> Network:
-    require(0 < len(graph.nodes) <= _MOST_NODES, f"{len(graph.nodes)} operations")
-    require(1 <= len(graph.inputs) <= 4 and 1 <= len(graph.outputs) <= 4, "more or fewer inputs or outputs than 1 to 4")
+def _judge(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> tuple[tuple[NamedPort, ...], tuple[NamedPort, ...]]:
+    """What it takes and answers with images of these shapes; refuses what does not fit together or costs too much."""
     values = {tensor.name: Value(tensor.shape, tensor.dtype, True, tensor.data) for tensor in graph.constants}
-    inputs = {port.name: Value(_probe(port), port.dtype) for port in graph.inputs}
+    inputs = {port.name: Value(shapes[port.name], port.dtype) for port in graph.inputs}
     require(len(values) == len(graph.constants) and len(inputs) == len(graph.inputs), "a name that stands twice")
     require(not values.keys() & inputs.keys() and "" not in values.keys() | inputs.keys(), "a name that stands twice")
     voxels = max(value.shape[0] * math.prod(value.shape[2:]) for value in inputs.values())
@@ -101,9 +123,8 @@ def _check_graph(graph: Graph) -> Network:
         require(fits, f"output {port.name} of another shape than it says")
         require(made[port.name].dtype == port.dtype, f"output {port.name} of another type than it says")
         outputs.append(NamedPort(port.name, port.dtype.name, shape))
-    return Network(
-        tuple(NamedPort(port.name, port.dtype.name, inputs[port.name].shape) for port in graph.inputs), tuple(outputs)
-    )
+    taken = (NamedPort(port.name, port.dtype.name, inputs[port.name].shape) for port in graph.inputs)
+    return tuple(taken), tuple(outputs)
 
 
 def _probe(port: Declared) -> tuple[int, ...]:

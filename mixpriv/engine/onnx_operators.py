@@ -106,7 +106,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Min": Operator(_TWO, "", shapes.broadcast_shape),
     "Mul": Operator(_TWO, "", shapes.broadcast_shape, lambda a, g: g[0] * g[1]),
     "Neg": Operator(_ONE, "", shapes.same_shape),
-    "PRelu": Operator(_TWO, "", shapes.broadcast_shape),
+    "PRelu": Operator(_TWO, "", shapes.slope_shape),
     "Pow": Operator(_TWO, "", shapes.broadcast_shape),
     "ReduceMean": Operator((1, 2), "axes keepdims", shapes.reduce_shape),
     "ReduceSum": Operator((1, 2), "axes keepdims", shapes.reduce_shape),

@@ -84,6 +84,13 @@ def broadcast_shape(attributes: Attributes, given: Values) -> Shape:
     return tuple(size.pop() if size else 1 for size in sizes)
 
 
+def slope_shape(attributes: Attributes, given: Values) -> Shape:
+    """Element by element with a slope that is repeated, but never the image for the slope's sake."""
+    shape = broadcast_shape(attributes, given)
+    require(given[1].constant and shape == given[0].shape, "a slope that does not fit")
+    return shape
+
+
 def one_each_shape(attributes: Attributes, given: Values) -> Shape:
     """A normalisation: every parameter has one value for each channel."""
     require(len(given[0].shape) >= 2, "a normalisation of another rank")

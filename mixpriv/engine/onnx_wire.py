@@ -157,7 +157,7 @@ class Reader:
                 raise WireError("a tensor with more or fewer values than its shape says")
             if count > _SMALL:
                 return None
-            return np.frombuffer(self._data, dtype, count, stored[0]).reshape(shape)
+            return np.frombuffer(self._data, dtype, count, stored[0]).reshape(shape).copy()  # or it keeps the file
         fits = {"float_data": "f", "int64_data": "i"}.get(kind, "fiub")  # FP16 is stored as 32-bit integers
         if len(stored) != count or dtype.kind not in fits:
             raise WireError("a tensor with more or fewer values than its shape says, or of another kind")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.engine.arrays import ANY, Port, check_inputs
-from mixpriv.engine.onnx_check import read_network
+from mixpriv.engine.onnx_check import Network, read_network
 from mixpriv.errors import InputError
 from mixpriv.threads import available_threads
 
@@ -32,6 +33,7 @@ class OpenVinoEngine:
         self, path: str | os.PathLike[str], *, threads: int | None, precision: Precision, lends: bool = False
     ) -> None:
         self._lends, self._name = lends, f"network {os.fspath(path)}"
+        self._answers: dict[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]] = {}
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads or available_threads(),
@@ -42,7 +44,7 @@ class OpenVinoEngine:
         if precision == "f32":
             options["INFERENCE_PRECISION_HINT"] = "f32"
         try:
-            model = _read(path)
+            model, self._judged = _read(path)
             # Compiling can rename an output after a layer that it moved before it; the order stays.
             self._outputs = [port.any_name for port in model.outputs]
             self._network = _core().compile_model(model, "CPU", options)
@@ -54,27 +56,43 @@ class OpenVinoEngine:
     def __call__(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run the network once; see `mixpriv.engine.Engine`."""
         check_inputs(inputs, self._inputs)
+        shapes = {name: array.shape for name, array in inputs.items()}
+        expected = self._expected(shapes)
         try:
             answer = self._network(inputs, share_inputs=True, share_outputs=self._lends)
         except RuntimeError:
-            sizes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
-            raise InputError(f"{self._name}: cannot be run on {sizes}, or there is too little memory") from None
-        return {name: answer[index] for index, name in enumerate(self._outputs)}
+            raise InputError(f"{self._name}: cannot be run on {shapes}, or there is too little memory") from None
+        answers = {name: answer[index] for index, name in enumerate(self._outputs)}
+        if expected is not None and tuple(array.shape for array in answers.values()) != expected:
+            raise InputError(
+                f"{self._name}: cannot be run on {shapes}: its answer has another shape than its graph says"
+            )
+        return answers
+
+    def _expected(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[tuple[int, ...], ...] | None:
+        """The shapes of its answers, judged once for each set of inputs; None for a network of our own export."""
+        if self._judged is None:
+            return None
+        key = tuple(shapes[name] for name in self._inputs)
+        if key not in self._answers:
+            self._answers[key] = self._judged.answers(shapes)
+        return self._answers[key]
 
 
 def save_ir(network: Path, xml: Path) -> None:
     """Write an ONNX network as OpenVINO's own two files; the larger weights, stored as FP16, stay what they are."""
-    ov.save_model(_read(network), os.fspath(xml), compress_to_fp16=True)
+    model, _ = _read(network)
+    ov.save_model(model, os.fspath(xml), compress_to_fp16=True)
 
 
-def _read(path: str | os.PathLike[str]) -> Any:
-    """A network as OpenVINO has it; one in OpenVINO's own format is our own export."""
+def _read(path: str | os.PathLike[str]) -> tuple[Any, Network | None]:
+    """A network as OpenVINO has it, and as it was judged; one in OpenVINO's own format is our own export."""
     if Path(path).suffix == ".xml":
         if not Path(path).is_file():
             raise InputError(f"network {os.fspath(path)}: no such file")
-        return _core().read_model(os.fspath(path))
-    data, _ = read_network(path)  # in memory: what was checked is what is run, and nothing beside it is read
-    return _core().read_model(data, b"")
+        return _core().read_model(os.fspath(path)), None
+    data, judged = read_network(path)  # in memory: what was judged is what is run, and nothing beside it is read
+    return _core().read_model(data, b""), judged
 
 
 @functools.cache

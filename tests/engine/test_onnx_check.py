@@ -244,6 +244,9 @@ BAD: dict[str, tuple[ModelProto, str]] = {
         network(node("Add", "x", "c"), constants={"c": np.float64(1)}), "operator Add: inputs of different types"
     ),
     "weights made of data": (network(node("Conv", "x", "x"), shape=(1, 1, 8, 8, 8)), "weights made of data"),
+    "slope larger than the image": (
+        network(node("PRelu", "x", "s"), constants={"s": floats(2, 4, 8, 8, 8)}), "a slope that does not fit"
+    ),
     "limits made of data": (network(node("Clip", "x", "x")), "limits made of data"),
     "axis": (network(node("Softmax", axis=7)), "an axis that does not exist"),
     "division by nothing": (
@@ -289,6 +292,28 @@ class TestRefusal:
         onnx.save(model, tmp_path / "n.onnx")
         with pytest.raises(InputError, match=r"n\.onnx: .*output y of another type than it says"):
             engine.load(tmp_path / "n.onnx")
+
+
+class TestOtherSizes:
+    """A graph that fits together with one image need not do so with another."""
+
+    @staticmethod
+    def load(tmp_path: Path) -> engine.Engine:
+        model = network(node("Reshape", "x", "s"), constants={"s": ints(0, 4, -1, 8, 8)}, shape=("N", 4, "D", "H", "W"))
+        onnx.save(model, tmp_path / "n.onnx")
+        return engine.load(tmp_path / "n.onnx", threads=1)
+
+    def test_that_fit_are_run(self, tmp_path: Path) -> None:
+        loaded = self.load(tmp_path)
+        for size in (16, 32, 16):
+            assert loaded(x=floats(1, 4, 16, 16, size))["y"].shape == (1, 4, 4 * size, 8, 8)
+
+    def test_that_do_not_fit_are_refused_before_a_runtime_writes_beyond_them(self, tmp_path: Path) -> None:
+        loaded = self.load(tmp_path)
+        with pytest.raises(
+            InputError, match=r"n\.onnx: cannot be run on x \[1, 4, 3, 5, 7\] \(operator Reshape: a shape"
+        ):
+            loaded(x=floats(1, 4, 3, 5, 7))
 
 
 @pytest.mark.parametrize("name", shipped_bundles())
