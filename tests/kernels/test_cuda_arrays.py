@@ -291,7 +291,7 @@ BAD: dict[str, tuple[Call, str]] = {
         "out: expected a writable C-contiguous float32 array (5, 3, 4, 5), got uint8 (3, 4, 5)",
     ),
     "result over an argument": (
-        lambda: unpack_over_itself(cuda.to_device(np.ones((20, 3, 4, 5), np.uint8))),
+        lambda: unpack_over_itself(cuda.to_device(np.ones((28, 3, 4, 5), np.uint8))),
         "out: expected an array apart from answer and reference_labels, got one that overlaps them",
     ),
     "to the device": (
@@ -320,8 +320,8 @@ def unpack(out: Any) -> object:
 
 
 def unpack_over_itself(memory: Any) -> object:
-    out = Interface(memory, typestr="<f4", shape=(5, 3, 4, 5), strides=None)
-    return cuda.unpack(memory[:2], memory[2:3], 0.5, out=out)
+    out = Interface(memory, typestr="<f4", shape=(7, 3, 4, 5), strides=None)
+    return cuda.unpack(memory[:2], cuda.to_device(MASK), 0.5, out=out)
 
 
 def with_stream(stream: object) -> None:

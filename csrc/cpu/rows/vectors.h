@@ -117,8 +117,8 @@ template <class V>
 inline uint32_t bits_between(V x, float low, float high) {
 #ifdef __SSE2__
     if constexpr (sizeof x == 64) {
-        const __mmask16 not_below = _mm512_cmp_ps_mask(x, _mm512_set1_ps(low), _CMP_GE_OQ);
-        return _mm512_mask_cmp_ps_mask(not_below, x, _mm512_set1_ps(high), _CMP_LE_OQ);
+        const __mmask16 below = _mm512_cmp_ps_mask(x, _mm512_set1_ps(low), _CMP_LT_OS);
+        return _kandn_mask16(below, _mm512_cmp_ps_mask(x, _mm512_set1_ps(high), _CMP_LE_OS));
     }
 #endif
     const auto between = (x >= low) & (x <= high);

@@ -10,7 +10,7 @@ namespace {
 // NaN becomes 0.
 template <class V>
 inline V clip01(V x) {
-    return smaller(larger(x, V{}), 1.0f - V{});
+    return smaller(larger(x, V{}), V{} + 1.0f);
 }
 
 // The values where the mask is not 0, else 0.
@@ -74,9 +74,9 @@ inline Vector<float, N> unmixed(const UnmixRow& row, int64_t i, Vector<int32_t, 
 // value(Lanes, i) to the voxels of a class.
 template <class Value>
 inline void fill(const UnmixRow& row, int64_t count, const Value& value) {
-    for_vectors(
-        row.unmixed, count, [](int64_t) {},
-        [&](auto n, int64_t i) { store(row.unmixed + i, value(n, i), row.stream); });
+    const auto nothing = [](int64_t) {};
+    for_vectors(row.unmixed, count, nothing,
+                [&](auto n, int64_t i) { store(row.unmixed + i, value(n, i), row.stream); });
 }
 
 void unmix(const UnmixRow& given, const uint8_t* answer, uint16_t* sum, int64_t count) {
