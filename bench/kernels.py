@@ -198,24 +198,23 @@ def numpy_unmix(correction: Array, linear: Array) -> Array:
     return shares / shares.sum(axis=0)
 
 
-def affine(s: Scene, image: Array, matrix: Array, order: int) -> Array:
+def affine(s: Scene, image: Array, matrix: Array) -> Array:
     """SciPy's resampling; beyond the image its edge goes on, as here up to half a voxel."""
     where = matrix[:, :3], matrix[:, 3]
-    return ndimage.affine_transform(image, *where, s.shape, order=order, mode="nearest", output=image.dtype)
+    return ndimage.affine_transform(image, *where, s.shape, order=1, mode="nearest", output=image.dtype)
 
 
-def sitk_resampler(image: Array, matrix: Array, threads: int, *, nearest: bool) -> Callable[[], Array]:
+def sitk_resampler(image: Array, matrix: Array, threads: int) -> Callable[[], Array]:
     """SimpleITK's resampling of an array through an index affine; its axes run the other way."""
     import SimpleITK as sitk  # noqa: N813 - its users know it by this name
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     moving = sitk.GetImageFromArray(image)
     transform = sitk.AffineTransform(matrix[::-1, 2::-1].ravel().tolist(), matrix[::-1, 3].tolist())
-    how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
     kept = []  # a view does not keep its image
 
     def call() -> Array:
-        kept[:] = [sitk.Resample(moving, moving, transform, how, 0.0)]
+        kept[:] = [sitk.Resample(moving, moving, transform, sitk.sitkLinear, 0.0)]
         return sitk.GetArrayViewFromImage(kept[0])
 
     return call
@@ -255,9 +254,9 @@ def tasks(s: Scene, threads: int) -> Iterator[Task]:
     def others(name: str, **own: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
         return own | ({"torch": torch[name]} if name in torch else {})
 
-    def resamplers(image: Array, matrix: Array, order: int) -> dict[str, Callable[[], Any]]:
-        scipy = {"scipy": lambda: affine(s, image, matrix, order)}
-        return scipy | ({"simpleitk": sitk_resampler(image, matrix, threads, nearest=order == 0)} if itk else {})
+    def resamplers(matrix: Array) -> dict[str, Callable[[], Any]]:
+        scipy = {"scipy": lambda: affine(s, s.image, matrix)}
+        return scipy | ({"simpleitk": sitk_resampler(s.image, matrix, threads)} if itk else {})
 
     def sampled(image: Array, **mode: Any) -> Array:
         return ndimage.map_coordinates(image, s.bent, mode="constant", output=image.dtype, **mode)
@@ -272,15 +271,10 @@ def tasks(s: Scene, threads: int) -> Iterator[Task]:
                1e-3)  # fmt: skip
     for name, matrix in (("resample, axes reversed", s.matrix), ("resample, oblique", s.oblique)):
         yield Task(name, 8 * n, lambda x, m=matrix: kernels.resample(x, m, s.shape), (s.image,),
-                   resamplers(s.image, matrix, 1), 0.05, where=s.inside(matrix))  # fmt: skip
-    yield Task("resample_labels", 2 * n, lambda x: kernels.resample_labels(x, s.matrix, s.shape), (s.labels,),
-               resamplers(s.labels, s.matrix, 0), 0, 0.999, s.inside(s.matrix))  # fmt: skip
+                   resamplers(matrix), 0.05, where=s.inside(matrix))  # fmt: skip
     masks = s.mask, s.mask.copy()  # two, as a client has: one read twice would be fetched once
-    yield Task("mix", 12 * n, lambda x, m, r, k, out: kernels.mix(x, m, RANGE, r, k, WEIGHT, out=out),
-               (s.image, masks[0], s.reference, masks[1], np.zeros(s.shape, np.float16)),
-               others("mix", numpy=lambda: numpy_mix(s)), 5e-4)  # fmt: skip
     yield Task("mix, new memory", 12 * n, lambda x, m, r, k: kernels.mix(x, m, RANGE, r, k, WEIGHT),
-               (s.image, masks[0], s.reference, masks[1]), {"numpy": lambda: numpy_mix(s)}, 5e-4)  # fmt: skip
+               (s.image, masks[0], s.reference, masks[1]), others("mix", numpy=lambda: numpy_mix(s)), 5e-4)  # fmt: skip
     yield Task("mix, warped", 12 * n,
                lambda x, m, r, u: kernels.mix(x, m, RANGE, r, m, WEIGHT, warp=(u, s.warp[1])),
                (s.image, s.mask, s.reference, s.warp[0]),
@@ -300,7 +294,7 @@ def tasks(s: Scene, threads: int) -> Iterator[Task]:
                others("argmax", numpy=lambda: s.probabilities.argmax(axis=0)))  # fmt: skip
     yield Task("restore_labels", (4 * c + 1 + 1) * n,
                lambda p, m: kernels.restore_labels(p, s.matrix, s.shape, mask=m), (s.probabilities, s.mask),
-               {"scipy": lambda: np.argmax([affine(s, p, s.matrix, 1) for p in s.masked], axis=0)},
+               {"scipy": lambda: np.argmax([affine(s, p, s.matrix) for p in s.masked], axis=0)},
                0, 0.999, s.inside(s.matrix))  # fmt: skip
     yield Task("warp, 6 classes", 8 * c * n, lambda p, u: kernels.warp(p, u, s.warp[1]), (s.probabilities, s.warp[0]),
                {"scipy": lambda: np.stack([sampled(p, order=1) for p in s.probabilities])}, 1e-3, 0.99)  # fmt: skip

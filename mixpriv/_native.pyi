@@ -18,7 +18,6 @@ def mix(
     reference_mask: NDArray[np.uint8] | None,
     weight: float,
     warp: tuple[NDArray[np.float32], float] | None,
-    out: NDArray[np.float16] | None,
     threads: int,
 ) -> NDArray[np.float16]: ...
 def unpack(
@@ -38,21 +37,13 @@ def unmix(
 def accumulate(total: NDArray[np.float32], probabilities: NDArray[np.float32], threads: int) -> None: ...
 def argmax(probabilities: NDArray[np.float32], threads: int) -> NDArray[np.uint8]: ...
 def resample(
-    image: NDArray[np.float32],
-    matrix: NDArray[np.float64],
-    shape: Sequence[int],
-    intensity_range: tuple[float, float] | None,
-    threads: int,
+    image: NDArray[np.float32], matrix: NDArray[np.float64], shape: Sequence[int], threads: int
 ) -> NDArray[np.float32]: ...
-def resample_labels(
-    labels: NDArray[np.uint8], matrix: NDArray[np.float64], shape: Sequence[int], threads: int
-) -> NDArray[np.uint8]: ...
 def block_mean(image: NDArray[np.float32], factors: Sequence[int], threads: int) -> NDArray[np.float32]: ...
 def restore_labels(
     probabilities: NDArray[np.float32],
     matrix: NDArray[np.float64],
     shape: Sequence[int],
-    last: NDArray[np.float32] | None,
     mask: NDArray[np.uint8] | None,
     threads: int,
 ) -> NDArray[np.uint8]: ...

@@ -159,9 +159,8 @@ def mix(
     weight: float,
     *,
     warp: tuple[Any, float] | None = None,
-    out: Any = None,
-) -> Any:
-    """`mixpriv.kernels.mix` on a device; a warp's control points and ``out`` lie there too."""
+) -> DeviceArray:
+    """`mixpriv.kernels.mix` on a device; a warp's control points lie there too."""
     return _extension().mix(
         target,
         target_mask,
@@ -170,7 +169,6 @@ def mix(
         reference_mask,
         weight,
         warp,
-        out,
         _stream.get(),
     )
 
@@ -190,20 +188,9 @@ def argmax(probabilities: Any) -> DeviceArray:
     return _extension().argmax(probabilities, _stream.get())
 
 
-def resample(
-    image: Any,
-    matrix: NDArray[np.float64],
-    shape: tuple[int, int, int],
-    *,
-    intensity_range: tuple[float, float] | None = None,
-) -> DeviceArray:
+def resample(image: Any, matrix: NDArray[np.float64], shape: tuple[int, int, int]) -> DeviceArray:
     """`mixpriv.kernels.resample` on a device; the matrix is a NumPy array."""
-    return _extension().resample(image, matrix, shape, intensity_range, _stream.get())
-
-
-def resample_labels(labels: Any, matrix: NDArray[np.float64], shape: tuple[int, int, int]) -> DeviceArray:
-    """`mixpriv.kernels.resample_labels` on a device; the matrix is a NumPy array."""
-    return _extension().resample_labels(labels, matrix, shape, _stream.get())
+    return _extension().resample(image, matrix, shape, _stream.get())
 
 
 def block_mean(image: Any, factors: tuple[int, int, int]) -> DeviceArray:
@@ -212,15 +199,10 @@ def block_mean(image: Any, factors: tuple[int, int, int]) -> DeviceArray:
 
 
 def restore_labels(
-    probabilities: Any,
-    matrix: NDArray[np.float64],
-    shape: tuple[int, int, int],
-    *,
-    last: Any = None,
-    mask: Any = None,
+    probabilities: Any, matrix: NDArray[np.float64], shape: tuple[int, int, int], *, mask: Any = None
 ) -> DeviceArray:
     """`mixpriv.kernels.restore_labels` on a device; the matrix is a NumPy array."""
-    return _extension().restore_labels(probabilities, matrix, shape, last, mask, _stream.get())
+    return _extension().restore_labels(probabilities, matrix, shape, mask, _stream.get())
 
 
 def warp(channels: Any, control: Any, knots: float, *, fill_background: bool = False) -> DeviceArray:

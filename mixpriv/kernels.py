@@ -62,7 +62,6 @@ def mix(
     weight: float,
     *,
     warp: ControlGrid | None = None,
-    out: NDArray[np.float16] | None = None,
     threads: int = 0,
 ) -> NDArray[np.float16]:
     """Normalise the target, mix it with the reference and round to FP16, in one pass.
@@ -80,8 +79,6 @@ def mix(
     target_range : (lo, hi) with lo < hi, see `robust_range`
     weight : the target's share, 0..1
     warp : (control, knots), of both, see the function `warp`; None for none
-    out : (D, H, W), where the result goes, apart from the other arrays; None for new memory, which takes as long again
-        to get. After an error its content is undefined.
 
     Raises
     ------
@@ -96,7 +93,6 @@ def mix(
         reference_mask,
         weight,
         warp,
-        out,
         _threads(threads),
     )
 
@@ -194,37 +190,16 @@ def resample(
     matrix: NDArray[np.float64],
     shape: Shape,
     *,
-    intensity_range: tuple[float, float] | None = None,
     threads: int = 0,
 ) -> Float32:
     """Trilinear resampling through an affine.
 
-    Up to half a voxel outside the image its edge continues, beyond that the result is 0. With a range the result is
-    normalised on the way: ``clip((x - lo) * s, 0, 1)`` with ``s = 1 / (hi - lo)`` as in `mix`.
+    Up to half a voxel outside the image its edge continues, beyond that the result is 0.
 
     Parameters
     ----------
     image : (I, J, K); axes may be flipped: a view with negative steps of a contiguous array is read as it is
     matrix : (3, 4), from an output index to the index in ``image``
-    shape : of the result
-    intensity_range : (lo, hi) with lo < hi
-
-    Raises
-    ------
-    InputError
-        an array, the shape or the range is not as above, or the matrix is not finite.
-    """
-    return _native.resample(image, matrix, shape, intensity_range, _threads(threads))
-
-
-@on_its_device
-def resample_labels(labels: UInt8, matrix: NDArray[np.float64], shape: Shape, *, threads: int = 0) -> UInt8:
-    """Nearest label through an affine, voxel ``floor(p + 1/2)``; edges as in `resample`.
-
-    Parameters
-    ----------
-    labels : (I, J, K); axes may be flipped
-    matrix : (3, 4), from an output index to the index in ``labels``
     shape : of the result
 
     Raises
@@ -232,7 +207,7 @@ def resample_labels(labels: UInt8, matrix: NDArray[np.float64], shape: Shape, *,
     InputError
         an array or the shape is not as above, or the matrix is not finite.
     """
-    return _native.resample_labels(labels, matrix, shape, _threads(threads))
+    return _native.resample(image, matrix, shape, _threads(threads))
 
 
 @on_its_device
@@ -261,7 +236,6 @@ def restore_labels(
     matrix: NDArray[np.float64],
     shape: Shape,
     *,
-    last: Float32 | None = None,
     mask: UInt8 | None = None,
     threads: int = 0,
 ) -> UInt8:
@@ -272,7 +246,6 @@ def restore_labels(
     probabilities : (C, D, H, W), at most 255 classes, not negative, of any scale
     matrix : (3, 4), from a scan index to the index in the grid
     shape : of the scan
-    last : (C, D, H, W), added to the probabilities on the way
     mask : (D, H, W); where it is 0, all that a voxel's classes sum to counts as class 0
 
     Raises
@@ -280,7 +253,7 @@ def restore_labels(
     InputError
         an array or the shape is not as above, or the matrix is not finite.
     """
-    return _native.restore_labels(probabilities, matrix, shape, last, mask, _threads(threads))
+    return _native.restore_labels(probabilities, matrix, shape, mask, _threads(threads))
 
 
 @on_its_device

@@ -15,9 +15,7 @@ void accumulate(float* total, const float* probabilities, int64_t count, Isa isa
 void argmax(const float* probabilities, int64_t classes, int64_t count, uint8_t* labels, Isa isa, int threads) {
     const RowKernels& rows = rows_for(isa);
     parallel_for(count, voxel_grain, threads, [&](int64_t begin, int64_t end, int) {
-        head_body_tail(rows, labels, begin, end, [&](const RowKernels& kernels, int64_t first, int64_t last) {
-            kernels.argmax({probabilities + first, nullptr, count, classes, labels + first}, last - first);
-        });
+        rows.argmax({probabilities + begin, count, classes, labels + begin}, end - begin);
     });
 }
 

@@ -27,46 +27,30 @@ Mixing checked(const MixInput& input, uint16_t* mixture, int64_t count) {
     return {input, normal.lo, normal.scale, weight, 1.0f - weight, mixture, 2 * count >= stream_bytes};
 }
 
-void mix_straight(const RowKernels& rows, const Mixing& all, int64_t begin, int64_t end) {
-    head_body_tail(rows, all.mixture, begin, end, [&](const RowKernels& kernels, int64_t first, int64_t last) {
-        const bool mixed = all.in.reference != nullptr;
-        const MixRow row{all.in.target + first,
-                         all.in.target_mask + first,
-                         mixed ? all.in.reference + first : nullptr,
-                         mixed ? all.in.reference_mask + first : nullptr,
-                         all.mixture + first,
-                         all.lo,
-                         all.scale,
-                         all.weight,
-                         all.rest,
-                         all.stream};
-        kernels.mix(row, last - first);
-    });
-}
-
-// As `mix_straight`, but in binary32: what is interpolated is rounded once, at the end.
-void mix_exact(const RowKernels& rows, const Mixing& all, float* mixture, int64_t begin, int64_t end) {
+// The part of all from a voxel on.
+MixRow row_at(const Mixing& all, int64_t begin) {
     const bool mixed = all.in.reference != nullptr;
-    const MixRow row{all.in.target + begin,
-                     all.in.target_mask + begin,
-                     mixed ? all.in.reference + begin : nullptr,
-                     mixed ? all.in.reference_mask + begin : nullptr,
-                     nullptr,
-                     all.lo,
-                     all.scale,
-                     all.weight,
-                     all.rest,
-                     false};
-    rows.mix_exact(row, mixture + begin, end - begin);
+    return {all.in.target + begin,
+            all.in.target_mask + begin,
+            mixed ? all.in.reference + begin : nullptr,
+            mixed ? all.in.reference_mask + begin : nullptr,
+            all.mixture + begin,
+            all.lo,
+            all.scale,
+            all.weight,
+            all.rest,
+            all.stream};
 }
 
-// Both images are bent alike, so their mixture is: one interpolation instead of two.
+// Both images are bent alike, so their mixture is: one interpolation instead of two. What is interpolated is rounded to
+// binary16 once, at the end.
 void mix_bent(const RowKernels& rows, const Mixing& all, Shape3 shape, int threads) {
     const Spline spline("warp", *all.in.warp, shape);
     const Lattice lattice = lattice_of({shape, {}});
     const auto straight = scratch<float>(shape.count());
-    parallel_for(shape.count(), voxel_grain, threads,
-                 [&](int64_t begin, int64_t end, int) { mix_exact(rows, all, straight.get(), begin, end); });
+    parallel_for(shape.count(), voxel_grain, threads, [&](int64_t begin, int64_t end, int) {
+        rows.mix_exact(row_at(all, begin), straight.get() + begin, end - begin);
+    });
     parallel_for(shape.size[0] * shape.size[1], row_grain, threads, [&](int64_t begin, int64_t end, int) {
         SplineRows bend(spline);
         Cells cells;
@@ -79,11 +63,8 @@ void mix_bent(const RowKernels& rows, const Mixing& all, Shape3 shape, int threa
                 rows.bend(bend.row(), lattice, first, count, &cells, inside);
                 rows.blend(straight.get(), lattice, cells, count, value);
                 uint16_t* const out = all.mixture + index * shape.size[2] + first;
-                head_body_tail(rows, out, 0, count, [&](const RowKernels& kernels, int64_t from, int64_t to) {
-                    const MixRow row{value + from, inside + from, nullptr, nullptr, out + from,
-                                     0.0f,         1.0f,          1.0f,    0.0f,    false};
-                    kernels.mix(row, to - from);
-                });
+                const MixRow row{value, inside, nullptr, nullptr, out, 0.0f, 1.0f, 1.0f, 0.0f, false};
+                rows.mix(row, count);
             }
         }
     });
@@ -99,7 +80,7 @@ void mix(const MixInput& input, uint16_t* mixture, Shape3 shape, Isa isa, int th
         return;
     }
     parallel_for(shape.count(), voxel_grain, threads, [&](int64_t begin, int64_t end, int) {
-        mix_straight(rows, all, begin, end);
+        rows.mix(row_at(all, begin), end - begin);
         rows.finish();
     });
 }

@@ -167,7 +167,7 @@ struct Collector {
     Collector(const Bracket* brackets, int64_t room) {
         for (int e = 0; e < 2; ++e) {
             // not initialised: most of it is never touched
-            in_it[e].reset(new float[static_cast<size_t>(room + row_multiple)]);
+            in_it[e].reset(new float[static_cast<size_t>(room)]);
             tally.end[e] = brackets[e];
             tally.end[e].in_it = in_it[e].get();
             tally.end[e].room = brackets[e].low == brackets[e].high ? 0 : room;  // then counting is enough
@@ -251,9 +251,7 @@ bool range_by_brackets(const float* image, const uint8_t* mask, int64_t count, d
     const RowKernels& rows = rows_for(isa);
     parallel_for(count, grain, threads, [&](int64_t begin, int64_t end, int worker) {
         Tally& tally = workers[static_cast<size_t>(worker)].tally;
-        const int64_t split = end - (end - begin) % row_multiple;
-        rows.tally(image + begin, mask == nullptr ? nullptr : mask + begin, split - begin, &tally);
-        baseline_rows.tally(image + split, mask == nullptr ? nullptr : mask + split, end - split, &tally);
+        rows.tally(image + begin, mask == nullptr ? nullptr : mask + begin, end - begin, &tally);
     });
     int64_t inside = 0, finite = 0;
     for (const Collector& worker : workers) {

@@ -1,4 +1,4 @@
-// Resampling through an affine: images trilinearly, labels to the nearest voxel; and means of blocks before it.
+// Resampling through an affine, trilinearly; and means of blocks before it.
 
 #include <algorithm>
 #include <vector>
@@ -51,11 +51,10 @@ void add_row(float* total, const float* more, int64_t n, int64_t factor, int64_t
 
 }  // namespace
 
-void resample(const float* image, const View3& view, const Matrix& matrix, Shape3 shape, const Range* intensity_range,
-              float* result, Isa isa, int threads) {
+void resample(const float* image, const View3& view, const Matrix& matrix, Shape3 shape, float* result, Isa isa,
+              int threads) {
     const Lattice lattice = lattice_of(view);
     check_geometry(lattice, matrix);
-    const Normal normal = intensity_range == nullptr ? Normal{} : normal_of("intensity_range", *intensity_range);
     const RowKernels& rows = rows_for(isa);
     const auto visit = [&](const Line& line, Interval where, int64_t length, float* out) {
         std::fill(out, out + where.begin, 0.0f);
@@ -64,27 +63,8 @@ void resample(const float* image, const View3& view, const Matrix& matrix, Shape
             const int64_t count = std::min(cell_block, where.end - begin);
             rows.locate(line, lattice, begin, count, &cells);
             rows.blend(image, lattice, cells, count, out + begin);
-            if (intensity_range != nullptr) rows.normalise(out + begin, normal.lo, normal.scale, count);
         }
         std::fill(out + where.end, out + length, 0.0f);
-    };
-    for_rows(matrix, around(lattice), shape, threads, result, visit);
-}
-
-void resample_labels(const uint8_t* labels, const View3& view, const Matrix& matrix, Shape3 shape, uint8_t* result,
-                     int threads) {
-    const Lattice lattice = lattice_of(view);
-    check_geometry(lattice, matrix);
-    const auto visit = [&](const Line& line, Interval where, int64_t length, uint8_t* out) {
-        std::fill(out, out + length, uint8_t{0});
-        for (int64_t k = where.begin; k < where.end; ++k) {
-            int64_t voxel = 0;
-            for (int a = 0; a < 3; ++a) {
-                const double p = at(line, a, k) + 0.5;  // not below 0
-                voxel += std::min(static_cast<int64_t>(p), lattice.size[a] - 1) * lattice.stride[a];
-            }
-            out[k] = labels[voxel];
-        }
     };
     for_rows(matrix, around(lattice), shape, threads, result, visit);
 }

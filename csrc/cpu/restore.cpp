@@ -24,11 +24,7 @@ std::vector<uint8_t> corner_labels(const RowKernels& rows, const ClassMaps& maps
             const int64_t to = std::min(from + block, end);
             const uint8_t* const mask = maps.mask == nullptr ? nullptr : maps.mask + from;
             if (mask != nullptr && std::all_of(mask, mask + (to - from), [](uint8_t m) { return m == 0; })) continue;
-            head_body_tail(rows, labels.data(), from, to, [&](const RowKernels& kernels, int64_t first, int64_t last) {
-                kernels.argmax({maps.probabilities + first, maps.last == nullptr ? nullptr : maps.last + first, count,
-                                maps.classes, labels.data() + first},
-                               last - first);
-            });
+            rows.argmax({maps.probabilities + from, count, maps.classes, labels.data() + from}, to - from);
             for (int64_t i = 0; mask != nullptr && i < to - from; ++i)
                 labels[static_cast<size_t>(from + i)] =
                     mask[i] != 0 ? labels[static_cast<size_t>(from + i)] : uint8_t{0};
@@ -151,7 +147,7 @@ class Restoring {
         std::fill_n(labels, count, uint8_t{0});
         for (int64_t c = 0; c < maps_.classes; ++c) {
             float* const out = c == 0 ? best : value;
-            interpolate(c, cells, count, out);
+            rows_.blend(maps_.probabilities + c * channel_, lattice_, cells, count, out);
             if (c > 0) rows_.pick(value, best, labels, static_cast<uint8_t>(c), count);
         }
         for (int64_t k = 0; maps_.mask != nullptr && k < count; ++k)
@@ -159,22 +155,11 @@ class Restoring {
     }
 
   private:
-    void interpolate(int64_t c, const Cells& cells, int64_t count, float* out) const {
-        rows_.blend(maps_.probabilities + c * channel_, lattice_, cells, count, out);
-        if (maps_.last == nullptr) return;
-        float more[cell_block];
-        rows_.blend(maps_.last + c * channel_, lattice_, cells, count, more);
-        rows_.accumulate(out, more, count);
-    }
-
     bool crosses_mask(int64_t corner) const {
         return std::any_of(corner_, corner_ + 8, [&](int64_t offset) { return maps_.mask[corner + offset] == 0; });
     }
 
-    float share(int64_t c, int64_t voxel) const {
-        const float p = maps_.probabilities[c * channel_ + voxel];
-        return maps_.last == nullptr ? p : p + maps_.last[c * channel_ + voxel];
-    }
+    float share(int64_t c, int64_t voxel) const { return maps_.probabilities[c * channel_ + voxel]; }
 
     float masked_share(int64_t c, int64_t voxel) const {
         if (maps_.mask[voxel] != 0) return share(c, voxel);

@@ -27,31 +27,21 @@ bool all_below(const uint8_t* labels, int64_t count, int64_t classes) {
     return largest < classes;
 }
 
-void unpack_block(const RowKernels& rows, const Unpacking& all, int64_t begin, int64_t end) {
+void unpack_block(const RowKernels& rows, const Unpacking& all, int64_t begin, int64_t count) {
     uint16_t sum[block] = {};
-    // run(kernels, row, first): one channel of the result, in parts as its alignment asks for
-    const auto channel = [&](int64_t index, int64_t label, const auto& run) {
-        float* const out = all.unmixer_input + index * all.count;
-        head_body_tail(rows, out, begin, end, [&](const RowKernels& kernels, int64_t first, int64_t last) {
-            const UnmixRow row{all.reference_labels + first, out + first, all.weight, all.rest,
-                               static_cast<uint8_t>(label),  all.stream};
-            run(kernels, row, first, last - first);
-        });
+    const auto channel = [&](int64_t index, int64_t label) {
+        return UnmixRow{all.reference_labels + begin,
+                        all.unmixer_input + index * all.count + begin,
+                        all.weight,
+                        all.rest,
+                        static_cast<uint8_t>(label),
+                        all.stream};
     };
     for (int64_t c = 1; c < all.classes; ++c)
-        channel(c, c, [&](const RowKernels& kernels, const UnmixRow& row, int64_t first, int64_t count) {
-            kernels.unmix(row, all.answer + (c - 1) * all.count + first, sum + (first - begin), count);
-        });
-    channel(0, 0, [&](const RowKernels& kernels, const UnmixRow& row, int64_t first, int64_t count) {
-        kernels.unmix_background(row, sum + (first - begin), count);
-    });
-    for (int64_t c = 0; c < all.classes; ++c)
-        channel(all.classes + c, c, [](const RowKernels& kernels, const UnmixRow& row, int64_t, int64_t count) {
-            kernels.one_hot(row, count);
-        });
-    channel(2 * all.classes, 0, [](const RowKernels& kernels, const UnmixRow& row, int64_t, int64_t count) {
-        kernels.fill_weight(row, count);
-    });
+        rows.unmix(channel(c, c), all.answer + (c - 1) * all.count + begin, sum, count);
+    rows.unmix_background(channel(0, 0), sum, count);
+    for (int64_t c = 0; c < all.classes; ++c) rows.one_hot(channel(all.classes + c, c), count);
+    rows.fill_weight(channel(2 * all.classes, 0), count);
 }
 
 }  // namespace
@@ -67,7 +57,7 @@ void unpack(const uint8_t* answer, const uint8_t* reference_labels, double weigh
     parallel_for(count, voxel_grain, threads, [&](int64_t begin, int64_t end, int) {
         if (!all_below(reference_labels + begin, end - begin, classes)) good = false;
         for (int64_t from = begin; good && from < end; from += block)
-            unpack_block(rows, all, from, std::min(from + block, end));
+            unpack_block(rows, all, from, std::min(block, end - from));
         rows.finish();
     });
     if (!good)

@@ -1,5 +1,4 @@
-// Resampling through an affine: an image, labels, or class probabilities straight to labels; and means of blocks before
-// it.
+// Resampling through an affine: an image, or class probabilities straight to labels; and means of blocks before it.
 
 #include <cmath>
 
@@ -63,44 +62,20 @@ __device__ float mean(int64_t count, const Value& value) {
     return count == 1 ? sum : sum * static_cast<float>(1.0 / static_cast<double>(count));
 }
 
-__global__ void resample_kernel(const float* image, Lattice lattice, Affine affine, Shape3 shape, bool normalise,
-                                Normal normal, float* result) {
+__global__ void resample_kernel(const float* image, Lattice lattice, Affine affine, Shape3 shape, float* result) {
     for_voxels(shape, [&](const Voxel& x, int64_t here) {
         const Cell cell = lattice.cell_around(affine(x));
-        float value = 0.0f;
-        if (cell.inside) {
-            value = lattice.blend(cell, [&](int64_t at) { return image[at]; });
-            if (normalise) value = normal(value);
-        }
-        result[here] = value;
+        result[here] = cell.inside ? lattice.blend(cell, [&](int64_t at) { return image[at]; }) : 0.0f;
     });
 }
 
-__global__ void resample_labels_kernel(const uint8_t* labels, Lattice lattice, Affine affine, Shape3 shape,
-                                       uint8_t* result) {
-    for_voxels(shape, [&](const Voxel& x, int64_t here) {
-        Position p = affine(x);
-        bool inside = true;
-        for (int a = 0; a < 3; ++a) {
-            const auto last = static_cast<double>(lattice.size[a] - 1);
-            inside = inside && p.at[a] >= -0.5 && p.at[a] <= last + 0.5;
-            p.at[a] = p.at[a] < 0.0 ? 0.0 : last < p.at[a] ? last : p.at[a];
-        }
-        Voxel from{};
-        result[here] = inside && lattice.nearest(p, &from) ? labels[lattice.offset(from)] : uint8_t{0};
-    });
-}
-
-// Class probabilities on the grid as they count: with the last ones added, pure background outside the mask.
+// Class probabilities on the grid as they count: pure background outside the mask.
 struct Shares {
-    const float *probabilities, *last;
+    const float* probabilities;
     const uint8_t* mask;
     int64_t classes, volume;
 
-    __device__ float own(int64_t c, int64_t at) const {
-        const float p = probabilities[c * volume + at];
-        return last == nullptr ? p : p + last[c * volume + at];
-    }
+    __device__ float own(int64_t c, int64_t at) const { return probabilities[c * volume + at]; }
     __device__ float operator()(int64_t c, int64_t at) const {
         if (mask == nullptr || mask[at] != 0) return own(c, at);
         float sum = 0.0f;
@@ -143,17 +118,10 @@ __global__ void block_mean_kernel(const float* image, Lattice lattice, Shape3 fa
 
 }  // namespace
 
-void resample(const float* image, const View3& view, const Matrix& matrix, Shape3 shape, const Range* intensity_range,
-              float* result, cudaStream_t stream) {
-    const Normal normal = intensity_range == nullptr ? Normal{} : normal_of("intensity_range", *intensity_range);
+void resample(const float* image, const View3& view, const Matrix& matrix, Shape3 shape, float* result,
+              cudaStream_t stream) {
     launch(resample_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, image, Lattice(view), checked(matrix),
-           shape, intensity_range != nullptr, normal, result);
-}
-
-void resample_labels(const uint8_t* labels, const View3& view, const Matrix& matrix, Shape3 shape, uint8_t* result,
-                     cudaStream_t stream) {
-    launch(resample_labels_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, labels, Lattice(view),
-           checked(matrix), shape, result);
+           shape, result);
 }
 
 void block_mean(const float* image, const View3& view, Shape3 factor, float* result, cudaStream_t stream) {
@@ -165,7 +133,7 @@ void block_mean(const float* image, const View3& view, Shape3 factor, float* res
 
 void restore_labels(const ClassMaps& maps, const Matrix& matrix, Shape3 shape, uint8_t* labels, cudaStream_t stream) {
     const Lattice lattice(maps.shape);
-    const Shares shares{maps.probabilities, maps.last, maps.mask, maps.classes, lattice.count()};
+    const Shares shares{maps.probabilities, maps.mask, maps.classes, lattice.count()};
     launch(restore_kernel, voxel_grid(shape), dim3(row_threads, rows), stream, shares, lattice, checked(matrix), shape,
            labels);
 }

@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -74,16 +75,15 @@ struct FlippableImage {
     View3 view;
 };
 
-template <class T>
-FlippableImage checked_flippable(const char* name, const py::handle& value) {
-    bool good = py::isinstance<py::array_t<T>>(value);
+inline FlippableImage checked_flippable(const char* name, const py::handle& value) {
+    bool good = py::isinstance<py::array_t<float>>(value);
     FlippableImage image{};
     if (good) {
         image.array = py::reinterpret_borrow<py::array>(value);
         constexpr int aligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
         good = (image.array.flags() & aligned) != 0 && fits(shape_of(image.array), {-1, -1, -1});
     }
-    py::ssize_t stride = sizeof(T);
+    py::ssize_t stride = sizeof(float);
     for (py::ssize_t a = 2; good && a >= 0; --a) {
         const py::ssize_t size = image.array.shape(a), step = image.array.strides(a);
         image.view.shape.size[a] = size;
@@ -92,8 +92,9 @@ FlippableImage checked_flippable(const char* name, const py::handle& value) {
         stride *= size;
     }
     if (!good)
-        throw InputError(std::string(name) + ": expected a C-contiguous " + std::string(py::str(py::dtype::of<T>())) +
-                         " array (any, any, any), axes flipped or not, got " + describe(value));
+        throw InputError(std::string(name) +
+                         ": expected a C-contiguous float32 array (any, any, any), axes flipped or not, got " +
+                         describe(value));
     return image;
 }
 
@@ -155,23 +156,16 @@ inline Matrix matrix34(const py::handle& value) {
     return matrix;
 }
 
-// None, or a pair (control points, voxels from one to the next).
-struct OptionalWarp {
-    bool given = false;
-    Warp warp{};
-    py::array control;
-    const Warp* get() const { return given ? &warp : nullptr; }
-};
-
 inline Warp warp_of(const char* name, const py::handle& control, const py::handle& knots) {
     const auto points = checked<float>(name, control, {3, -1, -1, -1});
     return {points.data(), shape3(points, 1), number("knots", knots)};
 }
 
-inline OptionalWarp optional_warp(const char* name, const py::handle& value) {
-    if (value.is_none()) return {};
+// None, or a pair (control points, voxels from one to the next).
+inline std::optional<Warp> optional_warp(const char* name, const py::handle& value) {
+    if (value.is_none()) return std::nullopt;
     const py::sequence pair = sequence_of(name, 2, "None or a pair (control, knots)", value);
-    return {true, warp_of(name, pair[0], pair[1]), py::reinterpret_borrow<py::array>(pair[0])};
+    return warp_of(name, pair[0], pair[1]);
 }
 
 // Whether two C-contiguous arrays share memory.

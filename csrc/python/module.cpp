@@ -39,28 +39,25 @@ py::tuple py_robust_range(const py::object& image, const py::object& mask, const
 
 py::array py_mix(const py::object& target, const py::object& target_mask, const py::object& target_range,
                  const py::object& reference, const py::object& reference_mask, const py::object& weight,
-                 const py::object& warp, const py::object& out, const py::object& threads) {
+                 const py::object& warp, const py::object& threads) {
     const auto x = checked<float>("target", target, {-1, -1, -1});
     const auto shape = shape_of(x);
     const auto x_mask = checked<uint8_t>("target_mask", target_mask, shape);
-    std::vector<py::array> taken{x, x_mask};
-    const OptionalWarp bend = optional_warp("warp", warp);
-    MixInput input{x.data(),  x_mask.data(), range_of("target_range", target_range),
-                   nullptr,   nullptr,       number("weight", weight),
-                   bend.get()};
+    const std::optional<Warp> bend = optional_warp("warp", warp);
+    MixInput input{x.data(),
+                   x_mask.data(),
+                   range_of("target_range", target_range),
+                   nullptr,
+                   nullptr,
+                   number("weight", weight),
+                   bend ? &*bend : nullptr};
     if (!reference.is_none()) {
         const auto r = checked<float>("reference", reference, shape);
         const auto r_mask = checked<uint8_t>("reference_mask", reference_mask, shape);
         input.reference = r.data();
         input.reference_mask = r_mask.data();
-        taken.insert(taken.end(), {r, r_mask});
     }
-    if (bend.given) taken.push_back(bend.control);
-    const py::dtype half("e");
-    py::array mixture = out.is_none() ? py::array(half, shape) : checked("out", half, out, shape, true);
-    for (const py::array& other : taken)
-        if (overlap(mixture, other))
-            throw InputError("out: expected an array apart from the others, got one that overlaps them");
+    py::array mixture(py::dtype("e"), shape);
     auto* to = static_cast<uint16_t*>(mixture.mutable_data());
     const Shape3 sizes = shape3(x);
     const Isa isa = current_isa();
@@ -142,36 +139,21 @@ py::array_t<uint8_t> py_argmax(const py::object& probabilities, const py::object
 }
 
 py::array_t<float> py_resample(const py::object& image, const py::object& matrix, const py::object& shape,
-                               const py::object& intensity_range, const py::object& threads) {
-    const FlippableImage x = checked_flippable<float>("image", image);
+                               const py::object& threads) {
+    const FlippableImage x = checked_flippable("image", image);
     const Matrix m = matrix34(matrix);
     const Shape3 to = output_shape(shape);
-    const bool normalised = !intensity_range.is_none();
-    const Range range = normalised ? range_of("intensity_range", intensity_range) : Range{};
     py::array_t<float> result({to.size[0], to.size[1], to.size[2]});
     const auto* data = static_cast<const float*>(x.array.data());
     float* out = result.mutable_data();
     const Isa isa = current_isa();
     const int workers = thread_count(threads);
-    without_gil([&] { resample(data, x.view, m, to, normalised ? &range : nullptr, out, isa, workers); });
-    return result;
-}
-
-py::array_t<uint8_t> py_resample_labels(const py::object& labels, const py::object& matrix, const py::object& shape,
-                                        const py::object& threads) {
-    const FlippableImage x = checked_flippable<uint8_t>("labels", labels);
-    const Matrix m = matrix34(matrix);
-    const Shape3 to = output_shape(shape);
-    py::array_t<uint8_t> result({to.size[0], to.size[1], to.size[2]});
-    const auto* data = static_cast<const uint8_t*>(x.array.data());
-    uint8_t* out = result.mutable_data();
-    const int workers = thread_count(threads);
-    without_gil([&] { resample_labels(data, x.view, m, to, out, workers); });
+    without_gil([&] { resample(data, x.view, m, to, out, isa, workers); });
     return result;
 }
 
 py::array_t<float> py_block_mean(const py::object& image, const py::object& factors, const py::object& threads) {
-    const FlippableImage x = checked_flippable<float>("image", image);
+    const FlippableImage x = checked_flippable("image", image);
     const Shape3 factor = output_shape(factors, "factors");
     Shape3 to{};
     for (size_t a = 0; a < 3; ++a) {
@@ -189,12 +171,10 @@ py::array_t<float> py_block_mean(const py::object& image, const py::object& fact
 }
 
 py::array_t<uint8_t> py_restore_labels(const py::object& probabilities, const py::object& matrix,
-                                       const py::object& shape, const py::object& last, const py::object& mask,
-                                       const py::object& threads) {
+                                       const py::object& shape, const py::object& mask, const py::object& threads) {
     const auto p = checked<float>("probabilities", probabilities, {-1, -1, -1, -1});
     const Shape3 from = shape3(p, 1);
-    ClassMaps maps{p.data(), nullptr, nullptr, class_count(p), from};
-    if (!last.is_none()) maps.last = checked<float>("last", last, shape_of(p)).data();
+    ClassMaps maps{p.data(), nullptr, class_count(p), from};
     if (!mask.is_none()) maps.mask = checked<uint8_t>("mask", mask, {from.size[0], from.size[1], from.size[2]}).data();
     const Matrix m = matrix34(matrix);
     const Shape3 to = output_shape(shape);
@@ -286,17 +266,15 @@ PYBIND11_MODULE(_native, module) {
     module.def("robust_range", py_robust_range, arg("image"), arg("mask"), arg("lower_percent"), arg("upper_percent"),
                arg("threads"));
     module.def("mix", py_mix, arg("target"), arg("target_mask"), arg("target_range"), arg("reference"),
-               arg("reference_mask"), arg("weight"), arg("warp"), arg("out"), arg("threads"));
+               arg("reference_mask"), arg("weight"), arg("warp"), arg("threads"));
     module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("out"), arg("threads"));
     module.def("unmix", py_unmix, arg("correction"), arg("linear"), arg("trust"), arg("total"), arg("threads"));
     module.def("accumulate", py_accumulate, arg("total"), arg("probabilities"), arg("threads"));
     module.def("argmax", py_argmax, arg("probabilities"), arg("threads"));
-    module.def("resample", py_resample, arg("image"), arg("matrix"), arg("shape"), arg("intensity_range"),
-               arg("threads"));
-    module.def("resample_labels", py_resample_labels, arg("labels"), arg("matrix"), arg("shape"), arg("threads"));
+    module.def("resample", py_resample, arg("image"), arg("matrix"), arg("shape"), arg("threads"));
     module.def("block_mean", py_block_mean, arg("image"), arg("factors"), arg("threads"));
-    module.def("restore_labels", py_restore_labels, arg("probabilities"), arg("matrix"), arg("shape"), arg("last"),
-               arg("mask"), arg("threads"));
+    module.def("restore_labels", py_restore_labels, arg("probabilities"), arg("matrix"), arg("shape"), arg("mask"),
+               arg("threads"));
     module.def("warp", py_warp, arg("channels"), arg("control"), arg("knots"), arg("fill_background"), arg("threads"));
     module.def("warp_answer", py_warp_answer, arg("answer"), arg("control"), arg("knots"), arg("threads"));
     module.def("invert_warp", py_invert_warp, arg("control"), arg("knots"), arg("shape"), arg("threads"));

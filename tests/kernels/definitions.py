@@ -104,46 +104,22 @@ def outside_by(where: Array, size: tuple[int, ...]) -> Array:
     return beyond
 
 
-def resample(
-    image: Array, matrix: Array, shape: tuple[int, int, int], intensity_range: tuple[float, float] | None = None
-) -> tuple[Array, Array]:
+def resample(image: Array, matrix: Array, shape: tuple[int, int, int]) -> tuple[Array, Array]:
     """The result in float64, and where it is beyond doubt: not on the border between inside and outside."""
     where = positions(matrix, shape)
     beyond = outside_by(where, image.shape)
     values = map_coordinates(image.astype(np.float64), where, order=1, mode="nearest")
-    if intensity_range is not None:
-        lo, hi = intensity_range
-        values = np.clip((values - lo) / (hi - lo), 0, 1)
     return np.where(beyond <= 0, values, 0.0), np.abs(beyond) > 1e-9
 
 
-def normalised(values: Array, intensity_range: tuple[float, float]) -> Array:
-    """The exact operations on float32 values and their order, as in `mix`."""
-    lo, hi = np.array(intensity_range).astype(np.float32)
-    return np.asarray(np.clip((values - lo) * (np.float32(1) / (hi - lo)), 0, 1))
-
-
-def resample_labels(labels: Array, matrix: Array, shape: tuple[int, int, int]) -> tuple[Array, Array]:
-    """The nearest voxel's label, ties upwards, and where it is beyond doubt: not half-way between two voxels."""
-    where = positions(matrix, shape)
-    beyond = outside_by(where, labels.shape)
-    index = [np.clip(np.floor(p + 0.5), 0, n - 1).astype(int) for p, n in zip(where, labels.shape, strict=True)]
-    halfway = np.abs(where + 0.5 - np.rint(where + 0.5)).min(axis=0)
-    return np.where(beyond <= 0, labels[tuple(index)], 0), (halfway > 1e-9) & (np.abs(beyond) > 1e-9)
-
-
 def restore_labels(
-    probabilities: Array,
-    matrix: Array,
-    shape: tuple[int, int, int],
-    last: Array | None = None,
-    mask: Array | None = None,
+    probabilities: Array, matrix: Array, shape: tuple[int, int, int], mask: Array | None = None
 ) -> tuple[Array, Array]:
     """The labels in float64, and where they are beyond doubt: no second class within float32's error, no border.
 
-    ``last`` is added first; then, where the mask is 0, all that a voxel's classes sum to belongs to class 0.
+    Where the mask is 0, all that a voxel's classes sum to belongs to class 0.
     """
-    shares = probabilities.astype(np.float64) + (0 if last is None else last)
+    shares = probabilities.astype(np.float64)
     if mask is not None:
         outside = np.zeros_like(shares)
         outside[0] = shares.sum(axis=0)

@@ -28,10 +28,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "unmix": {"correction": np.repeat(CLASSES, 8, axis=0), "linear": BLOCKS, "trust": 3.0, "total": BLOCKS.copy()},
     "accumulate": {"total": CLASSES.copy(), "probabilities": CLASSES},
     "argmax": {"probabilities": CLASSES},
-    "resample": {"image": FLOATS, "matrix": MATRIX, "shape": SHAPE, "intensity_range": (0.0, 1.0)},
-    "resample_labels": {"labels": BYTES, "matrix": MATRIX, "shape": SHAPE},
+    "resample": {"image": FLOATS, "matrix": MATRIX, "shape": SHAPE},
     "block_mean": {"image": FLOATS, "factors": (1, 2, 2)},
-    "restore_labels": {"probabilities": CLASSES, "matrix": MATRIX, "shape": SHAPE, "last": CLASSES, "mask": BYTES},
+    "restore_labels": {"probabilities": CLASSES, "matrix": MATRIX, "shape": SHAPE, "mask": BYTES},
     "warp": {"channels": CLASSES, "control": CONTROL, "knots": 2.0, "fill_background": True},
     "warp_answer": {"answer": np.stack([BYTES, BYTES]), "control": CONTROL, "knots": 2.0},
     "invert_warp": {"control": CONTROL, "knots": 2.0, "shape": SHAPE},
@@ -106,14 +105,6 @@ WARP_REFUSALS: dict[str, tuple[Callable[[], object], str]] = {
     "blocks too large": (
         lambda: kernels.block_mean(FLOATS, (1, 1, 6)),
         "factors: expected at most the image's size, 5",
-    ),
-    "last of another shape": (
-        lambda: kernels.restore_labels(CLASSES, MATRIX, SHAPE, last=CLASSES[:1]),
-        r"last: expected a C-contiguous float32 array \(2, 3, 4, 5\), got float32 \(1, 3, 4, 5\)",
-    ),
-    "range reversed": (
-        lambda: kernels.resample(FLOATS, MATRIX, SHAPE, intensity_range=(1.0, 0.0)),
-        r"intensity_range: expected finite \(lo, hi\) with lo < hi",
     ),
 }
 

@@ -102,20 +102,6 @@ class TestMix:
         got = cuda.mix(x, x_mask, (0.0, 900.0), r, r_mask, 0.3).copy_to_host()
         np.testing.assert_array_equal(bits(got), bits(expected))
 
-    @pytest.mark.parametrize("offset", [0, 1, 2, 5])
-    def test_into_memory_that_is_given(self, offset: int) -> None:
-        shape = (8, 3, 5)
-        arrays = mixing(4, shape)
-        memory = cuda.to_device(np.full((8 + offset + 1, 3, 5), 7, np.float16))
-        out = memory[offset:-1]
-        expected = numpy_is.mix(arrays[0], arrays[1], (0.0, 900.0), arrays[2], arrays[3], 0.3)
-        x, x_mask, r, r_mask = put(*arrays)
-        assert cuda.mix(x, x_mask, (0.0, 900.0), r, r_mask, 0.3, out=out) is out
-        np.testing.assert_array_equal(bits(out.copy_to_host()), bits(expected))
-        held = memory.copy_to_host()
-        assert (held[:offset] == 7).all()
-        assert (held[-1] == 7).all()
-
     @few
     @given(SEEDS, st.one_of(SHAPES, st.just(LARGE)), KNOTS, st.booleans())
     def test_warped(self, seed: int, shape: tuple[int, ...], knots: float, alone: bool) -> None:
@@ -172,26 +158,14 @@ class TestClasses:
 
 class TestResample:
     @few
-    @given(SEEDS, SHAPES, SHAPES, st.sampled_from([None, (-0.5, 1.5)]))
-    def test_is_scipys(
-        self, seed: int, size: tuple[int, int, int], shape: tuple[int, int, int], ends: tuple[float, float] | None
-    ) -> None:
+    @given(SEEDS, SHAPES, SHAPES)
+    def test_is_scipys(self, seed: int, size: tuple[int, int, int], shape: tuple[int, int, int]) -> None:
         rng = np.random.default_rng(seed)
         image = rng.normal(0, 1, size).astype(np.float32)
         matrix = random_matrix(rng, size, shape)
-        expected, certain = numpy_is.resample(image, matrix, shape, ends)
-        got = cuda.resample(*put(image), matrix, shape, intensity_range=ends).copy_to_host()
+        expected, certain = numpy_is.resample(image, matrix, shape)
+        got = cuda.resample(*put(image), matrix, shape).copy_to_host()
         np.testing.assert_allclose(got[certain], expected[certain], atol=3e-6)
-
-    @few
-    @given(SEEDS, SHAPES, SHAPES)
-    def test_labels(self, seed: int, size: tuple[int, int, int], shape: tuple[int, int, int]) -> None:
-        rng = np.random.default_rng(seed)
-        labels = rng.integers(0, 256, size, np.uint8)
-        matrix = random_matrix(rng, size, shape)
-        expected, certain = numpy_is.resample_labels(labels, matrix, shape)
-        got = cuda.resample_labels(*put(labels), matrix, shape).copy_to_host()
-        np.testing.assert_array_equal(got[certain], expected[certain])
 
     @few
     @given(SEEDS, SHAPES, st.tuples(*[st.integers(1, 4)] * 3), st.tuples(*[st.sampled_from([1, -1])] * 3))
@@ -211,12 +185,10 @@ class TestResample:
     ) -> None:
         rng = np.random.default_rng(seed)
         image = rng.normal(0, 1, size).astype(np.float32)[tuple(slice(None, None, step) for step in steps)]
-        labels = (image * 50).astype(np.uint8)
         matrix = random_matrix(rng, size, shape)
-        for kernel, array in ((cuda.resample, image), (cuda.resample_labels, labels)):
-            there, copied = cuda.to_device(array), cuda.to_device(np.ascontiguousarray(array))
-            got = kernel(there, matrix, shape).copy_to_host()
-            np.testing.assert_array_equal(got, kernel(copied, matrix, shape).copy_to_host())
+        there, copied = cuda.to_device(image), cuda.to_device(np.ascontiguousarray(image))
+        got = cuda.resample(there, matrix, shape).copy_to_host()
+        np.testing.assert_array_equal(got, cuda.resample(copied, matrix, shape).copy_to_host())
 
     def test_large_oblique_volume(self) -> None:
         rng = np.random.default_rng(5)
@@ -229,24 +201,17 @@ class TestResample:
 
 class TestRestoreLabels:
     @few
-    @given(SEEDS, st.integers(1, 6), SHAPES, SHAPES, st.booleans(), st.booleans())
+    @given(SEEDS, st.integers(1, 6), SHAPES, SHAPES, st.booleans())
     def test_is_the_definition(
-        self,
-        seed: int,
-        classes: int,
-        size: tuple[int, int, int],
-        shape: tuple[int, int, int],
-        more: bool,
-        masked: bool,
+        self, seed: int, classes: int, size: tuple[int, int, int], shape: tuple[int, int, int], masked: bool
     ) -> None:
         rng = np.random.default_rng(seed)
         probabilities = blobs(rng, classes, size)
-        last = blobs(rng, classes, size) if more else None
         mask = rng.integers(0, 2, size, np.uint8) if masked else None
         matrix = random_matrix(rng, size, shape)
-        expected, certain = numpy_is.restore_labels(probabilities, matrix, shape, last, mask)
-        p, added, inside = put(probabilities, last, mask)
-        got = cuda.restore_labels(p, matrix, shape, last=added, mask=inside).copy_to_host()
+        expected, certain = numpy_is.restore_labels(probabilities, matrix, shape, mask)
+        p, inside = put(probabilities, mask)
+        got = cuda.restore_labels(p, matrix, shape, mask=inside).copy_to_host()
         np.testing.assert_array_equal(got[certain], expected[certain])
 
     def test_is_resample_then_argmax(self) -> None:
@@ -292,17 +257,14 @@ class TestLikeTheCpu:
 
     def test_whole_volumes(self) -> None:
         rng = np.random.default_rng(11)
-        image, labels = rng.normal(0, 1, LARGE).astype(np.float32), rng.integers(0, 6, LARGE, np.uint8)
-        p, last = blobs(rng, 6, (20, 21, 22)), blobs(rng, 6, (20, 21, 22))
+        image, p = rng.normal(0, 1, LARGE).astype(np.float32), blobs(rng, 6, (20, 21, 22))
         mask = rng.integers(0, 2, (20, 21, 22), np.uint8)
         shape = (31, 33, 65)
         matrix, back = random_matrix(rng, LARGE, shape), random_matrix(rng, (20, 21, 22), shape)
         calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
             (kernels.resample, (image, matrix, shape), {}),
-            (kernels.resample, (image, matrix, shape), {"intensity_range": (-1.0, 2.0)}),
-            (kernels.resample_labels, (labels, matrix, shape), {}),
             (kernels.restore_labels, (p, back, shape), {}),
-            (kernels.restore_labels, (p, back, shape), {"last": last, "mask": mask}),
+            (kernels.restore_labels, (p, back, shape), {"mask": mask}),
             (kernels.argmax, (p,), {}),
         ]
         for kernel, arguments, options in calls:

@@ -277,10 +277,6 @@ BAD: dict[str, tuple[Call, str]] = {
         lambda: cuda.resample(cuda.to_device(IMAGE), MATRIX * np.nan, (2, 2, 2)),
         "matrix: expected finite entries, below 1e30 in size",
     ),
-    "intensity range": (
-        lambda: cuda.resample(cuda.to_device(IMAGE), MATRIX, (2, 2, 2), intensity_range=(2.0, 1.0)),
-        "intensity_range: expected finite (lo, hi) with lo < hi",
-    ),
     "knots": (lambda: warp(knots=0.0), "control: expected a finite distance of control points above 0"),
     "too few control points": (
         lambda: warp(knots=1.0),
@@ -290,13 +286,13 @@ BAD: dict[str, tuple[Call, str]] = {
         lambda: mix(warp=(cuda.to_device(IMAGE),)),
         "warp: expected None or a pair (control, knots), got tuple",
     ),
-    "mixture of another dtype": (
-        lambda: mix(out=cuda.to_device(IMAGE)),
-        "out: expected a writable C-contiguous float16 array (3, 4, 5), got float32 (3, 4, 5)",
+    "result of another dtype": (
+        lambda: unpack(out=cuda.to_device(MASK)),
+        "out: expected a writable C-contiguous float32 array (5, 3, 4, 5), got uint8 (3, 4, 5)",
     ),
-    "mixture over an argument": (
-        lambda: mix_over_itself(cuda.to_device(IMAGE)),
-        "out: expected an array apart from the others, got one that overlaps them",
+    "result over an argument": (
+        lambda: unpack_over_itself(cuda.to_device(np.ones((28, 3, 4, 5), np.uint8))),
+        "out: expected an array apart from answer and reference_labels, got one that overlaps them",
     ),
     "to the device": (
         lambda: cuda.to_device(IMAGE.T),
@@ -319,8 +315,13 @@ def overlapping(array: Any) -> None:
     cuda.accumulate(array[:2], array[1:])
 
 
-def mix_over_itself(image: Any) -> object:
-    return mix(target=image, out=Interface(image, typestr="<f2", strides=None))
+def unpack(out: Any) -> object:
+    return cuda.unpack(cuda.to_device(MASK[None]), cuda.to_device(MASK), 0.5, out=out)
+
+
+def unpack_over_itself(memory: Any) -> object:
+    out = Interface(memory, typestr="<f4", shape=(7, 3, 4, 5), strides=None)
+    return cuda.unpack(memory[:2], cuda.to_device(MASK), 0.5, out=out)
 
 
 def with_stream(stream: object) -> None:

@@ -117,7 +117,7 @@ class TestLargerThan2GiB:
     @pytest.fixture(autouse=True)
     def _room(self) -> None:
         try:
-            cuda.to_device(np.zeros((3, 1 << 30), np.uint8))
+            cuda.to_device(np.zeros((9, 1 << 30), np.uint8))
         except RuntimeError:
             pytest.skip("needs more memory on the device")
 
@@ -130,11 +130,11 @@ class TestLargerThan2GiB:
         assert labels.sum() == 3
 
     def test_resampling(self) -> None:
-        labels = np.zeros((1, 1, (1 << 31) + 5), np.uint8)
-        labels[..., -3:] = 7
+        image = np.zeros((1, 1, (1 << 31) + 5), np.float32)
+        image[..., -3:] = 7
         to_the_end = np.eye(4)[:3].copy()
-        to_the_end[2, 3] = labels.size - (1 << 30)
-        got = cuda.resample_labels(cuda.to_device(labels), to_the_end, (1, 1, 1 << 30)).copy_to_host()
+        to_the_end[2, 3] = image.size - (1 << 20)
+        got = cuda.resample(cuda.to_device(image), to_the_end, (1, 1, 1 << 20)).copy_to_host()
         assert got[0, 0, -4:].tolist() == [0, 7, 7, 7]
         assert got.sum() == 21
 

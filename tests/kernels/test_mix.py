@@ -70,20 +70,6 @@ class TestMix:
                 got = kernels.mix(target, target_mask, (0.0, 900.0), reference, reference_mask, 0.37, threads=threads)
                 np.testing.assert_array_equal(bits(got), bits(expected))
 
-    @pytest.mark.parametrize("shape", [(3, 4, 5), (70, 61, 53)])
-    @pytest.mark.parametrize("offset", [0, 1, 31])
-    def test_into_memory_that_is_given(self, isa: str, shape: tuple[int, ...], offset: int) -> None:
-        target, target_mask, reference, reference_mask = example(3, shape)
-        expected = numpy_is.mix(target, target_mask, (0.0, 900.0), reference, reference_mask, 0.37)
-        memory = np.full(expected.size + offset + 1, 7, np.float16)  # one more, which must stay
-        out = memory[offset:-1].reshape(shape)
-        with forced(isa):
-            got = kernels.mix(target, target_mask, (0.0, 900.0), reference, reference_mask, 0.37, out=out)
-        assert got is out
-        np.testing.assert_array_equal(bits(out), bits(expected))
-        assert (memory[:offset] == 7).all()
-        assert memory[-1] == 7
-
     def test_rounds_every_tie_to_even(self, isa: str) -> None:
         half = np.arange(0x3C01, dtype=np.uint16).view(np.float16).astype(np.float32)  # every value from 0 to 1
         ties = (half[:-1] + half[1:]) / 2

@@ -57,37 +57,17 @@ class TestResample:
         for other in results[1:]:
             np.testing.assert_array_equal(other, results[0])
 
-    @pytest.mark.parametrize("isa", ISAS)
-    @given(SEEDS, SHAPES, SHAPES)
-    def test_normalises_on_the_way(
-        self, isa: str, seed: int, size: tuple[int, int, int], shape: tuple[int, int, int]
-    ) -> None:
-        rng = np.random.default_rng(seed)
-        image = rng.normal(300, 200, size).astype(np.float32)
-        matrix = random_matrix(rng, size, shape)
-        plain = kernels.resample(image, matrix, shape)
-        inside = numpy_is.outside_by(numpy_is.positions(matrix, shape), size) <= 0
-        with forced(isa):
-            got = kernels.resample(image, matrix, shape, intensity_range=(100.0, 500.0))
-        np.testing.assert_array_equal(got, np.where(inside, numpy_is.normalised(plain, (100.0, 500.0)), 0))
-        expected, certain = numpy_is.resample(image, matrix, shape, (100.0, 500.0))
-        np.testing.assert_allclose(got[certain], expected[certain], atol=1e-5)
-
     @given(SEEDS, SHAPES, st.tuples(*[st.booleans()] * 3))
     def test_flipped_axes_are_read_where_they_lie(
         self, seed: int, size: tuple[int, int, int], flips: tuple[bool, bool, bool]
     ) -> None:
         rng = np.random.default_rng(seed)
         steps = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
-        image, labels = rng.random(size, np.float32)[steps], rng.integers(0, 9, size, np.uint8)[steps]
+        image = rng.random(size, np.float32)[steps]
         matrix = random_matrix(rng, size, (9, 8, 7))
         np.testing.assert_array_equal(
             kernels.resample(image, matrix, (9, 8, 7)),
             kernels.resample(np.ascontiguousarray(image), matrix, (9, 8, 7)),
-        )
-        np.testing.assert_array_equal(
-            kernels.resample_labels(labels, matrix, (9, 8, 7)),
-            kernels.resample_labels(np.ascontiguousarray(labels), matrix, (9, 8, 7)),
         )
 
     def test_every_instruction_set_gives_the_same_bits(self) -> None:
@@ -129,28 +109,6 @@ class TestResample:
         np.testing.assert_array_equal(kernels.resample(image, matrix, (3, 3, 3)), np.full((3, 3, 3), 3))
 
 
-class TestResampleLabels:
-    @given(SEEDS, SHAPES, SHAPES)
-    def test_is_the_nearest(self, seed: int, size: tuple[int, int, int], shape: tuple[int, int, int]) -> None:
-        rng = np.random.default_rng(seed)
-        labels = rng.integers(0, 255, size, np.uint8)
-        matrix = random_matrix(rng, size, shape)
-        expected, certain = numpy_is.resample_labels(labels, matrix, shape)
-        for threads in THREADS:
-            got = kernels.resample_labels(labels, matrix, shape, threads=threads)
-            np.testing.assert_array_equal(got[certain], expected[certain])
-
-    @pytest.mark.parametrize(
-        ("shift", "expected"),
-        [(0.0, [1, 2, 4]), (0.49, [1, 2, 4]), (0.5, [2, 4, 4]), (-0.5, [1, 2, 4]), (-0.51, [0, 1, 2]), (3, [0, 0, 0])],
-    )
-    def test_edge(self, shift: float, expected: list[int]) -> None:
-        matrix = IDENTITY.copy()
-        matrix[2, 3] = shift
-        got = kernels.resample_labels(np.array([[[1, 2, 4]]], np.uint8), matrix, (1, 1, 3))
-        np.testing.assert_array_equal(got[0, 0], expected)
-
-
 class TestBlockMean:
     @given(
         SEEDS,
@@ -179,20 +137,18 @@ class TestBlockMean:
 
 class TestRestoreLabels:
     @pytest.mark.parametrize("isa", ISAS)
-    @given(SEEDS, st.integers(1, 6), SHAPES, SHAPES, st.sampled_from([(1, 0), (0, 1), (1, 1)]))
-    def test_adds_the_last_and_keeps_inside_the_mask(
-        self, isa: str, seed: int, classes: int, size: tuple[int, int, int], shape: tuple[int, int, int],
-        given_: tuple[int, int],
-    ) -> None:  # fmt: skip
+    @given(SEEDS, st.integers(1, 6), SHAPES, SHAPES)
+    def test_keeps_inside_the_mask(
+        self, isa: str, seed: int, classes: int, size: tuple[int, int, int], shape: tuple[int, int, int]
+    ) -> None:
         rng = np.random.default_rng(seed)
-        probabilities, more = blobs(rng, classes, size), blobs(rng, classes, size)
+        probabilities = blobs(rng, classes, size)
         mask = (rng.random(size) < rng.choice([0.2, 0.9])).astype(np.uint8)
         matrix = random_matrix(rng, size, shape)
-        extra = {"last": more if given_[0] else None, "mask": mask if given_[1] else None}
-        expected, certain = numpy_is.restore_labels(probabilities, matrix, shape, **extra)
+        expected, certain = numpy_is.restore_labels(probabilities, matrix, shape, mask)
         with forced(isa):
             for threads in THREADS:
-                got = kernels.restore_labels(probabilities, matrix, shape, **extra, threads=threads)
+                got = kernels.restore_labels(probabilities, matrix, shape, mask=mask, threads=threads)
                 np.testing.assert_array_equal(got[certain], expected[certain])
 
     @given(SEEDS, st.integers(1, 6), SHAPES, SHAPES)
@@ -248,7 +204,7 @@ class TestRestoreLabels:
 @pytest.mark.parametrize("isa", ISAS)
 def test_the_order_of_the_result_s_axes_changes_no_value(isa: str, order: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(0)
-    image, labels = rng.random((19, 20, 21), np.float32), rng.integers(0, 9, (19, 20, 21), np.uint8)
+    image = rng.random((19, 20, 21), np.float32)
     shares = rng.random((3, 19, 20, 21), np.float32)
     shape = (35, 70, 150)
     # numbers of a few bits: in any order their sums are exact
@@ -256,7 +212,6 @@ def test_the_order_of_the_result_s_axes_changes_no_value(isa: str, order: tuple[
     turned, to = matrix[:, [*order, 3]].copy(), tuple(shape[axis] for axis in order)
     calls = [
         lambda m, s: kernels.resample(image, m, s),
-        lambda m, s: kernels.resample_labels(labels, m, s),
         lambda m, s: kernels.restore_labels(shares, m, s),
     ]
     with forced(isa):

@@ -51,12 +51,18 @@ class TestUnpack:
             for threads in THREADS:
                 assert_same_bits(kernels.unpack(answer, labels, 0.25, threads=threads), expected)
 
-    def test_into_memory_that_is_given(self, isa: str) -> None:
-        answer, labels = example(2, (11, 12, 13), 5)
-        out = np.full((11, 11, 12, 13), np.nan, np.float32)
+    @pytest.mark.parametrize("shape", [(11, 12, 13), (70, 81, 89)])  # the larger is written past the caches
+    @pytest.mark.parametrize("offset", [0, 1, 15])
+    def test_into_memory_that_is_given(self, isa: str, shape: tuple[int, int, int], offset: int) -> None:
+        answer, labels = example(2, shape, 5)
+        expected = numpy_is.unpack(answer, labels, 0.3)
+        memory = np.full(expected.size + offset + 1, 7, np.float32)  # one more, which must stay
+        out = memory[offset:-1].reshape(expected.shape)
         with forced(isa):
             assert kernels.unpack(answer, labels, 0.3, out=out) is out
-        assert_same_bits(out, numpy_is.unpack(answer, labels, 0.3))
+        assert_same_bits(out, expected)
+        assert (memory[:offset] == 7).all()
+        assert memory[-1] == 7
 
     @pytest.mark.parametrize("weight", [1.0, 0.7, 0.5, 0.3, np.nextafter(0.3, 1), 1e-3])
     def test_every_byte_at_every_label(self, isa: str, weight: float) -> None:

@@ -4,7 +4,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
 #include <functional>
 #include <optional>
 #include <string>
@@ -49,18 +48,11 @@ int64_t class_count(const Operand<const float>& probabilities) {
 
 using Floats = Operand<const float>;
 
-// What of the device's memory an array takes.
-struct Extent {
-    const void *begin, *end;
-
-    template <class T>
-    Extent(const Operand<T>& array) : begin(array.data), end(array.data + array.count()) {}
-    Extent(const Warp& warp) : begin(warp.control), end(warp.control + 3 * warp.points.count()) {}
-};
-
-bool overlap(const Extent& one, const Extent& other) {
-    const std::less<> before;
-    return before(one.begin, other.end) && before(other.begin, one.end);
+// Whether two arrays share memory of the device.
+template <class One, class Other>
+bool overlap(const Operand<One>& one, const Operand<Other>& other) {
+    const std::less<const void*> before;
+    return before(one.data, other.data + other.count()) && before(other.data, one.data + one.count());
 }
 
 Warp control_of(Call& call, const char* name, const py::object& control, const py::object& knots) {
@@ -85,13 +77,12 @@ py::tuple py_robust_range(const py::object& image, const py::object& mask, const
     return py::make_tuple(range.lo, range.hi);
 }
 
-py::object py_mix(const py::object& target, const py::object& target_mask, const py::object& target_range,
-                  const py::object& reference, const py::object& reference_mask, const py::object& weight,
-                  const py::object& warp, const py::object& out, const py::object& stream) {
+DeviceArray py_mix(const py::object& target, const py::object& target_mask, const py::object& target_range,
+                   const py::object& reference, const py::object& reference_mask, const py::object& weight,
+                   const py::object& warp, const py::object& stream) {
     Call call(stream);
     const auto x = call.array<const float>("target", target, {{-1, -1, -1}});
     const auto x_mask = call.array<const uint8_t>("target_mask", target_mask, {x.shape});
-    std::vector<Extent> taken{x, x_mask};
     MixInput input{};
     input.target = x.data;
     input.target_mask = x_mask.data;
@@ -101,17 +92,12 @@ py::object py_mix(const py::object& target, const py::object& target_mask, const
         const auto r_mask = call.array<const uint8_t>("reference_mask", reference_mask, {x.shape});
         input.reference = r.data;
         input.reference_mask = r_mask.data;
-        taken.insert(taken.end(), {r, r_mask});
     }
     input.weight = number("weight", weight);
     const auto bend = warp_of(call, "warp", warp);
     input.warp = bend ? &*bend : nullptr;
-    if (bend) taken.emplace_back(*bend);
-    const py::object mixture = out.is_none() ? py::cast(call.result<uint16_t>(x.shape)) : out;
-    const auto to = call.array<uint16_t>("out", mixture, {x.shape, true});
-    if (std::any_of(taken.begin(), taken.end(), [&](const Extent& other) { return overlap(to, other); }))
-        throw InputError("out: expected an array apart from the others, got one that overlaps them");
-    call.run([&](cudaStream_t on) { mix(input, to.data, x.shape3(), on); });
+    const DeviceArray mixture = call.result<uint16_t>(x.shape);
+    call.run([&](cudaStream_t on) { mix(input, static_cast<uint16_t*>(mixture.data()), x.shape3(), on); });
     return mixture;
 }
 
@@ -155,30 +141,13 @@ DeviceArray py_argmax(const py::object& probabilities, const py::object& stream)
 }
 
 DeviceArray py_resample(const py::object& image, const py::object& matrix, const py::object& shape,
-                        const py::object& intensity_range, const py::object& stream) {
+                        const py::object& stream) {
     Call call(stream);
     const auto x = call.array<const float>("image", image, {{-1, -1, -1}, false, true});
     const mixpriv::Matrix m = matrix34(matrix);
     const Shape3 to = output_shape(shape);
-    Range range{};
-    if (!intensity_range.is_none()) range = range_of("intensity_range", intensity_range);
-    const Range* normalise = intensity_range.is_none() ? nullptr : &range;
     const DeviceArray result = call.result<float>(sizes(to));
-    call.run([&](cudaStream_t on) {
-        resample(x.data, x.view3(), m, to, normalise, static_cast<float*>(result.data()), on);
-    });
-    return result;
-}
-
-DeviceArray py_resample_labels(const py::object& labels, const py::object& matrix, const py::object& shape,
-                               const py::object& stream) {
-    Call call(stream);
-    const auto x = call.array<const uint8_t>("labels", labels, {{-1, -1, -1}, false, true});
-    const mixpriv::Matrix m = matrix34(matrix);
-    const Shape3 to = output_shape(shape);
-    const DeviceArray result = call.result<uint8_t>(sizes(to));
-    call.run(
-        [&](cudaStream_t on) { resample_labels(x.data, x.view3(), m, to, static_cast<uint8_t*>(result.data()), on); });
+    call.run([&](cudaStream_t on) { resample(x.data, x.view3(), m, to, static_cast<float*>(result.data()), on); });
     return result;
 }
 
@@ -199,13 +168,12 @@ DeviceArray py_block_mean(const py::object& image, const py::object& factors, co
 }
 
 DeviceArray py_restore_labels(const py::object& probabilities, const py::object& matrix, const py::object& shape,
-                              const py::object& last, const py::object& mask, const py::object& stream) {
+                              const py::object& mask, const py::object& stream) {
     Call call(stream);
     const auto p = call.array<const float>("probabilities", probabilities, {{-1, -1, -1, -1}});
-    ClassMaps input{p.data, nullptr, nullptr, class_count(p), p.shape3(1)};
+    ClassMaps input{p.data, nullptr, class_count(p), p.shape3(1)};
     const mixpriv::Matrix m = matrix34(matrix);
     const Shape3 to = output_shape(shape);
-    if (!last.is_none()) input.last = call.array<const float>("last", last, {p.shape}).data;
     if (!mask.is_none()) input.mask = call.array<const uint8_t>("mask", mask, {sizes(input.shape)}).data;
     const DeviceArray labels = call.result<uint8_t>(sizes(to));
     call.run([&](cudaStream_t on) { restore_labels(input, m, to, static_cast<uint8_t*>(labels.data()), on); });
@@ -314,16 +282,14 @@ PYBIND11_MODULE(MIXPRIV_CUDA_MODULE, module) {
     module.def("robust_range", py_robust_range, arg("image"), arg("mask"), arg("lower_percent"), arg("upper_percent"),
                arg("stream"));
     module.def("mix", py_mix, arg("target"), arg("target_mask"), arg("target_range"), arg("reference"),
-               arg("reference_mask"), arg("weight"), arg("warp"), arg("out"), arg("stream"));
+               arg("reference_mask"), arg("weight"), arg("warp"), arg("stream"));
     module.def("unpack", py_unpack, arg("answer"), arg("reference_labels"), arg("weight"), arg("out"), arg("stream"));
     module.def("accumulate", py_accumulate, arg("total"), arg("probabilities"), arg("stream"));
     module.def("argmax", py_argmax, arg("probabilities"), arg("stream"));
-    module.def("resample", py_resample, arg("image"), arg("matrix"), arg("shape"), arg("intensity_range"),
-               arg("stream"));
-    module.def("resample_labels", py_resample_labels, arg("labels"), arg("matrix"), arg("shape"), arg("stream"));
+    module.def("resample", py_resample, arg("image"), arg("matrix"), arg("shape"), arg("stream"));
     module.def("block_mean", py_block_mean, arg("image"), arg("factors"), arg("stream"));
-    module.def("restore_labels", py_restore_labels, arg("probabilities"), arg("matrix"), arg("shape"), arg("last"),
-               arg("mask"), arg("stream"));
+    module.def("restore_labels", py_restore_labels, arg("probabilities"), arg("matrix"), arg("shape"), arg("mask"),
+               arg("stream"));
     module.def("warp", py_warp, arg("channels"), arg("control"), arg("knots"), arg("fill_background"), arg("stream"));
     module.def("warp_labels", py_warp_labels, arg("labels"), arg("control"), arg("knots"), arg("stream"));
 

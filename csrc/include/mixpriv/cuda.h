@@ -25,10 +25,8 @@ void unpack(const uint8_t* answer, const uint8_t* reference_labels, double weigh
             float* unmixer_input, cudaStream_t stream);
 void accumulate(float* total, const float* probabilities, int64_t count, cudaStream_t stream);
 void argmax(const float* probabilities, int64_t classes, int64_t count, uint8_t* labels, cudaStream_t stream);
-void resample(const float* image, const View3& view, const Matrix& matrix, Shape3 shape, const Range* intensity_range,
-              float* result, cudaStream_t stream);
-void resample_labels(const uint8_t* labels, const View3& view, const Matrix& matrix, Shape3 shape, uint8_t* result,
-                     cudaStream_t stream);
+void resample(const float* image, const View3& view, const Matrix& matrix, Shape3 shape, float* result,
+              cudaStream_t stream);
 void block_mean(const float* image, const View3& view, Shape3 factor, float* result, cudaStream_t stream);
 void restore_labels(const ClassMaps& maps, const Matrix& matrix, Shape3 shape, uint8_t* labels, cudaStream_t stream);
 

@@ -71,23 +71,17 @@ void accumulate(float* total, const float* probabilities, int64_t count, Isa isa
 // Index of the first largest channel.
 void argmax(const float* probabilities, int64_t classes, int64_t count, uint8_t* labels, Isa isa, int threads);
 
-// Trilinear; up to half a voxel outside the input the edge continues, beyond it the result is 0. With a range (null:
-// none) the result is normalised as in `mix`.
-void resample(const float* image, const View3& view, const Matrix& matrix, Shape3 shape, const Range* intensity_range,
-              float* result, Isa isa, int threads);
-
-// The nearest voxel's label, ties upwards; up to half a voxel outside the input the edge continues, beyond it 0.
-void resample_labels(const uint8_t* labels, const View3& view, const Matrix& matrix, Shape3 shape, uint8_t* result,
-                     int threads);
+// Trilinear; up to half a voxel outside the input the edge continues, beyond it the result is 0.
+void resample(const float* image, const View3& view, const Matrix& matrix, Shape3 shape, float* result, Isa isa,
+              int threads);
 
 // Means of blocks of `factor` voxels along each axis; incomplete last blocks are left out.
 void block_mean(const float* image, const View3& view, const int64_t* factor, float* result, int threads);
 
-// Trilinear interpolation of every class, then the first largest one; 0 outside the grid. `last` (null: none) is added
-// first; where the mask (null: none) is 0, all that a voxel's classes sum to counts as class 0.
+// Trilinear interpolation of every class, then the first largest one; 0 outside the grid. Where the mask (null: none)
+// is 0, all that a voxel's classes sum to counts as class 0.
 struct ClassMaps {
     const float* probabilities;
-    const float* last;
     const uint8_t* mask;
     int64_t classes;
     Shape3 shape;

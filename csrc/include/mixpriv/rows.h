@@ -1,7 +1,7 @@
 #pragma once
 
-// The hot loops, once per instruction set. Only plain types here: the files that include this are compiled for
-// processors that may not be the one that runs, so they must not carry any shared inline function.
+// The hot loops, once per instruction set. Only plain types here: what includes this is compiled for processors that
+// may not be the one that runs, so it must not carry any shared inline function.
 
 #include <cstdint>
 
@@ -41,17 +41,16 @@ struct SoftmaxRow {
     bool add;
 };
 
-// The first largest class of each voxel; `last`, if not null, is added first.
+// The first largest class of each voxel.
 struct ArgmaxRow {
     const float* probabilities;
-    const float* last;
     int64_t channel;  // from a class to the next
     int64_t classes;
     uint8_t* labels;
 };
 
 // What is found of one end of a robust range: how many voxels inside the mask lie below the bracket [low, high], and
-// those in it, as long as there is room. Behind `room` values row_multiple more may be written, whatever they are.
+// those in it, as long as there is room.
 struct Bracket {
     float low, high;
     int64_t below;
@@ -93,8 +92,7 @@ struct BentRow {
     const int32_t* cell;          // per voxel, never falling
 };
 
-// All over `count` consecutive voxels. Vector versions of those above the line need `count` to be a multiple of
-// row_multiple, and what they write to be aligned to row_alignment bytes if it is streamed.
+// All over `count` consecutive voxels.
 struct RowKernels {
     void (*mix)(const MixRow& row, int64_t count);
     void (*unmix)(const UnmixRow& row, const uint8_t* answer, uint16_t* sum, int64_t count);  // adds the answer to sum
@@ -103,10 +101,8 @@ struct RowKernels {
     void (*fill_weight)(const UnmixRow& row, int64_t count);
     void (*argmax)(const ArgmaxRow& row, int64_t count);
     void (*tally)(const float* image, const uint8_t* mask, int64_t count, Tally* found);
-    // ----
     bool (*softmax)(const SoftmaxRow& row, int64_t count);  // whether all is finite; count is even, at most cell_block
     void (*accumulate)(float* total, const float* more, int64_t count);
-    void (*normalise)(float* x, float lo, float scale, int64_t count);  // clip((x - lo) * scale, 0, 1)
     void (*pick)(const float* value, float* best, uint8_t* label, uint8_t candidate, int64_t count);
     // Positions first .. first + count of a line, clamped to the lattice; count is at most cell_block.
     void (*locate)(const Line& line, const Lattice& lattice, int64_t first, int64_t count, Cells* cells);
@@ -125,13 +121,7 @@ struct RowKernels {
     void (*finish)();  // what was streamed is there for other threads
 };
 
-constexpr int64_t row_multiple = 32;
-constexpr int64_t row_alignment = 64;
-
-extern const RowKernels baseline_rows;
-#ifdef MIXPRIV_X86_64
-extern const RowKernels avx2_rows;
-extern const RowKernels avx512_rows;
-#endif
+// Of these the build has the baseline's and, on x86-64, the others.
+extern const RowKernels baseline_rows, avx2_rows, avx512_rows;
 
 }  // namespace mixpriv
