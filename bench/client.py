@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 
 from mixpriv import engine, kernels
 from mixpriv.bundle import Bundle, load_bundle
-from mixpriv.client.key import load_or_create_key
-from mixpriv.client.random import Stream
-from mixpriv.client.reference import ReferenceModel, draw_reference
 from mixpriv.client.report import class_volumes
 from mixpriv.client.segment import Client, Options, open_client, prepare, segment_prepared
-from mixpriv.client.stages import STAGES, Stages
-from mixpriv.client.volume import encode_labels, load_volume
 from mixpriv.engine import Engine
+from mixpriv.imaging.volume import encode_labels, load_volume
+from mixpriv.key import load_or_create_key
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.reference import ReferenceModel, draw_reference
 from mixpriv.provenance import commit, hardware
+from mixpriv.timing import STAGES, Stages
 
 WHAT = {
     "load": "file to float32, its values checked",

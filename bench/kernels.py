@@ -23,8 +23,8 @@ import numpy as np
 from scipy import ndimage
 
 from mixpriv import _native, cuda, kernels
-from mixpriv.client.random import Stream
-from mixpriv.client.warp import displacement, draw_warp
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.warp import displacement, draw_warp
 from mixpriv.provenance import commit, hardware
 from mixpriv.threads import available_threads
 

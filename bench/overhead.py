@@ -26,11 +26,11 @@ import numpy as np
 import openvino as ov
 
 from mixpriv.bundle import Bundle, load_bundle
-from mixpriv.client.random import Stream
-from mixpriv.client.reference import ReferenceModel, draw_reference
-from mixpriv.client.stages import STAGES
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.reference import ReferenceModel, draw_reference
 from mixpriv.provenance import commit, hardware
 from mixpriv.server.triton import TritonServer
+from mixpriv.timing import STAGES
 
 LEAST_ROUNDS = 5
 """With fewer turns an interval would say nothing."""
@@ -86,7 +86,7 @@ def run(scan: Path, bundle: Bundle, address: str, home: Path, costs: Costs, scan
         copies = [folder / f"{k}.nii.gz" for k in range(scans + 1)]
         for copy in copies:
             shutil.copy(scan, copy)
-        command = [sys.executable, "-m", "mixpriv.cli.client", "segment", *map(str, copies), *costs.mode.options]
+        command = [sys.executable, "-m", "mixpriv.cli.client.main", "segment", *map(str, copies), *costs.mode.options]
         command += ["--bundle", str(bundle.directory), "--server", address, "--timeout", "600"]
         command += ["--one-by-one", "--allow-repeat", "--json"]
         command += ["--save-wire", str(folder / "wire")] if wire else []

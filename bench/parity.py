@@ -22,10 +22,10 @@ from mixpriv.export.runtimes import Segment
 from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle, load_bundle
+from mixpriv.datasets import Case, find_crops, find_heads
+from mixpriv.evaluation.methods import DRAWN, NONE, Evaluator, Methods
 from mixpriv.provenance import commit, hardware
 from mixpriv.training.config import TrainingConfig, load_config
-from mixpriv.training.evaluation.cases import Case, find_crops, find_heads
-from mixpriv.training.evaluation.methods import DRAWN, NONE, Evaluator, Methods
 
 LEAST_WITHIN_ONE_LEVEL, MOST_DICE = 0.999, 0.002
 

@@ -21,8 +21,8 @@ import nibabel as nib
 import numpy as np
 
 from mixpriv.bundle import load_bundle
-from mixpriv.client.stages import STAGES
 from mixpriv.provenance import commit, hardware
+from mixpriv.timing import STAGES
 
 
 def run(scan: Path, mode: str, warm: int) -> dict[str, Any]:
@@ -31,7 +31,16 @@ def run(scan: Path, mode: str, warm: int) -> dict[str, Any]:
         copies = [Path(folder, f"{k}.nii.gz") for k in range(warm + 1)]
         for copy in copies:
             shutil.copy(scan, copy)
-        command = [sys.executable, "-m", "mixpriv.cli.client", "segment", *map(str, copies), "--mode", mode, "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "mixpriv.cli.client.main",
+            "segment",
+            *map(str, copies),
+            "--mode",
+            mode,
+            "--json",
+        ]
         command.append("--one-by-one")  # a scan prepared meanwhile would take its share of the cores
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:

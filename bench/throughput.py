@@ -23,9 +23,9 @@ import psutil
 
 from mixpriv import kernels
 from mixpriv.bundle import Bundle, load_bundle
-from mixpriv.client.random import Stream
-from mixpriv.client.reference import ReferenceModel, draw_reference
 from mixpriv.engine.in_process import InProcessSegmenter
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.reference import ReferenceModel, draw_reference
 from mixpriv.provenance import commit, hardware
 from mixpriv.server.health import statistics
 from mixpriv.server.statistics import Statistics

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle
-from mixpriv.client.random import Stream
-from mixpriv.client.reference import ReferenceModel, draw_reference
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.reference import ReferenceModel, draw_reference
 
 
 def example_mixture(bundle: Bundle, number: int = 0, weight: float = 0.5) -> NDArray[np.float16]:

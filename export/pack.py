@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from mixpriv.export.checkpoint import load_initial
 from mixpriv.export.graphs import ExtractorGraph, Graph, to_onnx
-from mixpriv.export.initial import load_initial
 from mixpriv.export.parity import PARITY, examples, joint_graphs, measure_parity
 from torch import nn
 
@@ -21,9 +21,9 @@ from mixpriv.bundle_fields import check_field
 from mixpriv.errors import InputError
 from mixpriv.schema import FieldError
 from mixpriv.training.config import TrainingConfig
+from mixpriv.training.impostors import measure_strangers
 from mixpriv.training.joint import JointConfig, JointModel
 from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds
-from mixpriv.training.strangers import measure_strangers
 
 MULTIPLE = 16
 

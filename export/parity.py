@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from mixpriv.export.checkpoint import load_initial
 from mixpriv.export.comparison import Comparison
 from mixpriv.export.graphs import ExtractorGraph, Graph, SegmenterGraph, UnmixerGraph
-from mixpriv.export.initial import load_initial
 from mixpriv.export.runtimes import Segment, in_onnxruntime
 from mixpriv.export.targets import LEAST_WITHIN_ONE_LEVEL, require
 from numpy.typing import NDArray

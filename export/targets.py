@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from mixpriv.export.atomic_folder import new_folder
 from mixpriv.export.comparison import Comparison
 from mixpriv.export.example import example_mixture
 from mixpriv.export.runtimes import in_onnxruntime
-from mixpriv.export.staging import new_folder
 
 from mixpriv.bundle import Bundle
 from mixpriv.engine import load

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from mixpriv.export.atomic_folder import new_folder
 from mixpriv.export.comparison import Comparison
 from mixpriv.export.example import example_mixture
-from mixpriv.export.staging import new_folder
 from mixpriv.export.targets import LEAST_WITHIN_ONE_LEVEL_MIXED, require, require_network
 
 from mixpriv.bundle import Bundle

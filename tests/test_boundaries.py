@@ -49,7 +49,7 @@ def test_the_client_needs_no_server_and_no_training(path: Path) -> None:
 
 def test_no_torch_at_run_time() -> None:
     modules = [f"mixpriv.client.{path.stem}" for path in files_in("client") if path.stem != "__init__"]
-    modules.append("mixpriv.cli.segmenting")
+    modules.append("mixpriv.cli.client.segment")
     code = f"import sys, {', '.join(modules)}; print([m for m in {TRAINING_ONLY} if m in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mixpriv.client.structure import Image
+from mixpriv.reid.features import Image
 
 _RESAMPLES = 2000
 

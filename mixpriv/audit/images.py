@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mixpriv.client.structure import BAND_MM, Image, coarsen, fine_structure, unit
+from mixpriv.reid.features import BAND_MM, Image, coarsen, fine_structure, unit
 
 _WINDOW_MM = 4.0
 _CONTRAST = (0.01, 0.03)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.audit.images import locally_normalised
-from mixpriv.client.matching import Matcher
-from mixpriv.client.structure import coarsen, fine_structure, working_factor
+from mixpriv.reid.features import coarsen, fine_structure, working_factor
+from mixpriv.reid.registration import Matcher
 
 WAYS = {
     "correlation": "correlation of fine structure in place",

@@ -13,15 +13,15 @@ from scipy import ndimage
 
 from mixpriv.audit.images import displaced
 from mixpriv.bundle import Bundle
-from mixpriv.client.conform import Conformed, conform_labels
-from mixpriv.client.fields import smooth_field
-from mixpriv.client.key import content_digest
-from mixpriv.client.proxy import mix
-from mixpriv.client.random import Stream
-from mixpriv.client.stages import Stages
-from mixpriv.client.target import Conformer
-from mixpriv.client.volume import load_volume
 from mixpriv.errors import InputError
+from mixpriv.imaging.preprocess.preprocessor import Conformer
+from mixpriv.imaging.resample import Conformed, conform_labels
+from mixpriv.imaging.volume import load_volume
+from mixpriv.key import content_digest
+from mixpriv.protection.fields import smooth_field
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.mixing import mix
+from mixpriv.timing import Stages
 
 MIRRORED = "-mirrored"
 """End of the name of a made-up person: a real one's mirror image, whose folds are those of nobody else."""

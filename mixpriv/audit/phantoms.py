@@ -14,9 +14,9 @@ import numpy as np
 from mixpriv.audit.people import People, Visit, rescan
 from mixpriv.audit.views import World, ideal_answer
 from mixpriv.bundle import load_bundle
-from mixpriv.client.conform import Conformed, Grid
-from mixpriv.client.random import Stream
-from mixpriv.client.reference import ReferenceModel, draw_labels, paint
+from mixpriv.imaging.resample import Conformed, Grid
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.reference import ReferenceModel, draw_labels, paint
 
 SPACING_MM = 4.0
 _WEIGHTS = (0.4, 0.7)

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 
 from mixpriv.audit.findings import Finding
 from mixpriv.audit.policy import Verdict
-from mixpriv.client.structure import Image
+from mixpriv.reid.features import Image
 
 _ATTACKS = {
     "view": "What is seen before any attack",

@@ -12,8 +12,8 @@ from mixpriv.audit.people import People
 from mixpriv.audit.policy import check_controls
 from mixpriv.audit.scene import Effort, Scene, template_of
 from mixpriv.audit.views import BLIND, NONE, Mode, World
-from mixpriv.client.structure import Image
 from mixpriv.errors import InputError
+from mixpriv.reid.features import Image
 
 ATTACKS = {
     "A1": "linkage",

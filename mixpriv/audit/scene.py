@@ -15,8 +15,8 @@ from mixpriv.audit.images import ms_ssim, psnr, ssim
 from mixpriv.audit.linkage import WAYS, Linker, centre, rank
 from mixpriv.audit.people import People, Visit
 from mixpriv.audit.views import Mode, Sent, World, attacker_key, client_key
-from mixpriv.client.key import ClientKey
-from mixpriv.client.structure import Image
+from mixpriv.key import ClientKey
+from mixpriv.reid.features import Image
 
 
 @dataclass(frozen=True)

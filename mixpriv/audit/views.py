@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from mixpriv import kernels
 from mixpriv.audit.people import Visit
 from mixpriv.bundle import Shielded
-from mixpriv.client.key import ClientKey
-from mixpriv.client.proxy import draw_weight, mix
-from mixpriv.client.random import Stream
-from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
-from mixpriv.client.warp import Warp, draw_warp
 from mixpriv.errors import InputError
+from mixpriv.key import ClientKey
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.mixing import draw_weight, mix
+from mixpriv.protection.reference import Reference, ReferenceModel, draw_reference
+from mixpriv.protection.warp import Warp, draw_warp
 from mixpriv.wire.transport import Segmenter
 
 

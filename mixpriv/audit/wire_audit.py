@@ -16,10 +16,10 @@ from mixpriv.audit.scene import linked
 from mixpriv.audit.views import BLIND, NONE, client_key
 from mixpriv.audit.wire import find_wires, identifying_fields, read_wire
 from mixpriv.bundle import Bundle
-from mixpriv.client.random import Stream
-from mixpriv.client.structure import Image
-from mixpriv.client.target import Conformer
 from mixpriv.errors import InputError
+from mixpriv.imaging.preprocess.preprocessor import Conformer
+from mixpriv.protection.keystream import Stream
+from mixpriv.reid.features import Image
 from mixpriv.wire.contract import SegmenterContract
 
 _MODE = "as sent"

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from mixpriv.atomic import data_folder, private_folder, write_file
 from mixpriv.bundle import Bundle
-from mixpriv.client.conform import conform_labels
-from mixpriv.client.files import data_folder, private_folder, write_file
-from mixpriv.client.key import ClientKey, content_digest
-from mixpriv.client.proxy import mix_modalities
-from mixpriv.client.reference import Reference
-from mixpriv.client.stages import Stages
-from mixpriv.client.target import Conformer
-from mixpriv.client.volume import Volume
 from mixpriv.errors import InputError
+from mixpriv.imaging.preprocess.preprocessor import Conformer
+from mixpriv.imaging.resample import conform_labels
+from mixpriv.imaging.volume import Volume
+from mixpriv.key import ClientKey, content_digest
+from mixpriv.protection.mixing import mix_modalities
+from mixpriv.protection.reference import Reference
+from mixpriv.timing import Stages
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mixpriv.client.files import config_folder, data_folder, private_folder
-from mixpriv.client.newfile import try_to_write
+from mixpriv.atomic import config_folder, data_folder, private_folder
 from mixpriv.errors import InputError, MixprivError, OutputError
+from mixpriv.newfile import try_to_write
 
 EMBEDDED = "embedded"
 """Server name of an entry whose proxy never left this machine."""

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixpriv.atomic import make_folder, write_outputs
 from mixpriv.bundle import Bundle
-from mixpriv.client.files import make_folder, write_outputs
 from mixpriv.client.segment import Client, View
-from mixpriv.client.volume import encode_image, zipped_as_named
 from mixpriv.errors import MixprivError
+from mixpriv.imaging.volume import encode_image, zipped_as_named
 from mixpriv.wire.contract import SegmenterContract, TensorSpec
 from mixpriv.wire.transport import Segmenter
 

@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle, Strangers
 from mixpriv.client.bank import Bank, reference_name
-from mixpriv.client.conform import Conformed, to_scan
-from mixpriv.client.device import CPU, Device
-from mixpriv.client.key import ClientKey, content_digest
 from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, now
-from mixpriv.client.likeness import SAME_SCAN, difference, likeness
-from mixpriv.client.proxy import Unmixer, draw_weight, mix_modalities, straighten, unpack_probabilities
-from mixpriv.client.random import Stream
-from mixpriv.client.reference import Reference, ReferenceModel, draw_reference
-from mixpriv.client.risk import MOST_DRAWS, Recognition
-from mixpriv.client.stages import Stages
-from mixpriv.client.target import Conformer, load_conformer
-from mixpriv.client.volume import Volume
-from mixpriv.client.warp import Warp, draw_warp
 from mixpriv.errors import InputError
+from mixpriv.imaging.device import CPU, Device
+from mixpriv.imaging.preprocess.preprocessor import Conformer, load_conformer
+from mixpriv.imaging.resample import Conformed, to_scan
+from mixpriv.imaging.volume import Volume
+from mixpriv.key import ClientKey, content_digest
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.mixing import Unmixer, draw_weight, mix_modalities, straighten, unpack_probabilities
+from mixpriv.protection.reference import Reference, ReferenceModel, draw_reference
+from mixpriv.protection.warp import Warp, draw_warp
+from mixpriv.reid.check import MOST_DRAWS, Recognition
+from mixpriv.reid.scan_hash import SAME_SCAN, difference, likeness
+from mixpriv.timing import Stages
 from mixpriv.wire.transport import Segmenter
 
 MODES = ("local", "shielded", "mixup", "none")

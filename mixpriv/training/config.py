@@ -11,12 +11,12 @@ import tomllib
 
 from mixpriv.bundle import Alignment, Shielded
 from mixpriv.errors import InputError
-from mixpriv.training.crops import Region
+from mixpriv.training.data.crops import Region
+from mixpriv.training.data.scans import Folds
+from mixpriv.training.data.synth import Augmentation
+from mixpriv.training.data.tumours import Tumours
 from mixpriv.training.extraction import ExtractorConfig
 from mixpriv.training.joint import JointConfig, control_config
-from mixpriv.training.scans import Folds
-from mixpriv.training.synth import Augmentation
-from mixpriv.training.tumours import Tumours
 
 SHIPPED = Path(__file__).parent / "configs"
 

@@ -11,10 +11,10 @@ from monai.losses import DiceLoss
 from torch import Tensor
 from torch.nn import functional as F
 
-from mixpriv.training.labels import FIRST_OUTER, Head, load_heads
+from mixpriv.training.data.labels import FIRST_OUTER, Head, load_heads
+from mixpriv.training.data.synth import Augmentation, deform, imperfect_mask, paint_scan, random_affine
 from mixpriv.training.loop import Initial, Schedule, autocast, fit
 from mixpriv.training.networks import SpaceToDepthUNet
-from mixpriv.training.synth import Augmentation, deform, imperfect_mask, paint_scan, random_affine
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,18 @@ from torch.nn import functional as F
 
 from mixpriv import kernels
 from mixpriv.bundle import Alignment
-from mixpriv.client.random import Stream
-from mixpriv.client.reference import ReferenceModel, draw_labels, paint
-from mixpriv.client.warp import MAX_MEAN_MM, Warp, displacement, draw_warp
 from mixpriv.errors import InputError
-from mixpriv.training.crops import Region
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.reference import ReferenceModel, draw_labels, paint
+from mixpriv.protection.warp import MAX_MEAN_MM, Warp, displacement, draw_warp
+from mixpriv.training.data.crops import Region
+from mixpriv.training.data.scans import Folds
+from mixpriv.training.data.sources import Targets, open_targets
+from mixpriv.training.data.synth import Augmentation
+from mixpriv.training.data.tumours import Tumours
 from mixpriv.training.loop import Initial, Schedule, autocast, fit
 from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, unmixer_input
 from mixpriv.training.proxies import PROXIES
-from mixpriv.training.scans import Folds
-from mixpriv.training.synth import Augmentation
-from mixpriv.training.targets import Targets, open_targets
-from mixpriv.training.tumours import Tumours
 
 SEEN = {"labels": 0, "target": 1, "reference": 1, "reference and mixture": 2}
 """What D sees beside the answer, the reference's labels and the weight: number of images."""

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mixpriv import kernels
-from mixpriv.client.random import Stream
-from mixpriv.client.warp import draw_warp
-from mixpriv.training.augment import strongest
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.warp import draw_warp
+from mixpriv.training.data.augment import strongest
 
 Protect = Callable[[Tensor, Tensor, float, float, np.random.Generator], tuple[Tensor, Tensor]]
 """Image (D, H, W), labels (D, H, W) uint8, strength and voxel spacing in mm to what the network sees and should say."""

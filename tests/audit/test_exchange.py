@@ -15,16 +15,16 @@ from mixpriv.audit.attacks import side_channels
 from mixpriv.audit.exchange import Call, beyond_contract, identifying_parts, recording
 from mixpriv.audit.views import Mode
 from mixpriv.bundle import Bundle
-from mixpriv.client.key import ClientKey
 from mixpriv.client.segment import Options, open_client, segment
+from mixpriv.key import ClientKey
 from mixpriv.wire import servers, transport
 from mixpriv.wire.address import Address
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.servers import ServerPool
 from mixpriv.wire.token import Token
 from tests.audit.conftest import EFFORT, Stage
-from tests.phantom import brain_scan, write_reference_model
-from tests.toybundle import write_toy_bundle
+from tests.support.phantom import brain_scan, write_reference_model
+from tests.support.toybundle import write_toy_bundle
 
 IMAGE = np.zeros((1, 16, 32, 16), np.float16)
 UNKNOWN = b"\xca\x3e\x07patient"

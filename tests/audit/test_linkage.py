@@ -10,8 +10,8 @@ from mixpriv.audit.attacks import linkage
 from mixpriv.audit.findings import Finding
 from mixpriv.audit.linkage import centre, rank
 from mixpriv.audit.views import parse_mode
-from mixpriv.client.matching import Matcher
-from mixpriv.client.structure import fine_structure
+from mixpriv.reid.features import fine_structure
+from mixpriv.reid.registration import Matcher
 from tests.audit.conftest import Stage
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from mixpriv.audit.people import ENOUGH_PEOPLE, MIRRORED, mirror, read_held_out, rescan, simulate
 from mixpriv.bundle import load_bundle
-from mixpriv.client.target import load_conformer
 from mixpriv.errors import InputError
+from mixpriv.imaging.preprocess.preprocessor import load_conformer
 from tests.audit.conftest import Stage
 
 

@@ -14,7 +14,7 @@ from mixpriv.audit.report import Made, markdown, page
 from mixpriv.audit.run import run
 from mixpriv.audit.views import Mode, parse_mode
 from mixpriv.bundle import Shielded
-from mixpriv.cli.train import main
+from mixpriv.cli.research.main import main
 from mixpriv.errors import InputError
 from tests.audit.conftest import EFFORT, Stage
 

@@ -15,11 +15,11 @@ from mixpriv.audit.wire import find_wires, identifying_fields, read_wire
 from mixpriv.audit.wire_audit import audit_wire
 from mixpriv.bundle import Bundle, load_bundle
 from mixpriv.client import segment
-from mixpriv.client.conform import Conformed, Grid
 from mixpriv.client.report import save_wire
-from mixpriv.client.stages import Stages
-from mixpriv.client.volume import Volume
 from mixpriv.errors import InputError
+from mixpriv.imaging.resample import Conformed, Grid
+from mixpriv.imaging.volume import Volume
+from mixpriv.timing import Stages
 from tests.audit.conftest import Stage
 
 ANSWER = (5, 24, 32, 28)

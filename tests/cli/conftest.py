@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from mixpriv.bundle import Bundle
-from mixpriv.cli import segmenting
-from mixpriv.cli.client import main
-from mixpriv.client.key import load_or_create_key
+from mixpriv.cli.client import segment as segmenting
+from mixpriv.cli.client.main import main
 from mixpriv.client.ledger import EMBEDDED
 from mixpriv.client.segment import Client, open_client
 from mixpriv.engine.in_process import InProcessSegmenter
+from mixpriv.key import load_or_create_key
 from tests.cli.running import Run
-from tests.phantom import write_reference_model, write_scan
-from tests.remote import RemoteSegmenter
-from tests.toybundle import write_toy_bundle
+from tests.support.phantom import write_reference_model, write_scan
+from tests.support.remote import RemoteSegmenter
+from tests.support.toybundle import write_toy_bundle
 
 
 @pytest.fixture(scope="session")

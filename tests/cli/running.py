@@ -14,7 +14,7 @@ import numpy as np
 
 from mixpriv.engine.in_process import InProcessSegmenter
 from tests.server.processes import kill_all
-from tests.toybundle import write_toy_bundle
+from tests.support.toybundle import write_toy_bundle
 
 Run = Callable[..., tuple[int, str, str]]
 """Arguments of ``segment`` to exit code, standard output, standard error."""
@@ -32,8 +32,8 @@ def slowness_of(seconds: float, most: int, folder: Path) -> int:
 
 IN_PROCESS = """
 import contextlib
-from mixpriv.cli import segmenting
-from mixpriv.client.key import load_or_create_key
+from mixpriv.cli.client import segment as segmenting
+from mixpriv.key import load_or_create_key
 from mixpriv.client.segment import open_client
 from mixpriv.engine.in_process import InProcessSegmenter
 
@@ -54,7 +54,7 @@ def started(*arguments: object, first: str = "") -> Iterator[subprocess.Popen[st
     """
     code = first + (
         "\nimport signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from mixpriv.cli.client import main; sys.exit(main(sys.argv[1:]))"
+        "from mixpriv.cli.client.main import main; sys.exit(main(sys.argv[1:]))"
     )
     running = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],

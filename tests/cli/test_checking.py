@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mixpriv.bundle import Bundle
-from mixpriv.cli.server import main
+from mixpriv.cli.server.main import main
 from mixpriv.wire.contract import SegmenterContract
 from tests.cli.running import started
 from tests.wire.fakeserver import FakeServer
@@ -44,7 +44,7 @@ class TestCheck:
     def test_tells_odd_answers_in_a_line(self, bundle: Bundle, reply: Reply, code: int, message: str) -> None:
         """As a process: neither gRPC nor Python adds anything."""
         with Http2Server(reply) as odd, Http2Server(*right_server(bundle)) as well:
-            command = [sys.executable, "-m", "mixpriv.cli.server", "check", "--bundle", str(bundle.directory)]
+            command = [sys.executable, "-m", "mixpriv.cli.server.main", "check", "--bundle", str(bundle.directory)]
             command += ["--server", f"{odd.address},{well.address}", "--timeout", "5"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == code, done.stderr

@@ -16,17 +16,17 @@ import pytest
 
 from mixpriv import cuda
 from mixpriv.bundle import Bundle
-from mixpriv.cli import segmenting
-from mixpriv.cli.client import main
-from mixpriv.client.key import key_path
+from mixpriv.cli.client import segment as segmenting
+from mixpriv.cli.client.main import main
 from mixpriv.client.ledger import ledger_path
 from mixpriv.client.report import class_volumes
 from mixpriv.client.segment import Client
-from mixpriv.client.stages import STAGES
 from mixpriv.errors import ServerUnavailableError
+from mixpriv.key import key_path
+from mixpriv.timing import STAGES
 from tests.cli.running import Run
-from tests.phantom import brain_scan, pair_scan, write_scan
-from tests.toybundle import PAIR, write_toy_bundle, write_toy_crop_bundle
+from tests.support.phantom import brain_scan, pair_scan, write_scan
+from tests.support.toybundle import PAIR, write_toy_bundle, write_toy_crop_bundle
 
 HEAVY = ("numpy", "nibabel", "grpc", "openvino", "scipy", "rich")
 
@@ -159,7 +159,7 @@ class TestSeveralScans:
             tried.append(1)
             raise ServerUnavailableError("server gone")
 
-        monkeypatch.setattr("mixpriv.cli.segmenting.connect", connect)
+        monkeypatch.setattr("mixpriv.cli.client.segment.connect", connect)
         code, _, err = run(*(write_scan(folder / f"s{n}.nii.gz") for n in range(2)))
         assert (code, len(tried)) == (3, 1)
         assert err == "mixpriv-client: error: server gone\n" * 2
@@ -368,7 +368,7 @@ class TestBugs:
         def broken(*arguments: object) -> None:
             raise RuntimeError("voxel 123.456")
 
-        monkeypatch.setattr("mixpriv.cli.segmenting.segment_prepared", broken)
+        monkeypatch.setattr("mixpriv.cli.client.segment.segment_prepared", broken)
 
     def test_show_no_values(self, run: Run, scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.break_it(monkeypatch)
@@ -434,7 +434,7 @@ class TestOtherCommands:
     @pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["--version"]])
     def test_help_loads_nothing_heavy(self, arguments: list[str]) -> None:
         code = (
-            "import sys; from mixpriv.cli.client import main\n"
+            "import sys; from mixpriv.cli.client.main import main\n"
             f"try: main({arguments})\n"
             f"except SystemExit: print([m for m in {HEAVY} if m in sys.modules])"
         )

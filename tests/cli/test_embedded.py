@@ -16,17 +16,17 @@ import nibabel as nib
 import pytest
 
 from mixpriv.bundle import Bundle
-from mixpriv.cli.client import main
+from mixpriv.cli.client.main import main
 from tests.cli.running import slowness_of, started
-from tests.phantom import pair_scan, write_reference_model
 from tests.server.processes import children, cpu_seconds, model_process, session_members, soon
-from tests.toybundle import PAIR, write_toy_bundle
+from tests.support.phantom import pair_scan, write_reference_model
+from tests.support.toybundle import PAIR, write_toy_bundle
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "mixpriv.cli.client", *map(str, arguments)]
+    return [sys.executable, "-m", "mixpriv.cli.client.main", *map(str, arguments)]
 
 
 def test_a_scan_through_a_server_of_its_own(bundle: Bundle, scan: Path) -> None:

@@ -20,14 +20,14 @@ from mixpriv.bundle import Bundle
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.server.triton import TritonServer
 from tests.cli.running import slowness_of, started
-from tests.phantom import write_reference_model, write_scan
 from tests.server.commands import address_when_ready, command
 from tests.server.processes import children, cpu_seconds, model_process, session_members, soon
-from tests.toybundle import write_toy_bundle
+from tests.support.phantom import write_reference_model, write_scan
+from tests.support.toybundle import write_toy_bundle
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
 DEAD = "127.0.0.1:1"
-CLIENT = (sys.executable, "-m", "mixpriv.cli.client")
+CLIENT = (sys.executable, "-m", "mixpriv.cli.client.main")
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +114,10 @@ class TestServerInMidRequest:
     @pytest.fixture(autouse=True)
     def is_answered(self, slow: Bundle, scan: Path) -> Iterator[None]:
         """Afterwards: as the network answers to the same mixture in this process."""
-        from mixpriv.client.key import load_or_create_key
         from mixpriv.client.ledger import Ledger
         from mixpriv.client.segment import Options, open_client, segment
-        from mixpriv.client.volume import load_volume
+        from mixpriv.imaging.volume import load_volume
+        from mixpriv.key import load_or_create_key
 
         yield
         network = InProcessSegmenter(slow.segmenter_path)

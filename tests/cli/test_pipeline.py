@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from mixpriv.bundle import Bundle
-from mixpriv.cli import segmenting
-from mixpriv.cli.client import main
+from mixpriv.cli.client import segment as segmenting
+from mixpriv.cli.client.main import main
 from mixpriv.engine.in_process import InProcessSegmenter
 from tests.cli.running import Run
-from tests.phantom import write_scan
+from tests.support.phantom import write_scan
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_references_of_the_bank_are_spent_in_order(
 ) -> None:
     import nibabel as nib
 
-    from tests.phantom import brain_scan
+    from tests.support.phantom import brain_scan
 
     for seed in (10, 11):
         image = write_scan(folder / f"r{seed}.nii.gz", person=seed)

@@ -20,19 +20,19 @@ import numpy as np
 import pytest
 
 from mixpriv.bundle import Bundle
-from mixpriv.cli import segmenting
-from mixpriv.cli.client import main
+from mixpriv.cli.client import segment as segmenting
+from mixpriv.cli.client.main import main
 from mixpriv.cli.process import explain
 from mixpriv.cli.progress import shown
 from mixpriv.client import ledger as ledgers
-from mixpriv.client.key import key_path
 from mixpriv.client.ledger import Ledger, ledger_path
 from mixpriv.client.report import class_volumes
 from mixpriv.client.segment import Client
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import ServerBusyError, printable
+from mixpriv.key import key_path
 from tests.cli.running import IN_PROCESS, Run
-from tests.phantom import write_scan
+from tests.support.phantom import write_scan
 
 HOSTILE = "[red]\x1b[31m\nb\u202e\udcff"
 ESCAPED = r"[red]\x1b[31m\nb\u202e\udcff"
@@ -40,7 +40,7 @@ ESCAPED = r"[red]\x1b[31m\nb\u202e\udcff"
 
 def client(*arguments: object, first: str = "", **how: Any) -> subprocess.CompletedProcess[str]:
     """Run the client in a process to its end."""
-    code = first + "\nimport sys; from mixpriv.cli.client import main; sys.exit(main(sys.argv[1:]))"
+    code = first + "\nimport sys; from mixpriv.cli.client.main import main; sys.exit(main(sys.argv[1:]))"
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | how
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, text=True, timeout=120, check=False, **streams)

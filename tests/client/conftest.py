@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from mixpriv.bundle import Bundle
-from mixpriv.client.key import load_or_create_key
 from mixpriv.client.segment import Client, open_client
 from mixpriv.engine.in_process import InProcessSegmenter
-from tests.phantom import write_reference_model
-from tests.toybundle import write_toy_bundle
+from mixpriv.key import load_or_create_key
+from tests.support.phantom import write_reference_model
+from tests.support.toybundle import write_toy_bundle
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from mixpriv.bundle import Bundle
 from mixpriv.client.bank import Bank
 from mixpriv.client.segment import Client, Options, segment
-from mixpriv.client.volume import Volume
 from mixpriv.errors import InputError
-from tests.phantom import brain_scan
+from mixpriv.imaging.volume import Volume
+from tests.support.phantom import brain_scan
 
 
 def labelled(person: int = 0) -> tuple[Volume, Volume]:

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from mixpriv.bundle import Bundle, Strangers
-from mixpriv.client.key import load_or_create_key
 from mixpriv.client.segment import Client, Options, open_client, segment
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError
+from mixpriv.key import load_or_create_key
 from mixpriv.wire.address import Address
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.servers import ServerPool
 from mixpriv.wire.transport import GrpcSegmenter
-from tests.phantom import brain_scan
-from tests.remote import RemoteSegmenter
+from tests.support.phantom import brain_scan
+from tests.support.remote import RemoteSegmenter
 from tests.wire.fakeserver import FakeServer, response
 
 

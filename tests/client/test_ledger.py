@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mixpriv.client.key import ClientKey
 from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, ledger_path, now, summary
-from mixpriv.client.likeness import BITS, SAME_SCAN, difference, likeness
 from mixpriv.errors import InputError, OutputError
+from mixpriv.key import ClientKey
+from mixpriv.reid.scan_hash import BITS, SAME_SCAN, difference, likeness
 
 
 def entry(content: bytes = b"c" * 32) -> Entry:

@@ -16,25 +16,25 @@ from PIL import Image
 
 from mixpriv.bundle import Bundle, load_bundle, require_one_modality
 from mixpriv.client.bank import Bank
-from mixpriv.client.conform import Conformed
-from mixpriv.client.crop import conform_crop
-from mixpriv.client.key import content_digest, load_or_create_key
-from mixpriv.client.picture import draw_picture
-from mixpriv.client.proxy import mix, mix_modalities
-from mixpriv.client.random import Stream
-from mixpriv.client.reference import Reference, ReferenceModel, draw_labels, draw_reference
+from mixpriv.client.figure import draw_picture
 from mixpriv.client.report import class_volumes, save_wire
 from mixpriv.client.segment import Client, Options, open_client, segment
-from mixpriv.client.stages import Stages
-from mixpriv.client.stripped import stripped_brain
-from mixpriv.client.target import load_conformer
-from mixpriv.client.volume import Volume, load_volume
-from mixpriv.client.warp import Warp
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError
+from mixpriv.imaging.preprocess.crop import conform_crop
+from mixpriv.imaging.preprocess.preprocessor import load_conformer
+from mixpriv.imaging.preprocess.stripped import stripped_brain
+from mixpriv.imaging.resample import Conformed
+from mixpriv.imaging.volume import Volume, load_volume
+from mixpriv.key import content_digest, load_or_create_key
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.mixing import mix, mix_modalities
+from mixpriv.protection.reference import Reference, ReferenceModel, draw_labels, draw_reference
+from mixpriv.protection.warp import Warp
+from mixpriv.timing import Stages
 from tests.client.test_segment import Recording, dice
-from tests.phantom import brain_scan, pair_scan, write_reference_model
-from tests.toybundle import PAIR, write_toy_bundle, write_toy_crop_bundle
+from tests.support.phantom import brain_scan, pair_scan, write_reference_model
+from tests.support.toybundle import PAIR, write_toy_bundle, write_toy_crop_bundle
 
 
 @pytest.fixture(scope="module")

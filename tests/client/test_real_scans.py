@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mixpriv.bundle import DEFAULT_BUNDLE, load_bundle, shipped_bundles
-from mixpriv.client.conform import to_grid
-from mixpriv.client.key import load_or_create_key
 from mixpriv.client.segment import Client, Options, Segmentation, open_client, segment
-from mixpriv.client.volume import Volume, load_volume
 from mixpriv.engine.in_process import InProcessSegmenter
+from mixpriv.imaging.resample import to_grid
+from mixpriv.imaging.volume import Volume, load_volume
+from mixpriv.key import load_or_create_key
 
 DATA = Path(os.environ.get("MIXPRIV_DATA", "."))
 

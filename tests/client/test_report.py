@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mixpriv.atomic import check_outputs
 from mixpriv.bundle import Bundle
-from mixpriv.client.files import check_outputs
-from mixpriv.client.picture import _enlarge, draw_picture
+from mixpriv.client.figure import _enlarge, draw_picture
 from mixpriv.client.report import class_volumes, encode_table, save_wire, wire_files
 from mixpriv.client.segment import Client, Options, Segmentation, segment
 from mixpriv.errors import InputError, OutputError
-from tests.phantom import brain_scan
+from tests.support.phantom import brain_scan
 
 
 @pytest.fixture

@@ -8,18 +8,18 @@ import pytest
 from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle
-from mixpriv.client.conform import Conformed, to_scan
-from mixpriv.client.key import ClientKey
-from mixpriv.client.proxy import Unmixer, mix_modalities
-from mixpriv.client.reference import Reference
 from mixpriv.client.segment import Client, Options, prepare, segment, segment_prepared
-from mixpriv.client.stages import Stages
-from mixpriv.client.volume import Volume
-from mixpriv.client.warp import Warp
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError, ServerUnavailableError
-from tests.phantom import brain_scan
-from tests.remote import RemoteSegmenter
+from mixpriv.imaging.resample import Conformed, to_scan
+from mixpriv.imaging.volume import Volume
+from mixpriv.key import ClientKey
+from mixpriv.protection.mixing import Unmixer, mix_modalities
+from mixpriv.protection.reference import Reference
+from mixpriv.protection.warp import Warp
+from mixpriv.timing import Stages
+from tests.support.phantom import brain_scan
+from tests.support.remote import RemoteSegmenter
 
 PLAIN = Options("none")
 

@@ -22,8 +22,9 @@ pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not in
 import kubernetes_validate
 import yaml
 
-from mixpriv.cli import server, train
-from tests.toybundle import write_toy_bundle
+from mixpriv.cli.research import main as train
+from mixpriv.cli.server import main as server
+from tests.support.toybundle import write_toy_bundle
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MANIFESTS = [path for path in sorted((DEPLOY / "kubernetes").glob("*.yaml")) if path.stem != "kustomization"]

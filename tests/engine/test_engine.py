@@ -11,7 +11,7 @@ import pytest
 from mixpriv import engine
 from mixpriv.bundle import Bundle
 from mixpriv.errors import InputError
-from tests.toybundle import expected_probabilities, write_toy_bundle
+from tests.support.toybundle import expected_probabilities, write_toy_bundle
 
 
 @pytest.fixture(scope="module")

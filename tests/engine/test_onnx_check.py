@@ -17,7 +17,7 @@ from mixpriv.bundle import load_bundle, shipped_bundles
 from mixpriv.engine.onnx_check import check_network, read_network
 from mixpriv.engine.onnx_operators import OPERATORS
 from mixpriv.errors import InputError
-from tests.toybundle import write_toy_bundle
+from tests.support.toybundle import write_toy_bundle
 
 SHAPE = (1, 4, 8, 8, 8)
 

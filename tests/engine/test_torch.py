@@ -18,7 +18,7 @@ from mixpriv.bundle import Bundle, load_bundle, shipped_bundles
 from mixpriv.engine.choice import load_fastest
 from mixpriv.engine.torch_gpu import TorchEngine
 from mixpriv.errors import EngineError, InputError
-from tests.toybundle import write_toy_bundle
+from tests.support.toybundle import write_toy_bundle
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from mixpriv.bundle import Bundle
-from tests.toybundle import write_toy_crop_bundle
+from tests.support.toybundle import write_toy_crop_bundle
 
 MISSING = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
 collect_ignore_glob = ["test_*.py"] if MISSING else []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mixpriv.export.initial import load_initial
+from mixpriv.export.checkpoint import load_initial
 from mixpriv.export.pack import pack
 
 from mixpriv.bundle import load_bundle

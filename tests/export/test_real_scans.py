@@ -18,10 +18,10 @@ from mixpriv.export.comparison import Comparison
 from mixpriv.export.parity import REFERENCE, runtimes
 
 from mixpriv.bundle import load_bundle
-from mixpriv.client.proxy import mix
-from mixpriv.client.stages import Stages
-from mixpriv.client.target import load_conformer
-from mixpriv.client.volume import load_volume
+from mixpriv.imaging.preprocess.preprocessor import load_conformer
+from mixpriv.imaging.volume import load_volume
+from mixpriv.protection.mixing import mix
+from mixpriv.timing import Stages
 from mixpriv.training.config import load_config
 
 SCANS = sorted(Path(os.environ.get("MIXPRIV_DATA", "absent")).glob("sub-*/**/*_T1w.nii.gz"))

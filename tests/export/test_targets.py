@@ -17,7 +17,7 @@ from mixpriv.export.targets import export_bundle
 
 from mixpriv import engine
 from mixpriv.bundle import Bundle, load_bundle
-from mixpriv.cli.train import main
+from mixpriv.cli.research.main import main
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.engine.precision import mixed_precision
 from mixpriv.errors import InputError, OutputError

@@ -14,7 +14,7 @@ import pytest
 from mixpriv.export.example import example_mixture
 
 from mixpriv.bundle import Bundle, load_bundle
-from mixpriv.cli.train import main
+from mixpriv.cli.research.main import main
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.engine.plan import PlanRecord
 from mixpriv.errors import EngineError, InputError, OutputError

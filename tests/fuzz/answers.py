@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2
 from mixpriv.errors import IncompatibleServerError, ServerUnavailableError
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.transport import GrpcSegmenter
-from tests.toybundle import write_toy_bundle
+from tests.support.toybundle import write_toy_bundle
 from tests.wire.fakeserver import FakeServer, response
 from tests.wire.http2 import GOOD_HEADERS, GOOD_TRAILERS, Http2Server, Pairs, Reply, good_config
 

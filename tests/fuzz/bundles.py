@@ -21,14 +21,14 @@ from numpy.random import Generator
 
 from mixpriv import engine
 from mixpriv.bundle import Bundle, load_bundle
-from mixpriv.client.proxy import Unmixer
-from mixpriv.client.random import Stream
-from mixpriv.client.reference import ReferenceModel, draw_reference
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.mixing import Unmixer
+from mixpriv.protection.reference import ReferenceModel, draw_reference
 from tests.fuzz.grown import grown_network
 from tests.fuzz.networks import other_bytes, other_network, other_parts
-from tests.toybundle import write_toy_bundle, write_toy_crop_bundle
+from tests.support.toybundle import write_toy_bundle, write_toy_crop_bundle
 
 Content = bytes | str  # a string: another kind of file
 Example = Mapping[str, Content]

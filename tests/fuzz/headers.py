@@ -13,9 +13,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from mixpriv.client.volume import Volume, encode_labels, load_volume
 from mixpriv.errors import InputError
-from tests.niftifile import AFFINE, NO_QFORM, NO_SFORM, TURNED, extension, nifti_bytes, ramp
+from mixpriv.imaging.volume import Volume, encode_labels, load_volume
+from tests.support.niftifile import AFFINE, NO_QFORM, NO_SFORM, TURNED, extension, nifti_bytes, ramp
 
 _TYPES = ("u1", "<i2", ">i2", "<u2", "<i4", ">f4", "<f4", "<f8", "<i8")
 _NUMBERS = (0, 1, -1, 2, 3, 4, 8, 0.5, -2, 0.002, 2000, 348, 352, 32767, -32768, 1e9, -1e9, 1e30, 1e-30, np.nan, np.inf,

@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2
 from mixpriv.server.triton import TritonServer
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.messages import encode_request
-from tests.toybundle import write_toy_bundle
+from tests.support.toybundle import write_toy_bundle
 
 MODEL, GRID, CLASSES = "toy-t1_segmenter", (64, 80, 64), 6
 SERVICE = "/inference.GRPCInferenceService/"

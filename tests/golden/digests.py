@@ -81,10 +81,10 @@ def outcome(case: Case, folder: Path) -> Outcome:
     from mixpriv import engine
     from mixpriv.bundle import load_bundle
     from mixpriv.client.bank import Bank
-    from mixpriv.client.key import ClientKey
     from mixpriv.client.segment import Options, open_client, segment
-    from mixpriv.client.volume import load_volume
     from mixpriv.engine.in_process import InProcessSegmenter
+    from mixpriv.imaging.volume import load_volume
+    from mixpriv.key import ClientKey
     from mixpriv.wire.contract import SegmenterContract
     from mixpriv.wire.messages import encode_request
 

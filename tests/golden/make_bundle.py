@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mixpriv.bundle import SCHEMA, fingerprint_of
-from mixpriv.client.reference import ReferenceModel
+from mixpriv.protection.reference import ReferenceModel
 from tests.golden.phantoms import LEVELS, grid_positions, labels_at
 
 FOLDER = Path(__file__).parent / "bundle"

@@ -14,7 +14,7 @@ from tests.server.processes import kill_all
 @contextmanager
 def command(bundle: Bundle, *options: str) -> Iterator[subprocess.Popen[str]]:
     """The command with these options, gone at the end in any case."""
-    arguments = [sys.executable, "-m", "mixpriv.cli.server", "--bundle", str(bundle.directory), *options]
+    arguments = [sys.executable, "-m", "mixpriv.cli.server.main", "--bundle", str(bundle.directory), *options]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
         try:

@@ -8,7 +8,7 @@ import pytest
 
 from mixpriv.bundle import Bundle
 from mixpriv.server.triton import TritonServer
-from tests.toybundle import write_toy_bundle
+from tests.support.toybundle import write_toy_bundle
 
 
 @pytest.fixture(scope="session")

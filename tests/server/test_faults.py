@@ -26,7 +26,7 @@ from mixpriv.wire.servers import ServerPool
 from mixpriv.wire.transport import GrpcSegmenter
 from tests.server.commands import address_when_ready, command
 from tests.server.processes import children, cpu_seconds, model_process, session_members, soon
-from tests.toybundle import write_slow_bundle
+from tests.support.toybundle import write_slow_bundle
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra"),
@@ -162,7 +162,7 @@ class TestCommand:
             "nohup",
             sys.executable,
             "-m",
-            "mixpriv.cli.server",
+            "mixpriv.cli.server.main",
             "--bundle",
             str(bundle.directory),
             "--port",

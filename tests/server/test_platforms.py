@@ -12,13 +12,13 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from mixpriv.bundle import Bundle
-from mixpriv.cli.server import main
+from mixpriv.cli.server.main import main
 from mixpriv.engine.plan import Gpu, PlanRecord
 from mixpriv.errors import InputError
 from mixpriv.server.platforms import PLATFORMS
 from mixpriv.server.repository import verify_repository, write_repository
 from mixpriv.wire.contract import SegmenterContract
-from tests.toybundle import write_toy_bundle
+from tests.support.toybundle import write_toy_bundle
 
 
 def digest(content: bytes) -> str:

@@ -11,7 +11,7 @@ from mixpriv.errors import InputError, OutputError
 from mixpriv.server import repository
 from mixpriv.server.repository import config_text, repository_files, write_repository
 from mixpriv.wire.contract import SegmenterContract
-from tests.toybundle import PAIR, write_toy_bundle
+from tests.support.toybundle import PAIR, write_toy_bundle
 
 IN_GIT = Path(__file__).parents[2] / "model_repository"
 

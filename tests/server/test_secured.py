@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mixpriv.bundle import Bundle
-from mixpriv.cli.server import main
+from mixpriv.cli.server.main import main
 from mixpriv.errors import InputError, ServerUnavailableError
 from mixpriv.server import health
 from mixpriv.server.access import Access, ServerTls
@@ -23,8 +23,8 @@ from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.tls import TlsOptions
 from mixpriv.wire.token import Token
 from mixpriv.wire.transport import GrpcSegmenter
-from tests.certificates import Authority, Party, needs_openssl
 from tests.server.commands import address_when_ready, command
+from tests.support.certificates import Authority, Party, needs_openssl
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra"),

@@ -19,7 +19,7 @@ from mixpriv.server.triton import TritonServer
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.transport import GrpcSegmenter
 from tests.server.processes import model_process
-from tests.toybundle import PAIR, expected_probabilities, write_toy_bundle
+from tests.support.toybundle import PAIR, expected_probabilities, write_toy_bundle
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")
 

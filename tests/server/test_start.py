@@ -122,7 +122,7 @@ class TestStart:
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_AS"), reason="this system has no such limit")
-@pytest.mark.parametrize("arguments", [["mixpriv.cli.client", "segment", "scan.nii"], ["mixpriv.cli.server"]])
+@pytest.mark.parametrize("arguments", [["mixpriv.cli.client.main", "segment", "scan.nii"], ["mixpriv.cli.server.main"]])
 def test_commands_with_little_memory_say_so_at_once(arguments: list[str]) -> None:
     limit = f"ulimit -v 200000; exec {sys.executable} -m {' '.join(arguments)}"
     done = subprocess.run(["bash", "-c", limit], capture_output=True, text=True, timeout=20, check=False)

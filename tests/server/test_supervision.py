@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mixpriv.bundle import Bundle
-from mixpriv.cli.server import main
+from mixpriv.cli.server.main import main
 from mixpriv.server import health, supervisor
 from mixpriv.server.events import EventLog
 from mixpriv.server.triton import TritonServer
@@ -26,7 +26,7 @@ from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.servers import ServerPool
 from tests.server.commands import command
 from tests.server.processes import children, model_process, session_members, soon
-from tests.toybundle import write_toy_bundle
+from tests.support.toybundle import write_toy_bundle
 from tests.wire.fakeserver import FakeServer
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")

@@ -19,8 +19,8 @@ def pytest_report_header() -> str:
 @pytest.fixture(scope="session")
 def head():  # type: ignore[no-untyped-def]
     """A phantom head: ellipsoid brain with ventricles, nuclei and cortex in CSF, skull and skin around it."""
-    from mixpriv.client.alignment import mask_moments_mm
-    from mixpriv.training.labels import FIRST_OUTER, INTENSITY_CLASSES, Head
+    from mixpriv.imaging.alignment import mask_moments_mm
+    from mixpriv.training.data.labels import FIRST_OUTER, INTENSITY_CLASSES, Head
 
     shape = (96, 110, 100)
     grid = np.meshgrid(*(np.linspace(-1.2, 1.2, n) for n in shape), indexing="ij")

@@ -11,7 +11,7 @@ import torch
 from mixpriv.errors import InputError
 from mixpriv.training.joint import parse_proxy, proxy_config
 from mixpriv.training.proxies import PROXIES
-from tests.training.test_crops import CONFIG
+from tests.training.data.test_crops import CONFIG
 
 SHAPE = (32, 32, 32)
 

@@ -11,17 +11,19 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from mixpriv.export.checkpoint import load_initial
 from mixpriv.export.graphs import SegmenterGraph
-from mixpriv.export.initial import load_initial
 from mixpriv.export.pack import pack
 from mixpriv.export.parity import PARITY, joint_graphs, measure_parity
 from torch import nn
 
 from mixpriv.bundle import Alignment, load_bundle
-from mixpriv.cli.train import main
+from mixpriv.cli.research.main import main
 from mixpriv.engine import load
 from mixpriv.errors import InputError
 from mixpriv.training.config import load_config
+from mixpriv.training.data.labels import TISSUES, Head
+from mixpriv.training.data.sources import SyntheticHeads
 from mixpriv.training.extraction import ExtractorConfig, example
 from mixpriv.training.joint import (
     Examples,
@@ -33,11 +35,9 @@ from mixpriv.training.joint import (
     losses,
     with_steps,
 )
-from mixpriv.training.labels import TISSUES, Head
 from mixpriv.training.loop import Initial, Schedule, fit, steps_of
 from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, multiply_adds, unmixer_input
 from mixpriv.training.optimiser import optimisers, orthogonal
-from mixpriv.training.targets import SyntheticHeads
 
 C = len(TISSUES)
 CONFIG = JointConfig(

@@ -6,7 +6,7 @@ import pytest
 
 from mixpriv.bundle import load_bundle
 from mixpriv.wire.contract import SegmenterContract
-from tests.toybundle import write_toy_bundle
+from tests.support.toybundle import write_toy_bundle
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mixpriv.wire.contract import SegmenterContract, TensorSpec, printable
-from tests.toybundle import write_toy_bundle
+from tests.support.toybundle import write_toy_bundle
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.dial import dial
 from mixpriv.wire.tls import TlsOptions
 from mixpriv.wire.transport import GrpcSegmenter
-from tests.certificates import Authority, needs_openssl
+from tests.support.certificates import Authority, needs_openssl
 from tests.wire.fakeserver import FakeServer, response
 
 NAMED = "seg.example.org"

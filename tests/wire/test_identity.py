@@ -8,7 +8,7 @@ import pytest
 
 from mixpriv.errors import InputError
 from mixpriv.wire.tls import check_authorities, check_identity
-from tests.certificates import Authority, Party, needs_openssl
+from tests.support.certificates import Authority, Party, needs_openssl
 
 pytestmark = needs_openssl
 PAST = {"not_before": "20200101000000Z", "not_after": "20200201000000Z"}

@@ -21,7 +21,7 @@ from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.servers import ServerPool
 from mixpriv.wire.tls import TlsOptions
 from mixpriv.wire.transport import GrpcSegmenter
-from tests.certificates import Authority
+from tests.support.certificates import Authority
 from tests.wire.fakeserver import FakeServer, response
 
 SHAPE = (1, 1, 16, 16, 16)

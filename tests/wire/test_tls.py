@@ -16,7 +16,7 @@ from mixpriv.errors import InputError, ServerUnavailableError
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.tls import TlsOptions
 from mixpriv.wire.transport import GrpcSegmenter
-from tests.toybundle import write_toy_bundle
+from tests.support.toybundle import write_toy_bundle
 from tests.wire.fakeserver import FakeServer, response
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl program")

@@ -11,9 +11,9 @@ from mixpriv.audit.findings import Finding, Outcome, finding
 from mixpriv.audit.linkage import Linker
 from mixpriv.audit.scene import Scene
 from mixpriv.audit.views import Sent, View, attacker_key
-from mixpriv.client.random import Stream
-from mixpriv.client.reference import draw_reference
-from mixpriv.client.structure import Image
+from mixpriv.protection.keystream import Stream
+from mixpriv.protection.reference import draw_reference
+from mixpriv.reid.features import Image
 
 Probabilities = NDArray[np.float32]
 """(C, D, H, W)."""

@@ -14,8 +14,8 @@ from mixpriv.audit.images import ssim
 from mixpriv.audit.people import Visit
 from mixpriv.audit.scene import Scene
 from mixpriv.audit.views import attacker_key
-from mixpriv.client.key import ClientKey
-from mixpriv.client.structure import Image
+from mixpriv.key import ClientKey
+from mixpriv.reid.features import Image
 
 Stack = NDArray[np.float32]
 """Requests of one scan, (K, D, H, W)."""

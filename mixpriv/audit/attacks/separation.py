@@ -18,7 +18,7 @@ from mixpriv.audit.findings import Finding, Outcome
 from mixpriv.audit.images import ssim
 from mixpriv.audit.scene import Scene
 from mixpriv.audit.views import Sent
-from mixpriv.client.structure import Image
+from mixpriv.reid.features import Image
 
 _WIDTH, _CROP, _BATCH, _DRAWS = 12, 32, 2, 2
 _ALONE = 1

@@ -15,7 +15,7 @@ from mixpriv.audit.findings import Outcome, finding
 from mixpriv.audit.images import locally_normalised
 from mixpriv.audit.linkage import centre, rank
 from mixpriv.audit.scene import Scene, guessed_precision
-from mixpriv.client.structure import coarsen, fine_structure
+from mixpriv.reid.features import coarsen, fine_structure
 
 _WIDTH, _FEATURES, _BATCH, _DRAWS = 12, 48, 8, 2
 _TEMPERATURE = 0.1

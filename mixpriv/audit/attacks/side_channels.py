@@ -14,9 +14,9 @@ from mixpriv.audit.findings import Finding, Outcome, finding
 from mixpriv.audit.scene import Scene
 from mixpriv.audit.views import Sent
 from mixpriv.bundle import DEFAULT_BUNDLE, load_bundle
-from mixpriv.client.matching import Matcher
-from mixpriv.client.structure import Image, coarsen, fine_structure
-from mixpriv.client.warp import displacement
+from mixpriv.protection.warp import displacement
+from mixpriv.reid.features import Image, coarsen, fine_structure
+from mixpriv.reid.registration import Matcher
 from mixpriv.wire.contract import SegmenterContract
 
 _RIDGE = 10.0

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mixpriv.audit.images import displaced
-from mixpriv.client.matching import Matcher
-from mixpriv.client.structure import BAND_MM, Image, coarsen, fine_structure, working_factor
+from mixpriv.reid.features import BAND_MM, Image, coarsen, fine_structure, working_factor
+from mixpriv.reid.registration import Matcher
 
 _MOST = 0.95
 

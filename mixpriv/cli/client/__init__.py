@@ -1,0 +1,1 @@
+"""``mixpriv-client``: a file for each command."""

@@ -1,0 +1,1 @@
+"""``mixpriv``: training, evaluation, audit; a file for each command."""

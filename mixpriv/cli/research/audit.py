@@ -1,0 +1,200 @@
+"""``mixpriv audit``: what a curious server learns, in numbers, for each mode."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixpriv.cli.options import a_path
+from mixpriv.cli.terminal import complain, say
+from mixpriv.errors import InputError
+
+if TYPE_CHECKING:
+    from mixpriv.audit.findings import Finding
+    from mixpriv.audit.people import People
+    from mixpriv.audit.policy import Verdict
+    from mixpriv.audit.report import Made
+    from mixpriv.audit.run import Audit
+    from mixpriv.audit.scene import Effort
+    from mixpriv.audit.views import World
+
+_DESCRIPTION = (
+    "Attack what is sent. 'mixpriv audit --phantoms' needs no data; '--data DIR' takes scans of real people; 'wire DIR "
+    "--gallery DIR' takes what --save-wire wrote. Exit codes beside the usual: 6 a bar of the policy is not met, 7 a "
+    "control failed and the figures mean nothing."
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser of ``mixpriv``."""
+    parser = commands.add_parser("audit", help="attack what is sent, and tell what a server learns",
+                                 description=_DESCRIPTION)  # fmt: skip
+    parser.add_argument("wire", nargs="*", metavar="wire DIR", help="a folder of --save-wire, or of several of them")
+    parser.add_argument("--phantoms", action="store_true", help="synthetic people, scanned twice; no data needed")
+    parser.add_argument(
+        "--data",
+        type=a_path,
+        metavar="DIR",
+        help="BIDS folder: sub-*/**/*_T1w.nii.gz, _dseg beside it; or MSD folder of crops",
+    )
+    parser.add_argument("--gallery", type=a_path, metavar="DIR", help="BIDS folder of the people a wire is linked to")
+    parser.add_argument("--bundle", default="brain-t1", help="a shipped name or a folder")
+    parser.add_argument("--modes", nargs="+", metavar="MODE",
+                        help="some of none, mixup, shielded (these), mixup=WEIGHT, warp=MM, "
+                             "warp=MM+mixup=WEIGHT, blind")  # fmt: skip
+    parser.add_argument("--attacks", nargs="+", metavar="A", help="A1 to A8 (all; A2 and A6 need PyTorch)")
+    parser.add_argument("--keys", type=int, metavar="N", help="client keys for each scan (1)")
+    parser.add_argument("--subjects", type=int, default=32, metavar="N", help="phantoms: how many people (32)")
+    parser.add_argument("--attackers", type=int, metavar="N", help="how many of the people are the attacker's own")
+    parser.add_argument("--rescans", type=int, default=2, metavar="N", help="scans of each person in the gallery (2)")
+    parser.add_argument("--queries", type=int, metavar="N", help="scans that costly attacks are tried on (8)")
+    parser.add_argument("--costly-keys", type=int, metavar="N", help="client keys for each of these scans (1)")
+    parser.add_argument("--steps", type=int, metavar="N", help="training steps of A2 and A6 (120)")
+    parser.add_argument("--policy", metavar="NAME", help="a TOML file of bars, or the shipped one: shielded")
+    parser.add_argument("-o", "--output", type=a_path, required=True, metavar="DIR",
+                        help="audit.html (with pictures), audit.md, audit.csv; must not exist yet")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Audit, write the report, judge by the policy; returns the exit code."""
+    from mixpriv.audit.policy import EXIT_BARS, judge, load_policy
+
+    if sum((bool(args.wire), args.phantoms, args.data is not None)) != 1:
+        raise InputError("audit: expected one of --phantoms, --data DIR, and wire DIR")
+    bars = load_policy(args.policy) if args.policy else []
+    if args.output.exists():
+        raise InputError(f"{args.output}: exists; expected a new folder")
+    if args.wire:
+        audit, made = _wire(args)
+    else:
+        audit, made = _people(args)
+    verdicts = judge(audit.findings, bars)
+    _write(args.output, audit, verdicts, made)
+    return 0 if all(verdict.met for verdict in verdicts) else EXIT_BARS
+
+
+def _people(args: argparse.Namespace) -> tuple[Audit, Made]:
+    from mixpriv.audit import run as auditing
+    from mixpriv.audit.report import Made
+    from mixpriv.audit.views import parse_mode
+    from mixpriv.bundle import load_bundle
+
+    shielded = load_bundle(args.bundle).shielded
+    args.modes = args.modes or ["none", "mixup", *(["shielded"] if shielded else [])]
+    modes = [parse_mode(text, shielded) for text in args.modes]
+    world, people, about = _phantoms(args) if args.phantoms else _real(args)
+    audit = auditing.run(world, people, modes, args.attacks or list(auditing.ATTACKS), _effort(args), _tell)
+    about += [
+        f"{len(people.queries)} people attacked, a gallery of {len(people.gallery)} scans of "
+        f"{len({visit.subject for visit in people.gallery})} people, {len(people.known)} scans of others to learn from;"
+        f" {_effort(args).keys} client keys. Intervals: bootstrap over people, 95 %.",
+        "Raw scans (none) must be linked and noise (blind) must not, else there would be no report.",
+    ]
+    return audit, Made("Audit of what the server sees", about, _command(args))
+
+
+def _effort(args: argparse.Namespace) -> Effort:
+    from mixpriv.audit.scene import Effort
+
+    names = ("keys", "queries", "costly_keys", "steps")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return Effort(**given)
+
+
+def _phantoms(args: argparse.Namespace) -> tuple[World, People, list[str]]:
+    from mixpriv.audit.phantoms import phantom_people, phantom_world
+    from mixpriv.provenance import commit, hardware
+
+    world = phantom_world()
+    attackers = args.subjects // 2 if args.attackers is None else args.attackers
+    if not 0 < attackers < args.subjects:
+        raise InputError(f"--attackers: expected 1 to {args.subjects - 1}, got {attackers}")
+    about = [
+        f"Synthetic people, made by code and scanned twice; {world.spacing_mm:g} mm grid; the server's network makes "
+        f"no mistakes. References come from the generator that made the people. Commit {commit()}; {hardware()}."
+    ]
+    return world, phantom_people(world, args.subjects, attackers), about
+
+
+def _real(args: argparse.Namespace) -> tuple[World, People, list[str]]:
+    from mixpriv.audit.people import MIRRORED, read_held_out, read_visits, simulate
+    from mixpriv.audit.views import World, served
+    from mixpriv.bundle import load_bundle, require_one_modality
+    from mixpriv.engine.in_process import InProcessSegmenter
+    from mixpriv.imaging.preprocess.preprocessor import load_conformer
+    from mixpriv.protection.reference import ReferenceModel
+    from mixpriv.provenance import commit, hardware
+
+    bundle = load_bundle(args.bundle)
+    require_one_modality(bundle, "audit")
+    model = ReferenceModel.of(bundle)
+    world = World(bundle.spacing_mm, len(bundle.classes), bundle.weight_range, model,
+                  served(InProcessSegmenter(bundle.segmenter_path)))  # fmt: skip
+    read = read_held_out if (args.data / "imagesTr").is_dir() else read_visits
+    people = simulate(read(args.data, load_conformer(bundle), bundle), args.attackers or 4, args.rescans)
+    mirrored = any(visit.subject.endswith(MIRRORED) for visit in people.gallery)
+    made_up = ", and every person's mirror image is another person in the gallery, because there are so few"
+    about = [
+        f"Commit {commit()}; {hardware()}. Bundle {bundle.name} {bundle.version}. Second visits are real for "
+        f"{', '.join(people.repeated) or 'nobody'}; those of the others are simulated from the first (pose, partial "
+        f"volume, small distortion, bias, contrast, noise, another edge of the mask){made_up if mirrored else ''}."
+    ]
+    return world, people, about
+
+
+def _wire(args: argparse.Namespace) -> tuple[Audit, Made]:
+    from mixpriv.audit.report import Made
+    from mixpriv.audit.wire_audit import audit_wire
+    from mixpriv.bundle import load_bundle, require_one_modality
+    from mixpriv.imaging.preprocess.preprocessor import load_conformer
+    from mixpriv.provenance import commit, hardware
+
+    if len(args.wire) != 2 or args.wire[0] != "wire" or args.gallery is None:
+        raise InputError("audit wire: expected 'wire DIR --gallery DIR'")
+    bundle = load_bundle(args.bundle)
+    require_one_modality(bundle, "audit")
+    audit, about = audit_wire(Path(args.wire[1]), args.gallery, load_conformer(bundle), bundle)
+    return audit, Made(
+        "Audit of what was sent", [*about, f"Commit {commit()}; {hardware()}."], "mixpriv audit wire DIR --gallery DIR"
+    )
+
+
+def _command(args: argparse.Namespace) -> str:
+    parts = ["mixpriv audit", "--phantoms" if args.phantoms else "--data DIR", "--modes", *args.modes]
+    if args.attacks:
+        parts += ["--attacks", *args.attacks]
+    for name in ("keys", "attackers", "queries", "costly_keys", "steps"):
+        if getattr(args, name) is not None:
+            parts.append(f"--{name.replace('_', '-')} {getattr(args, name)}")
+    parts += [f"--subjects {args.subjects}"] if args.phantoms else [f"--rescans {args.rescans}"]
+    parts += [f"--policy {Path(args.policy).name}"] if args.policy else []
+    return " ".join([*parts, f"-o {args.output.name}"])
+
+
+def _write(folder: Path, audit: Audit, verdicts: Sequence[Verdict], made: Made) -> None:
+    from mixpriv.atomic import make_folder, write_file
+    from mixpriv.audit.findings import to_csv
+    from mixpriv.audit.report import markdown, page
+
+    make_folder(folder)
+    write_file(folder / "audit.csv", to_csv(audit.findings).encode())
+    write_file(folder / "audit.md", markdown(audit.findings, verdicts, made).encode())
+    write_file(folder / "audit.html", page(audit.findings, audit.pictures, verdicts, made).encode())
+    _summary(audit.findings, verdicts)
+
+
+def _summary(findings: Sequence[Finding], verdicts: Sequence[Verdict]) -> None:
+    for one in findings:
+        if one.attack == "A1" and one.figure == "rank-1, best way":
+            say(f"{one.mode}: right person first {one.value:.2f} [{one.low:.2f}, {one.high:.2f}], "
+                f"guessing {one.baseline:.3f}")  # fmt: skip
+    for verdict in verdicts:
+        if not verdict.met:
+            say(f"not met: {verdict.finding.mode}, {verdict.finding.attack} {verdict.finding.figure}: "
+                f"{verdict.finding.value:.3f}, at most {verdict.limit:.3f}")  # fmt: skip
+
+
+def _tell(what: str) -> None:
+    complain("mixpriv", what)

@@ -1,0 +1,1 @@
+"""``mixpriv-server``: a file for each command."""

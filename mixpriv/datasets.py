@@ -1,0 +1,73 @@
+"""Labelled scans to measure on: BIDS folders of heads, Medical Segmentation Decathlon folders of crops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixpriv.errors import InputError
+from mixpriv.training.data.crops import Region, split
+
+
+@dataclass(frozen=True)
+class Case:
+    """A labelled scan. Visits of one person share ``subject``."""
+
+    subject: str
+    name: str
+    scan: Path
+    labels: Path
+
+
+def find_heads(folder: Path, subjects: Sequence[str] = ()) -> list[Case]:
+    """All ``sub-*/**/*_T1w.nii.gz`` with a ``_dseg.nii.gz`` beside it, of the named subjects or of all.
+
+    Raises
+    ------
+    InputError
+        no such case, or a named subject is missing.
+    """
+    cases = []
+    for scan in sorted(folder.glob("sub-*/**/*_T1w.nii.gz")):
+        labels = scan.with_name(scan.name.replace("_T1w.", "_dseg."))
+        subject = scan.name.split("_")[0]
+        if labels.is_file() and (not subjects or subject in subjects):
+            cases.append(Case(subject, scan.name.removesuffix("_T1w.nii.gz"), scan, labels))
+    missing = set(subjects) - {case.subject for case in cases}
+    if missing or not cases:
+        raise InputError(
+            f"{folder}: expected labelled T1w scans of {', '.join(sorted(missing)) or 'any subject'}, got none"
+        )
+    return cases
+
+
+def find_crops(folder: Path, region: Region, subjects: Sequence[str] = ()) -> list[Case]:
+    """Named crops of ``imagesTr`` with labels in ``labelsTr``, or those that the training holds out.
+
+    Raises
+    ------
+    InputError
+        no such case, or a named one is missing.
+    """
+    names = [path.name.removesuffix(".nii.gz") for path in (folder / "imagesTr").glob("[!.]*.nii.gz")]
+    chosen = list(subjects) or split(names, region.held_out_every)[1]
+    cases = [
+        Case(name, name, folder / "imagesTr" / f"{name}.nii.gz", folder / "labelsTr" / f"{name}.nii.gz")
+        for name in chosen
+    ]
+    missing = [case.name for case in cases if not (case.scan.is_file() and case.labels.is_file())]
+    if missing or not cases:
+        raise InputError(f"{folder}: expected labelled crops {', '.join(missing) or 'in imagesTr'}, got none")
+    return cases
+
+
+def not_measured(folder: Path, region: Region | None, measured: Sequence[Case]) -> list[Case]:
+    """Labelled scans of other people than those measured."""
+    if region is None:
+        everyone = find_heads(folder)
+    else:
+        names = [path.name.removesuffix(".nii.gz") for path in (folder / "imagesTr").glob("[!.]*.nii.gz")]
+        everyone = find_crops(folder, region, split(names, region.held_out_every)[0])
+    seen = {case.subject for case in measured}
+    return [case for case in everyone if case.subject not in seen]

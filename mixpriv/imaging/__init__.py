@@ -1,0 +1,1 @@
+"""Scans: reading, resampling, preprocessing. Knows no secret and no network address."""

@@ -1,0 +1,238 @@
+"""Between a scan's own grid and the grids of the networks: each step forward beside its inverse.
+
+Arrays of a scan are in Fortran order, as in the file; the kernels want C order. Instead of copying, the array is handed
+over transposed, flipped axes and all, and the matrix with its axes reversed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixpriv import kernels
+from mixpriv.bundle import Bundle
+from mixpriv.imaging.alignment import grid_to_world, mask_moments_mm
+from mixpriv.imaging.device import CPU, Device
+from mixpriv.imaging.volume import Image, Volume
+
+_REVERSE = [2, 1, 0]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A box of samples: its shape (D, H, W) along R, A, S and the affine (4, 4) from its index to world mm."""
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64] = field(repr=False)
+
+    @property
+    def spacing_mm(self) -> NDArray[np.float64]:
+        """Distance of neighbouring samples along each axis, (3,) mm."""
+        return np.asarray(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a sample, ml."""
+        return float(np.prod(self.spacing_mm)) / 1000.0
+
+
+@dataclass(frozen=True)
+class Conformed:
+    """A scan in the bundle's grid, on the client's side only: the image may still show the whole head.
+
+    Of a scan with several modalities this is the first; the others share grid and mask.
+
+    Attributes
+    ----------
+    image : (D, H, W) float32, the scan's own intensities
+    mask : (D, H, W) uint8, 1 in the brain, or in a crop's field of view
+    intensity_range : robust minimum and maximum inside the mask
+    grid : where it lies
+    device : where it is mixed
+    further : the other modalities, each with its own image and range
+    placed : image and mask as they lie on the device, None if they are not there yet; a changed copy has none
+    """
+
+    image: NDArray[np.float32] = field(repr=False)
+    mask: NDArray[np.uint8] = field(repr=False)
+    intensity_range: tuple[float, float] = field(repr=False)
+    grid: Grid
+    device: Device = field(default=CPU, repr=False)
+    further: tuple[Conformed, ...] = field(default=(), repr=False)
+    placed: tuple[Any, Any] | None = field(default=None, init=False, repr=False)
+
+    def with_placed(self, image: Any, mask: Any) -> Conformed:
+        """The same, knowing the arrays that already lie on the device."""
+        known = replace(self)
+        object.__setattr__(known, "placed", (image, mask))
+        return known
+
+    @property
+    def modalities(self) -> tuple[Conformed, ...]:
+        """All modalities in the bundle's order, this one first."""
+        return (self, *self.further)
+
+    @property
+    def mask_ml(self) -> float:
+        """Volume of the mask, ml."""
+        return int(np.count_nonzero(self.mask)) * self.grid.voxel_ml
+
+
+def field_of_view(volume: Image, spacing_mm: float, multiple: int) -> Grid:
+    """Lay the isotropic R, A, S grid around a whole scan, every size a multiple of ``multiple``, centred."""
+    half = np.full(3, 0.5)
+    corners = np.array(list(product(*zip(-half, np.array(volume.shape) - half, strict=True))))
+    world = corners @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    low, high = world.min(axis=0), world.max(axis=0)
+    # a thousandth of a voxel forgives rounding: 160.0001 must not become another 16 planes
+    blocks = np.ceil((high - low) / (spacing_mm * multiple) - 1e-3).astype(int).clip(min=1)
+    shape = blocks * multiple
+    affine = np.diag((spacing_mm, spacing_mm, spacing_mm, 1.0))
+    affine[:3, 3] = (low + high) / 2 - spacing_mm * (shape - 1) / 2
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def brain_grid(mask: NDArray[np.bool_], mask_grid: Grid, bundle: Bundle) -> Grid:
+    """Place and size the bundle's grid around a brain mask (D, H, W) that lies in another grid."""
+    assert bundle.alignment is not None  # noqa: S101 - the bundle is one for heads
+    centre_mm, std_mm = mask_moments_mm(mask, mask_grid.affine)
+    return Grid(bundle.grid_shape, grid_to_world(centre_mm, std_mm, bundle.alignment, bundle.spacing_mm))
+
+
+def to_grid(volume: Image, grid: Grid) -> NDArray[np.float32]:
+    """Sample a scan in a grid, (D, H, W) float32: linear, 0 outside the scan; averaged first where it is much finer."""
+    sampled: NDArray[np.float32] = to_grid_on(CPU, volume, grid)
+    return sampled
+
+
+def to_grid_on(device: Device, volume: Image, grid: Grid) -> Any:
+    """`to_grid` on a device, where the result stays."""
+    return block_means(volume, float(grid.spacing_mm.min()), device).sampled(grid)
+
+
+@dataclass(frozen=True)
+class BlockMeans:
+    """A scan averaged for samples of some spacing: what `to_grid` reads, for several grids of that spacing.
+
+    ``array`` is in the file's order, so its axes are reversed, and lies on a device; ``affine`` is that of its voxels.
+    """
+
+    array: Any = field(repr=False)
+    affine: NDArray[np.float64] = field(repr=False)
+
+    def sampled(self, grid: Grid) -> Any:
+        """Sample it in a grid, linear, 0 outside."""
+        return kernels.resample(self.array, _index_map(grid.affine, self.affine)[_REVERSE], grid.shape)
+
+
+def block_means(volume: Image, spacing_mm: float, device: Device = CPU) -> BlockMeans:
+    """The scan's array as the kernels read it; axes far finer than ``spacing_mm`` averaged in blocks, the affine fit.
+
+    Linear interpolation alone would pick single voxels out of a fine scan: noise instead of an average. Blocks stay
+    smaller than the target's spacing, because interpolation smooths once more.
+    """
+    flips, affine = _upright(volume)
+    array = device.to_device(_readable(volume.voxels[flips].T))
+    factors = [max(1, round(spacing_mm / (1.5 * fine_mm))) for fine_mm in volume.spacing_mm]
+    for axis, factor in enumerate(factors):
+        affine[:3, 3] += affine[:3, axis] * (factor - 1) / 2
+        affine[:3, axis] *= factor
+    if max(factors) > 1:
+        array = kernels.block_mean(array, (factors[2], factors[1], factors[0]))
+    return BlockMeans(array, affine)
+
+
+def box_around(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Slices of the smallest box that holds a mask (D, H, W) and what touches it; all there is if the mask is empty."""
+    planes = mask.any(axis=0), mask.any(axis=2)
+    lines = planes[1].any(axis=1), planes[0].any(axis=1), planes[0].any(axis=0)
+    filled = [np.flatnonzero(line) for line in lines]
+    return tuple(slice(max(f[0] - 1, 0), f[-1] + 2) if len(f) else slice(None) for f in filled)
+
+
+def sample(scan: Volume, place: Grid, mask: NDArray[np.uint8], grid: Grid, device: Device) -> Conformed:
+    """Sample every modality of a scan in a grid and take its robust range inside the mask that all share.
+
+    Parameters
+    ----------
+    place, grid : where it is sampled, and where that lies in the world; the same but for crops
+    mask : (D, H, W) uint8, not empty
+    """
+    mask_there = device.to_device(mask)
+    images = [to_grid_on(device, modality, place) for modality in scan.modalities]
+    first, *others = (
+        Conformed(device.to_host(image), mask, kernels.robust_range(image, mask_there), grid, device)
+        for image in images
+    )
+    further = (other.with_placed(image, mask_there) for other, image in zip(others, images[1:], strict=True))
+    return replace(first, further=tuple(further)).with_placed(images[0], mask_there)
+
+
+def conform_labels(labels: Volume, grid: Grid, classes: int) -> NDArray[np.uint8]:
+    """Bring a label map into a grid: each class sampled as an image, the strongest wins."""
+    shares = [
+        to_grid(Image(np.asfortranarray(labels.voxels == value, dtype=np.float32), labels.affine), grid)
+        for value in range(classes)
+    ]
+    return kernels.argmax(np.stack(shares))
+
+
+def between_grids(image: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
+    """Sample an image (D, H, W) of one grid in another grid, linear, 0 outside."""
+    return kernels.resample(image, _index_map(target.affine, source.affine), target.shape)
+
+
+def to_scan(
+    probabilities: NDArray[np.float32],
+    grid: Grid,
+    volume: Image,
+    mask: NDArray[np.uint8] | None = None,
+    device: Device = CPU,
+) -> NDArray[np.uint8]:
+    """Invert `to_grid` for a segmentation: from class probabilities in a grid to labels in the scan's own grid.
+
+    Parameters
+    ----------
+    probabilities : (C, D, H, W) float32, any positive scale
+    grid : where they lie
+    volume : the scan
+    mask : (D, H, W) uint8; where it is 0 there is nothing but background, whatever the probabilities say
+
+    Returns
+    -------
+    labels : (I, J, K) uint8 in Fortran order, the class whose linearly interpolated probability is highest, 0 outside.
+    """
+    flips, affine = _upright(volume)
+    matrix = np.ascontiguousarray(_index_map(affine, grid.affine)[:, [*_REVERSE, 3]])
+    i, j, k = volume.shape
+    inside = None if mask is None else device.to_device(mask)
+    labels = kernels.restore_labels(device.to_device(probabilities), matrix, (k, j, i), mask=inside)
+    return np.asfortranarray(device.to_host(labels).T[flips])
+
+
+def _index_map(source_affine: NDArray[np.float64], target_affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, 4) matrix from an index of one grid to the index of the same place in another."""
+    return np.ascontiguousarray(np.linalg.solve(target_affine, source_affine)[:3])
+
+
+def _upright(volume: Image) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
+    """Slices that turn every array axis towards R, A or S, and the affine then: a flipped copy rounds alike."""
+    affine, flips = volume.affine.copy(), []
+    for axis, size in enumerate(volume.shape):
+        direction = affine[:3, axis].copy()
+        down = direction[int(np.abs(direction).argmax())] < 0
+        flips.append(slice(None, None, -1 if down else 1))
+        if down:
+            affine[:3, 3] += direction * (size - 1)
+            affine[:3, axis] = -direction
+    return tuple(flips), affine
+
+
+def _readable(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The array itself if it is in C order but for the direction of its axes, else a copy in C order."""
+    forwards = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)
+    return array if array[forwards].flags.c_contiguous else np.ascontiguousarray(array)

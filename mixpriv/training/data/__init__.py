@@ -1,0 +1,1 @@
+"""Training data: label maps, scans, crops, and synthetic scans made of them."""
