@@ -71,10 +71,11 @@ def make_folder(path: Path, mode: int = 0o777) -> Path:
     return path
 
 
-def check_outputs(paths: Iterable[Path], *, force: bool, made: bool = False) -> None:
+def check_outputs(paths: Iterable[Path], *, force: bool, made: bool = False, hint: str = "give --force") -> None:
     """Before any work: outputs do not exist yet (or ``force``), and a file can be written into their folder.
 
-    With ``made`` a folder that does not exist will be made, and the one above it counts.
+    With ``made`` a folder that does not exist will be made, and the one above it counts. ``hint`` tells how the user
+    can say ``force``.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def check_outputs(paths: Iterable[Path], *, force: bool, made: bool = False) -> 
         except OSError as error:  # no way into its folder, or a name that is too long
             raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
         if there and not force:
-            raise InputError(f"{path}: output exists; give --force to overwrite it")
+            raise InputError(f"{path}: output exists; {hint} to overwrite it")
         folder = path.parent
         while made and not os.path.lexists(folder) and folder != folder.parent:
             folder = folder.parent
@@ -111,8 +112,12 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o666, replace: bool =
     write_files({path: content}, mode=mode, replace=replace)
 
 
-def write_outputs(contents: Mapping[Path, bytes], *, force: bool, mode: int = 0o666) -> None:
+def write_outputs(
+    contents: Mapping[Path, bytes], *, force: bool, mode: int = 0o666, hint: str = "give --force"
+) -> None:
     """Write files that a user asked for, see `write_files`: one that somebody made meanwhile is not lost.
+
+    ``hint`` tells how the user can say ``force``.
 
     Raises
     ------
@@ -124,7 +129,7 @@ def write_outputs(contents: Mapping[Path, bytes], *, force: bool, mode: int = 0o
     try:
         write_files(contents, mode=mode, replace=force)
     except FileExistsError as error:
-        raise InputError(f"{error.filename}: output exists; give --force to overwrite it") from None
+        raise InputError(f"{error.filename}: output exists; {hint} to overwrite it") from None
 
 
 def write_files(contents: Mapping[Path, bytes], *, mode: int = 0o666, replace: bool = True) -> None:

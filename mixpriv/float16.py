@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 
 def single(halves: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Exactly the finite values of an array of any shape, as float32."""
+    """Exactly the finite values of an array of any shape, as float32.
+
+    Examples
+    --------
+    >>> single(np.array([0.5, -2], np.float16))
+    array([ 0.5, -2. ], dtype=float32)
+    """
     bits = np.ascontiguousarray(halves).view(np.int16).astype(np.int32)
     bits <<= 13  # exponent and fraction are where those of float32 are, the sign has spread into the bits between
     bits &= np.int32(~0x70000000)

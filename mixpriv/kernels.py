@@ -48,6 +48,12 @@ def robust_range(
     ------
     InputError
         an array is not as above, the mask is empty, NaN or Inf inside it, not 0 <= lower < upper <= 100.
+
+    Examples
+    --------
+    >>> image = np.linspace(0, 100, 1001, dtype=np.float32)
+    >>> tuple(round(end, 3) for end in robust_range(image, None, 1, 99))
+    (1.0, 99.0)
     """
     return _native.robust_range(image, mask, lower_percent, upper_percent, _threads(threads))
 
@@ -84,6 +90,13 @@ def mix(
     ------
     InputError
         an array, the range, the weight or a warp is not as above.
+
+    Examples
+    --------
+    >>> target, mask = np.full((1, 1, 2), 5, np.float32), np.array([[[1, 0]]], np.uint8)
+    >>> reference = np.ones((1, 1, 2), np.float32)
+    >>> mix(target, mask, (0.0, 10.0), reference, np.ones_like(mask), 0.25).tolist()
+    [[[0.875, 0.75]]]
     """
     return _native.mix(
         target,
@@ -125,6 +138,13 @@ def unpack(
     ------
     InputError
         an array or the weight is not as above.
+
+    Examples
+    --------
+    >>> answer = np.full((1, 1, 1, 1), 204, np.uint8)  # .8 for the class beside the background
+    >>> known = unpack(answer, np.ones((1, 1, 1), np.uint8), 0.5)  # where the reference is of that class, too
+    >>> print(known.ravel().round(3))  # unmixed linearly: .4 and .6; the reference's class; the weight
+    [0.4 0.6 0.  1.  0.5]
     """
     return _native.unpack(answer, reference_labels, weight, out, _threads(threads))
 
@@ -154,6 +174,12 @@ def unmix(
     ------
     InputError
         an array is not as above, or trust or what is to be soft-maxed is not finite.
+
+    Examples
+    --------
+    >>> correction = np.zeros((16, 1, 1, 1), np.float32)  # two classes, one block of 2 x 2 x 2 voxels
+    >>> unmix(correction, None, 0.0).shape, float(unmix(correction, None, 0.0).max())
+    ((2, 2, 2, 2), 0.5)
     """
     return _native.unmix(correction, linear, trust, total, _threads(threads))
 
@@ -168,6 +194,13 @@ def accumulate(total: Float32, probabilities: Float32, *, threads: int = 0) -> N
     ------
     InputError
         an array is not as above, or the two overlap in part.
+
+    Examples
+    --------
+    >>> total = np.ones((2, 1, 1, 1), np.float32)
+    >>> accumulate(total, np.full_like(total, 0.5))
+    >>> total.ravel().tolist()
+    [1.5, 1.5]
     """
     _native.accumulate(total, probabilities, _threads(threads))
 
@@ -180,6 +213,11 @@ def argmax(probabilities: Float32, *, threads: int = 0) -> UInt8:
     ------
     InputError
         the array is not as above.
+
+    Examples
+    --------
+    >>> argmax(np.array([0.2, 0.5, 0.5], np.float32).reshape(3, 1, 1, 1)).tolist()
+    [[[1]]]
     """
     return _native.argmax(probabilities, _threads(threads))
 
@@ -206,6 +244,13 @@ def resample(
     ------
     InputError
         an array or the shape is not as above, or the matrix is not finite.
+
+    Examples
+    --------
+    >>> image = np.arange(4, dtype=np.float32).reshape(1, 1, 4)
+    >>> halfway = np.hstack([np.eye(3), [[0], [0], [0.5]]])
+    >>> resample(image, halfway, (1, 1, 3)).tolist()
+    [[[0.5, 1.5, 2.5]]]
     """
     return _native.resample(image, matrix, shape, _threads(threads))
 
@@ -226,6 +271,11 @@ def block_mean(image: Float32, factors: Shape, *, threads: int = 0) -> Float32:
     ------
     InputError
         the array or a factor is not as above.
+
+    Examples
+    --------
+    >>> block_mean(np.arange(8, dtype=np.float32).reshape(2, 2, 2), (2, 2, 2)).tolist()
+    [[[3.5]]]
     """
     return _native.block_mean(image, factors, _threads(threads))
 
@@ -252,6 +302,13 @@ def restore_labels(
     ------
     InputError
         an array or the shape is not as above, or the matrix is not finite.
+
+    Examples
+    --------
+    >>> probabilities = np.zeros((2, 1, 1, 2), np.float32)
+    >>> probabilities[0, 0, 0, 0] = probabilities[1, 0, 0, 1] = 1
+    >>> restore_labels(probabilities, np.eye(3, 4), (1, 1, 2)).tolist()
+    [[[0, 1]]]
     """
     return _native.restore_labels(probabilities, matrix, shape, mask, _threads(threads))
 
@@ -281,6 +338,13 @@ def warp(
     ------
     InputError
         an array is not as above, or there are too few control points.
+
+    Examples
+    --------
+    >>> channels = np.random.default_rng(0).random((1, 4, 4, 4), np.float32)
+    >>> control = np.zeros((3, 5, 5, 5), np.float32)
+    >>> bool((warp(channels, control, 2.0) == channels).all())  # no displacement
+    True
     """
     return _native.warp(channels, control, knots, fill_background, _threads(threads))
 
@@ -316,6 +380,13 @@ def invert_warp(control: Float32, knots: float, shape: Shape, *, threads: int = 
     ------
     InputError
         an array, a number or the shape is not as above, or there are too few control points.
+
+    Examples
+    --------
+    >>> control = np.full((3, 5, 5, 5), 0.5, np.float32)
+    >>> inverse, knots = invert_warp(control, 2.0, (4, 4, 4))
+    >>> round(float(inverse.mean()), 3)
+    -0.5
     """
     return _native.invert_warp(control, knots, shape, _threads(threads))
 
@@ -328,6 +399,13 @@ def warp_labels(labels: UInt8, control: Float32, knots: float, *, threads: int =
     ------
     InputError
         an array is not as above, or there are too few control points.
+
+    Examples
+    --------
+    >>> labels, control = np.arange(64, dtype=np.uint8).reshape(4, 4, 4), np.zeros((3, 5, 5, 5), np.float32)
+    >>> control[2] = 1  # everything is taken from one voxel further along the last axis
+    >>> warp_labels(labels, control, 2.0)[0, 0].tolist()
+    [1, 2, 3, 0]
     """
     return _native.warp_labels(labels, control, knots, _threads(threads))
 

@@ -25,7 +25,16 @@ KEY_BYTES = 32
 
 
 class ClientKey:
-    """A secret that is never printed, logged or pickled; `save` is the only way out."""
+    """A secret that is never printed, logged or pickled; `save` is the only way out.
+
+    Examples
+    --------
+    >>> key = ClientKey(bytes(32))
+    >>> key
+    ClientKey(secret)
+    >>> key.derive("weight") == key.derive("reference")
+    False
+    """
 
     __slots__ = ("_secret",)
 
@@ -106,6 +115,14 @@ def content_digest(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> 
     ----------
     voxels : (I, J, K) float32; Fortran order (the order of the file) is hashed without a copy.
     affine : (4, 4)
+
+    Examples
+    --------
+    >>> voxels = np.zeros((2, 2, 2), np.float32)
+    >>> content_digest(voxels, np.eye(4)).hex()[:8]
+    '50986d52'
+    >>> content_digest(voxels, 2 * np.eye(4)) == content_digest(voxels, np.eye(4))
+    False
     """
     digest = hashlib.sha256(np.asarray((*voxels.shape, voxels.ndim), dtype="<i8").tobytes())
     digest.update(np.ascontiguousarray(affine, dtype="<f8").tobytes())

@@ -6,20 +6,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-STAGES = (
-    "load", "digest", "extract", "conform", "risk", "ledger",
-    "reference", "mix", "server", "unmix",
-    "restore", "report", "save",
-)  # fmt: skip
-"""In the order of the data flow; the second row is repeated for every reference.
+STAGES = ("load", "extract", "conform", "protect", "ledger", "server", "reveal", "restore", "report", "save")
+"""In the order of the data flow; "protect" and "server" are repeated for every request.
 
-The digest is made, and the first reference and the warp drawn, beside "extract" and "conform", the likeness for the
-ledger beside "risk"; "digest" and "reference" are what had to be waited for beyond them.
+The first request is drawn and mixed beside "extract" and "conform", further ones beside "server": "protect" is what had
+to be waited for beyond them.
 """
 
 
-class Stages:
-    """Stopwatch: ``with stages("mix"): ...`` adds to ``stages.seconds["mix"]``."""
+class Timings:
+    """Stopwatch: ``with timings("mix"): ...`` adds to ``timings.seconds["mix"]``.
+
+    Examples
+    --------
+    >>> timings = Timings()
+    >>> with timings("mix"):
+    ...     pass
+    >>> list(timings.seconds)
+    ['mix']
+    """
 
     def __init__(self, on_start: Callable[[str], None] = lambda stage: None) -> None:
         self.seconds: dict[str, float] = {}

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mixpriv.atomic import data_folder, private_folder, write_file
 from mixpriv.bundle import Bundle
 from mixpriv.errors import InputError
-from mixpriv.imaging.preprocess.preprocessor import Conformer
+from mixpriv.imaging.preprocess.preprocessor import Preprocessor
 from mixpriv.imaging.resample import conform_labels
 from mixpriv.imaging.volume import Volume
 from mixpriv.key import ClientKey, content_digest
-from mixpriv.protection.mixing import mix_modalities
+from mixpriv.protection.mixing import normalised
 from mixpriv.protection.reference import Reference
-from mixpriv.timing import Stages
+from mixpriv.reid.scan_hash import SAME_SCAN, distance, scan_hash
+from mixpriv.timing import Timings
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,32 @@ class Bank:
         """Names of all references, spent or not, in a fixed order that does not follow their adding."""
         return sorted(path.stem for path in self.folder.glob("*.npz"))
 
+    def other_than(self, content: bytes, scan: NDArray[np.float16], bundle: Bundle, key: ClientKey) -> list[str]:
+        """Names of references that are neither a scan nor like it: mixed with such a one it would lie bare.
+
+        Parameters
+        ----------
+        content : digest of the scan
+        scan : (M, D, H, W), normalised
+        """
+        names = [name for name in self.names() if name != reference_name(key, content)]
+        if bundle.crop is not None:  # how similar two people's crops are was not measured
+            return names
+        own = scan_hash(scan[0], bundle.spacing_mm, key)
+        hashes = {n: scan_hash(self.load(n).image.astype(np.float16), bundle.spacing_mm, key) for n in names}
+        return [name for name in names if distance(hashes[name], own) >= SAME_SCAN]
+
     def load(self, name: str) -> Reference:
         """Read a reference; InputError if its file is missing or damaged."""
         path = self.folder / f"{name}.npz"
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 labels = arrays["labels"]
-                first, *further = arrays["image"].reshape(-1, *labels.shape)
-                return Reference(first, labels, arrays["mask"], tuple(further))
+                return Reference(arrays["image"].reshape(-1, *labels.shape), labels, arrays["mask"])
         except Exception as error:  # NumPy raises zip, pickle, key and OS errors for damaged files
             raise InputError(f"{path}: not a reference ({type(error).__name__})") from None
 
-    def add(self, scan: Volume, labels: Volume, conformer: Conformer, bundle: Bundle, key: ClientKey) -> str:
+    def add(self, scan: Volume, labels: Volume, preprocess: Preprocessor, bundle: Bundle, key: ClientKey) -> str:
         """Conform a labelled scan and keep it; returns its name.
 
         Raises
@@ -62,9 +78,9 @@ class Bank:
         _check_pair(scan, labels, bundle)
         content = content_digest(scan.voxels, scan.affine)
         name = reference_name(key, content)
-        target = conformer(scan, Stages())
+        target = preprocess(scan, Timings())
         arrays = {
-            "image": mix_modalities(target, None, 1.0).astype(np.float32),
+            "image": normalised(target).astype(np.float32),
             "labels": conform_labels(labels, target.grid, len(bundle.classes)) * target.mask,
             "mask": target.mask,
         }

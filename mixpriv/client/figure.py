@@ -10,40 +10,38 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from mixpriv import kernels
-from mixpriv.client.report import ClassVolume
-from mixpriv.client.segment import Segmentation
+from mixpriv.client.segmentation import Segmentation
+from mixpriv.client.table import ClassVolume
 
 _PIXEL_MM = 0.5
 _LONGEST = 380  # pixels of a plane's longer side, where half a millimetre a pixel would be less: crops
 _MARGIN, _GAP, _LINE, _SIDE = 28, 14, 30, 22
 _BACKGROUND, _INK, _FAINT = (0, 0, 0), (236, 238, 240), (142, 149, 157)
 _OPACITY = 0.62
-_COLOURS = np.array(
-    [(0, 0, 0), (240, 213, 160), (210, 105, 98), (130, 188, 108), (64, 138, 232), (112, 208, 220), (178, 132, 222),
-     (236, 160, 66), (226, 118, 178), (156, 156, 90), (90, 170, 150), (200, 200, 200)], np.float32,
-)  # fmt: skip
 _PLANES = ((2, "L", "R"), (1, "L", "R"), (0, "P", "A"))
 """Axial, coronal, sagittal: the array axis that is cut, and what lies left and right in the picture (left is left)."""
 
 Rgb = NDArray[np.uint8]
 
 
-def draw_picture(result: Segmentation, volumes: Sequence[ClassVolume]) -> bytes:
+def draw_picture(result: Segmentation) -> bytes:
     """A PNG: planes through the middle of the brain or crop (rows) of scan, mixture and segmentation (columns).
 
-    Of several modalities the first is shown; where nothing was sent there is no mixture.
+    Of several modalities the first is shown; where no server was asked there is no mixture.
     """
     columns = _panels(result)
     heads = ["the scan stays here", "the segmentation made here"]
-    if result.views:
-        sent = "sent to the server" if len(result.views) == 1 else f"sent to the server, 1 of {len(result.views)}"
+    if result.server is not None:
+        sent = (
+            "sent to the server" if len(result.exchanges) == 1 else f"sent to the server, 1 of {len(result.exchanges)}"
+        )
         heads[1:] = [sent, "the segmentation made from the answer"]
     widths = [2 * _SIDE + max(panel.shape[1] for panel in column) for column in columns]
     heights = [max(column[row].shape[0] for column in columns) for row in range(len(_PLANES))]
     top = _MARGIN + _LINE + _GAP
     legend = top + sum(heights) + _GAP * len(heights)
     width = 2 * _MARGIN + sum(widths) + _GAP * (len(columns) - 1)
-    height = legend + _LINE * _legend_rows(volumes) + _MARGIN
+    height = legend + _LINE * _legend_rows(result.volumes) + _MARGIN
     canvas = Image.new("RGB", (width, height), _BACKGROUND)
     draw, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(20), ImageFont.load_default(15)
     x = _MARGIN
@@ -57,7 +55,7 @@ def draw_picture(result: Segmentation, volumes: Sequence[ClassVolume]) -> bytes:
             draw.text((x + width - _SIDE / 2, y + height / 2), right, _FAINT, small, anchor="mm")
             y += height + _GAP
         x += width + _GAP
-    _draw_legend(draw, volumes, legend, canvas.width)
+    _draw_legend(draw, result.volumes, legend, canvas.width)
     buffer = io.BytesIO()
     canvas.save(buffer, "PNG")
     return buffer.getvalue()
@@ -65,21 +63,23 @@ def draw_picture(result: Segmentation, volumes: Sequence[ClassVolume]) -> bytes:
 
 def _panels(result: Segmentation) -> list[list[Rgb]]:
     """Each column's planes, drawn: scan, mixture if there is one, segmentation over the scan."""
-    target = result.target
-    low, high = target.intensity_range
+    target = result.conformed
+    low, high = target.intensity_ranges[0]
     scan = np.clip((target.image - low) / (1.1 * (high - low)), 0, 1)
     labels = kernels.argmax(result.probabilities) * (target.mask != 0)
     middle = [round(float(np.average(np.arange(n), weights=w))) for n, w in _profiles(target.mask)]
     extent_mm = float((np.array(scan.shape) * target.grid.spacing_mm).max())
     pixel_mm = min(_PIXEL_MM, extent_mm / _LONGEST)
+    colors = np.array([(0, 0, 0), *(_rgb(volume.color) for volume in result.volumes)], np.float32)
+    shown = result.exchanges[:1] if result.server is not None else ()
     planes: list[list[Rgb]] = []
     for axis, _, _ in _PLANES:
         spacing = np.delete(target.grid.spacing_mm, axis)
         size = tuple(round(n * s / pixel_mm) for n, s in zip(np.delete(scan.shape, axis), spacing, strict=True))
         grey = _enlarge(np.take(scan, middle[axis], axis), size)
-        sent = [_enlarge(np.take(v.mixture[0].astype(np.float32), middle[axis], axis), size) for v in result.views[:1]]
+        sent = [_enlarge(np.take(e.sent[0].astype(np.float32), middle[axis], axis), size) for e in shown]
         seen = _enlarge_labels(np.take(labels, middle[axis], axis), size, len(result.probabilities))
-        planes.append([_grey(grey), *map(_grey, sent), _overlay(grey, seen)])
+        planes.append([_grey(grey), *map(_grey, sent), _overlay(grey, seen, colors)])
     return [list(column) for column in zip(*planes, strict=True)]
 
 
@@ -104,15 +104,17 @@ def _grey(plane: NDArray[np.float32]) -> Rgb:
     return np.asarray(np.repeat((np.clip(plane, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2))
 
 
-def _overlay(grey: NDArray[np.float32], labels: NDArray[np.intp]) -> Rgb:
+def _overlay(grey: NDArray[np.float32], labels: NDArray[np.intp], colors: NDArray[np.float32]) -> Rgb:
     base = _grey(grey).astype(np.float32)
-    colour = _colours(labels) * (0.55 + 0.45 * base / 255)
+    colour = colors[labels] * (0.55 + 0.45 * base / 255)
     opacity = np.where(labels > 0, _OPACITY, 0.0)[..., None]
     return np.asarray(base * (1 - opacity) + colour * opacity, dtype=np.uint8)
 
 
-def _colours(labels: NDArray[np.intp]) -> NDArray[np.float32]:
-    return np.asarray(_COLOURS[np.where(labels > 0, (labels - 1) % (len(_COLOURS) - 1) + 1, 0)])
+def _rgb(color: str) -> tuple[int, int, int]:
+    """Red, green and blue of ``#rrggbb``."""
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue
 
 
 _PER_ROW = 5
@@ -127,7 +129,7 @@ def _draw_legend(draw: ImageDraw.ImageDraw, volumes: Sequence[ClassVolume], top:
     step = (width - 2 * _MARGIN) / min(_PER_ROW, len(volumes))
     for n, volume in enumerate(volumes):
         x, y = _MARGIN + step * (n % _PER_ROW), top + _LINE * (n // _PER_ROW) + _LINE / 2
-        colour = tuple(int(c) for c in _colours(np.array(volume.index)))
+        colour = _rgb(volume.color)
         draw.rounded_rectangle((x, y - 8, x + 16, y + 8), 4, colour)
         digits = 0 if volume.volume_ml >= 10 else 1
         draw.text((x + 26, y), f"{volume.name}  {volume.volume_ml:.{digits}f} ml", _INK, font, anchor="lm")

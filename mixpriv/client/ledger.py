@@ -20,6 +20,7 @@ from typing import Any
 from mixpriv.atomic import config_folder, data_folder, private_folder
 from mixpriv.errors import InputError, MixprivError, OutputError
 from mixpriv.newfile import try_to_write
+from mixpriv.reid.scan_hash import SAME_SCAN, distance
 
 EMBEDDED = "embedded"
 """Server name of an entry whose proxy never left this machine."""
@@ -49,19 +50,19 @@ _COLUMNS = "time, server, bundle, mode, views, content, likeness, client, view"
 class Entry:
     """One scan sent: when (UTC, ISO 8601), to which server, how, and keyed digests of what.
 
-    ``client`` tells keys apart, ``view`` what decides the bytes beside the scan: the same view again shows nothing new.
-    Both are empty in entries of mixpriv before the second schema.
+    ``client`` tells keys apart, ``request`` the bytes that were sent: the same bytes again show nothing new. Both are
+    empty in entries of mixpriv before the second schema.
     """
 
     time: str
     server: str
     bundle: str
     mode: str
-    views: int
+    requests: int
     content: bytes
-    likeness: bytes
+    scan_hash: bytes
     client: bytes = b""
-    view: bytes = b""
+    request: bytes = b""
 
     @property
     def left_machine(self) -> bool:
@@ -70,8 +71,14 @@ class Entry:
 
     def shows(self, other: Entry) -> bool:
         """Whether a server that has this one learns nothing from the other."""
-        same = self.view == other.view if self.view else (self.mode, self.bundle) == (other.mode, other.bundle)
-        return self.content == other.content and same and self.views >= other.views
+        same = self.request == other.request if self.request else (self.mode, self.bundle) == (other.mode, other.bundle)
+        return self.content == other.content and same and self.requests >= other.requests
+
+    def is_copy_of(self, other: Entry) -> bool:
+        """Whether both left this machine, as different content that looks the same."""
+        if not (self.left_machine and other.left_machine) or self.content == other.content:
+            return False
+        return distance(self.scan_hash, other.scan_hash) < SAME_SCAN
 
 
 def ledger_path() -> Path:
@@ -88,6 +95,13 @@ class Ledger:
     """The ledger file; every call is one transaction, so several processes may use it at once.
 
     Every method raises `InputError` when the file is damaged or no ledger, and `OutputError` when it cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Ledger(Path(folder) / "ledger.sqlite3").entries()
+    []
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -266,18 +280,18 @@ def _refuse_repeat(entry: Entry, earlier: Sequence[Entry]) -> None:
     if earlier and all(one.client not in (entry.client, b"") for one in earlier):
         raise InputError(
             "client key: all that the ledger tells of was sent under another key, and under this one it cannot be told "
-            "whether the scan was; restore that key, or give --allow-repeat once"
+            "whether the scan was; restore that key, or give --allow-repeat (allow_repeat=True) once"
         )
-    if entry.views > MOST_VIEWS:
+    if entry.requests > MOST_VIEWS:
         raise InputError(
-            f"references: expected at most {MOST_VIEWS} for a server, got {entry.views}: their mean approaches the "
-            "scan; give --allow-repeat to send them"
+            f"references: expected at most {MOST_VIEWS} for a server, got {entry.requests}: their mean approaches the "
+            "scan; give --allow-repeat (allow_repeat=True) to send them"
         )
     same = [one for one in earlier if one.content == entry.content]
     if same:
         raise InputError(
-            f"scan: a server saw it on {same[-1].time} (mode {same[-1].mode}, references {same[-1].views}); another "
-            "view would tell it more; give --allow-repeat to send it"
+            f"scan: a server saw it on {same[-1].time} (mode {same[-1].mode}, references {same[-1].requests}); another "
+            "view would tell it more; give --allow-repeat (allow_repeat=True) to send it"
         )
 
 
@@ -293,7 +307,7 @@ def summary(ledger: Ledger) -> dict[str, Any]:
                 "scan": content.hex()[:8],
                 "times": len(own),
                 "views": sum(
-                    max(e.views for e in own if e.view == view) for view in dict.fromkeys(e.view for e in own)
+                    max(e.requests for e in own if e.request == sent) for sent in dict.fromkeys(e.request for e in own)
                 ),
                 "last": own[-1].time,
                 "server": own[-1].server,

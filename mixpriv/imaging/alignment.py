@@ -36,6 +36,14 @@ def mask_moments_mm(
     ------
     InputError
         the mask is empty.
+
+    Examples
+    --------
+    >>> mask = np.zeros((5, 5, 5), bool)
+    >>> mask[2, 2, 1:4] = True
+    >>> centre_mm, std_mm = mask_moments_mm(mask, np.diag([2.0, 2.0, 2.0, 1.0]))
+    >>> centre_mm.tolist(), std_mm.round(2).tolist()
+    ([4.0, 4.0, 4.0], [0.0, 0.0, 1.63])
     """
     planes = {axis: np.count_nonzero(mask, axis=axis).astype(np.float64) for axis in range(3)}
     counts = [planes[2].sum(1), planes[2].sum(0), planes[0].sum(0)]

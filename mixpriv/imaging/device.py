@@ -81,6 +81,11 @@ def choose_device(name: str | None, scans: int = 1) -> Device:
         it is none of these.
     DeviceError
         it is cuda, and there is none.
+
+    Examples
+    --------
+    >>> choose_device("cpu").name
+    'cpu'
     """
     chosen = name or os.environ.get(VARIABLE) or "auto"
     if chosen not in CHOICES:

@@ -24,7 +24,13 @@ _TEMPLATE_CODE = 3  # from here on the sform leads to a template's space: Talair
 
 @np.errstate(over="ignore")
 def spacing_of(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance of neighbouring voxels along each array axis, (3,)."""
+    """Distance of neighbouring voxels along each array axis, (3,).
+
+    Examples
+    --------
+    >>> spacing_of(np.diag([-2.0, 3.0, 4.0, 1.0])).tolist()
+    [2.0, 3.0, 4.0]
+    """
     return np.asarray(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
 
 
@@ -36,6 +42,13 @@ def check_geometry(affine: NDArray[np.float64], shape: tuple[int, ...], name: st
     InputError
         the affine (4, 4) is not finite, is singular or sheared, or gives voxels, a field of view or a place that no
         scan has.
+
+    Examples
+    --------
+    >>> check_geometry(np.diag([1.0, 1.0, 0.0, 1.0]), (64, 64, 64), "scan.nii")
+    Traceback (most recent call last):
+    ...
+    mixpriv.errors.InputError: scan.nii: expected voxels of 0.05 to 20 mm, got other spacings
     """
     if not np.isfinite(affine).all():
         raise InputError(f"{name}: affine has NaN or infinite entries")

@@ -79,11 +79,21 @@ class Header:
 
     def scaled(self, content: bytes) -> NDArray[Any]:
         """Turn bytes of the file into voxels."""
-        voxels = np.frombuffer(content, self.dtype)
-        # arrays and not scalars: with these NumPy chooses the precision alike in all its versions
-        if self.slope != 1:
-            voxels = voxels * np.array([self.slope])
-        return voxels if self.inter == 0 else voxels + np.array([self.inter])
+        return scale(np.frombuffer(content, self.dtype), self.slope, self.inter)
+
+
+def scale(voxels: NDArray[Any], slope: np.float32, inter: np.float32) -> NDArray[Any]:
+    """Scale voxels as a header says: always alike, since a digest over the result names the scan's content.
+
+    Examples
+    --------
+    >>> scale(np.array([1, 2], np.int16), np.float32(0.5), np.float32(-1))
+    array([-0.5,  0. ], dtype=float32)
+    """
+    # arrays and not scalars: with these NumPy chooses the precision alike in all its versions
+    if slope != 1:
+        voxels = voxels * np.array([slope])
+    return voxels if inter == 0 else voxels + np.array([inter])
 
 
 @np.errstate(all="ignore")  # NaN and infinity are among what is looked for

@@ -6,6 +6,7 @@ over transposed, flipped axes and all, and the matrix with its axes reversed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
@@ -24,7 +25,13 @@ _REVERSE = [2, 1, 0]
 
 @dataclass(frozen=True)
 class Grid:
-    """A box of samples: its shape (D, H, W) along R, A, S and the affine (4, 4) from its index to world mm."""
+    """A box of samples: its shape (D, H, W) along R, A, S and the affine (4, 4) from its index to world mm.
+
+    Examples
+    --------
+    >>> Grid((64, 80, 64), np.diag([2.0, 2.0, 2.0, 1.0])).voxel_ml
+    0.008
+    """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64] = field(repr=False)
@@ -44,37 +51,35 @@ class Grid:
 class Conformed:
     """A scan in the bundle's grid, on the client's side only: the image may still show the whole head.
 
-    Of a scan with several modalities this is the first; the others share grid and mask.
-
     Attributes
     ----------
-    image : (D, H, W) float32, the scan's own intensities
+    images : (M, D, H, W) float32, the scan's own intensities; all modalities share mask and grid
     mask : (D, H, W) uint8, 1 in the brain, or in a crop's field of view
-    intensity_range : robust minimum and maximum inside the mask
+    intensity_ranges : robust minimum and maximum of each modality inside the mask
     grid : where it lies
     device : where it is mixed
-    further : the other modalities, each with its own image and range
-    placed : image and mask as they lie on the device, None if they are not there yet; a changed copy has none
+    placed : images, each (D, H, W), and mask as they lie on the device; None if they are not there yet, and in a
+        changed copy
     """
 
-    image: NDArray[np.float32] = field(repr=False)
+    images: NDArray[np.float32] = field(repr=False)
     mask: NDArray[np.uint8] = field(repr=False)
-    intensity_range: tuple[float, float] = field(repr=False)
+    intensity_ranges: tuple[tuple[float, float], ...] = field(repr=False)
     grid: Grid
     device: Device = field(default=CPU, repr=False)
-    further: tuple[Conformed, ...] = field(default=(), repr=False)
-    placed: tuple[Any, Any] | None = field(default=None, init=False, repr=False)
+    placed: tuple[Sequence[Any], Any] | None = field(default=None, init=False, repr=False)
 
-    def with_placed(self, image: Any, mask: Any) -> Conformed:
+    def with_placed(self, images: Sequence[Any], mask: Any) -> Conformed:
         """The same, knowing the arrays that already lie on the device."""
         known = replace(self)
-        object.__setattr__(known, "placed", (image, mask))
+        object.__setattr__(known, "placed", (images, mask))
         return known
 
     @property
-    def modalities(self) -> tuple[Conformed, ...]:
-        """All modalities in the bundle's order, this one first."""
-        return (self, *self.further)
+    def image(self) -> NDArray[np.float32]:
+        """The first modality, (D, H, W)."""
+        first: NDArray[np.float32] = self.images[0]
+        return first
 
     @property
     def mask_ml(self) -> float:
@@ -83,7 +88,14 @@ class Conformed:
 
 
 def field_of_view(volume: Image, spacing_mm: float, multiple: int) -> Grid:
-    """Lay the isotropic R, A, S grid around a whole scan, every size a multiple of ``multiple``, centred."""
+    """Lay the isotropic R, A, S grid around a whole scan, every size a multiple of ``multiple``, centred.
+
+    Examples
+    --------
+    >>> image = Image(np.zeros((20, 20, 10), np.float32, order="F"), np.diag([1.0, 1.0, 3.0, 1.0]))
+    >>> field_of_view(image, 2.0, 4).shape
+    (12, 12, 16)
+    """
     half = np.full(3, 0.5)
     corners = np.array(list(product(*zip(-half, np.array(volume.shape) - half, strict=True))))
     world = corners @ volume.affine[:3, :3].T + volume.affine[:3, 3]
@@ -104,7 +116,14 @@ def brain_grid(mask: NDArray[np.bool_], mask_grid: Grid, bundle: Bundle) -> Grid
 
 
 def to_grid(volume: Image, grid: Grid) -> NDArray[np.float32]:
-    """Sample a scan in a grid, (D, H, W) float32: linear, 0 outside the scan; averaged first where it is much finer."""
+    """Sample a scan in a grid, (D, H, W) float32: linear, 0 outside the scan; averaged first where it is much finer.
+
+    Examples
+    --------
+    >>> image = Image(np.asfortranarray(np.arange(64).reshape(4, 4, 4), np.float32), np.eye(4))
+    >>> to_grid(image, Grid((1, 1, 2), np.eye(4))).tolist()
+    [[[0.0, 1.0]]]
+    """
     sampled: NDArray[np.float32] = to_grid_on(CPU, volume, grid)
     return sampled
 
@@ -147,7 +166,15 @@ def block_means(volume: Image, spacing_mm: float, device: Device = CPU) -> Block
 
 
 def box_around(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Slices of the smallest box that holds a mask (D, H, W) and what touches it; all there is if the mask is empty."""
+    """Slices of the smallest box that holds a mask (D, H, W) and what touches it; all there is if the mask is empty.
+
+    Examples
+    --------
+    >>> mask = np.zeros((9, 9, 9), bool)
+    >>> mask[4, 4, 4:6] = True
+    >>> mask[box_around(mask)].shape
+    (3, 3, 4)
+    """
     planes = mask.any(axis=0), mask.any(axis=2)
     lines = planes[1].any(axis=1), planes[0].any(axis=1), planes[0].any(axis=0)
     filled = [np.flatnonzero(line) for line in lines]
@@ -164,12 +191,10 @@ def sample(scan: Volume, place: Grid, mask: NDArray[np.uint8], grid: Grid, devic
     """
     mask_there = device.to_device(mask)
     images = [to_grid_on(device, modality, place) for modality in scan.modalities]
-    first, *others = (
-        Conformed(device.to_host(image), mask, kernels.robust_range(image, mask_there), grid, device)
-        for image in images
-    )
-    further = (other.with_placed(image, mask_there) for other, image in zip(others, images[1:], strict=True))
-    return replace(first, further=tuple(further)).with_placed(images[0], mask_there)
+    ranges = tuple(kernels.robust_range(image, mask_there) for image in images)
+    here = [device.to_host(image) for image in images]
+    stacked = here[0][None] if len(here) == 1 else np.stack(here)
+    return Conformed(stacked, mask, ranges, grid, device).with_placed(images, mask_there)
 
 
 def conform_labels(labels: Volume, grid: Grid, classes: int) -> NDArray[np.uint8]:

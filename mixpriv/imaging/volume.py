@@ -46,6 +46,12 @@ class Image:
     ----------
     voxels : (I, J, K) or, of M modalities, (I, J, K, M) float32, scaled, in Fortran order (the file's)
     affine : (4, 4) voxel index to world mm (RAS+)
+
+    Examples
+    --------
+    >>> image = Image(np.zeros((4, 4, 4), np.float32), np.diag([1.0, 2.0, 5.0, 1.0]))
+    >>> image.spacing_mm.tolist(), round(image.voxel_ml, 3)
+    ([1.0, 2.0, 5.0], 0.01)
     """
 
     voxels: NDArray[np.float32] = field(repr=False)
@@ -74,7 +80,7 @@ class Volume(Image):
 
     Attributes
     ----------
-    header : NIfTI header of the file, kept for writing in the same grid
+    header : NIfTI header of the file, kept for writing in the same grid; None of an array
     name : for messages only
     warnings : what the user should know of how the file was read
     ranges : lowest and highest voxel of each modality; ``known_ranges`` spares looking for them
@@ -84,6 +90,14 @@ class Volume(Image):
     InputError
         voxels or affine are of another type or shape, or cannot be those of a scan: too many or too few voxels, NaN,
         infinity, one value everywhere, or a geometry that `check_geometry` refuses.
+
+    Examples
+    --------
+    >>> voxels = np.asfortranarray(np.arange(16**3).reshape(16, 16, 16), np.float32)
+    >>> Volume(voxels, 2 * np.eye(4), None, "scan")
+    Traceback (most recent call last):
+    ...
+    mixpriv.errors.InputError: scan: affine: expected a 4x4 matrix whose last row is 0 0 0 1
     """
 
     header: Any = field(repr=False)
@@ -153,7 +167,13 @@ def check_size(shape: tuple[int, ...], name: str) -> None:
 
 
 def stem(path: Path) -> str:
-    """File name without .nii or .nii.gz."""
+    """File name without .nii or .nii.gz.
+
+    Examples
+    --------
+    >>> stem(Path("folder/head.nii.gz"))
+    'head'
+    """
     return next((path.name[: -len(s)] for s in SUFFIXES if path.name.lower().endswith(s)), path.name)
 
 
@@ -186,6 +206,10 @@ def load_volume(path: Path, modalities: Sequence[str] = ()) -> Volume:
         raise InputError(f"{path}: file is truncated or damaged") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: no file has such a name ({error})") from None
 
 
 def _check_kind(path: Path) -> None:
@@ -202,7 +226,7 @@ def _read(raw: BinaryIO, modalities: Sequence[str], name: str) -> Volume:
     raw.seek(0)
     stream = cast("BinaryIO", igzip.IGzipFile(fileobj=raw, mode="rb")) if zipped else raw
     header = read_header(stream.read(LONGEST_START), name)
-    shape = _check_shape(header.shape, modalities, name)
+    shape = check_shape(header.shape, modalities, name)
     affine, remarks = world_affine(header.fields, shape, name)
     image_bytes = math.prod(shape) * header.dtype.itemsize
     offset = header.offset_in(image_bytes, decoded_bytes(raw, length) if zipped else length)
@@ -215,7 +239,19 @@ def _read(raw: BinaryIO, modalities: Sequence[str], name: str) -> Volume:
     return Volume(voxels, affine, header.fields, name, (*header.warnings, *remarks), ranges)
 
 
-def _check_shape(shape: tuple[int, ...], modalities: Sequence[str], name: str) -> tuple[int, ...]:
+def check_shape(shape: tuple[int, ...], modalities: Sequence[str], name: str) -> tuple[int, ...]:
+    """Check the shape of an image of some modalities; returns it without further axes of length 1.
+
+    Raises
+    ------
+    InputError
+        it has other axes, or is too small or too large.
+
+    Examples
+    --------
+    >>> check_shape((64, 64, 32, 1), ["T1w"], "scan.nii")
+    (64, 64, 32)
+    """
     channels = (len(modalities),) if len(modalities) > 1 else ()
     while len(shape) > 3 + len(channels) and shape[-1] == 1:
         shape = shape[:-1]
@@ -234,13 +270,22 @@ def encode_labels(labels: NDArray[np.uint8], like: Volume) -> bytes:
     """Make a NIfTI file (not zipped) of a label map in the grid of a scan: affine, qform, sform and codes as they were.
 
     Nothing else of the header is kept: scaling, display range, texts and extensions belong to the scan.
+
+    Examples
+    --------
+    >>> voxels = np.asfortranarray(np.arange(16**3).reshape(16, 16, 16), np.float32)
+    >>> scan = Volume(voxels, np.diag([2.0, 2.0, 2.0, 1.0]), None, "scan")
+    >>> labels = np.zeros(scan.shape, np.uint8, order="F")
+    >>> nib.Nifti1Image.from_bytes(encode_labels(labels, scan)).get_data_dtype()
+    dtype('uint8')
     """
-    header = type(like.header)(endianness=like.header.endianness)
+    like_header = like.header or _header_of(like)
+    header = type(like_header)(endianness=like_header.endianness)
     for name in ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
                  "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units"):  # fmt: skip
-        header[name] = like.header[name]
+        header[name] = like_header[name]
     header.set_data_shape(labels.shape)
-    header["pixdim"][:4] = like.header["pixdim"][:4]
+    header["pixdim"][:4] = like_header["pixdim"][:4]
     header.set_data_dtype(np.uint8)
     header.set_intent("label")
     header["scl_slope"], header["scl_inter"] = 1.0, 0.0
@@ -248,6 +293,16 @@ def encode_labels(labels: NDArray[np.uint8], like: Volume) -> bytes:
     header["vox_offset"] = header.single_vox_offset
     padding = header.single_vox_offset - len(header.binaryblock)
     return b"".join((header.binaryblock, bytes(padding), labels.ravel(order="F").data))
+
+
+def _header_of(volume: Volume) -> nib.Nifti1Header:
+    """A header for a scan that came without one."""
+    header = nib.Nifti1Header()
+    header.set_data_shape(volume.shape)
+    header.set_sform(volume.affine, "scanner")
+    header.set_qform(volume.affine, "scanner")
+    header.set_xyzt_units("mm")
+    return header
 
 
 def encode_image(array: NDArray[Any], spacing_mm: float) -> bytes:

@@ -9,13 +9,20 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from mixpriv import kernels
-from mixpriv.protection.keystream import Stream
+from mixpriv.protection.keystream import Keystream
 
 Shape = tuple[int, int, int]
 
 
 def band_pass(field: NDArray[np.float32], sigmas: tuple[float, ...]) -> NDArray[np.float32]:
-    """Zero-mean, unit-variance field: Gaussian low-pass at ``sigmas[0]`` voxels, less the one at ``sigmas[1]``."""
+    """Zero-mean, unit-variance field: Gaussian low-pass at ``sigmas[0]`` voxels, less the one at ``sigmas[1]``.
+
+    Examples
+    --------
+    >>> field = band_pass(Keystream(bytes(32)).normal((8, 8, 8)), (1.0,))
+    >>> abs(round(float(field.mean()), 3)), round(float(field.std()), 3)
+    (0.0, 1.0)
+    """
     spectrum = fft.rfftn(field)
     gain = _gaussian(field.shape, sigmas[0])
     for sigma in sigmas[1:]:
@@ -33,7 +40,7 @@ def _gaussian(shape: tuple[int, ...], sigma: float) -> NDArray[np.float32]:
     return np.asarray(functools.reduce(np.multiply.outer, along))
 
 
-def smooth_field(stream: Stream, shape: Shape, sigma: float) -> NDArray[np.float32]:
+def smooth_field(stream: Keystream, shape: Shape, sigma: float) -> NDArray[np.float32]:
     """A unit-variance field of smoothness ``sigma`` voxels, made at a quarter of the resolution (it is smooth)."""
     coarse = tuple(n // 4 + 2 for n in shape)
     field = band_pass(stream.normal(coarse), (sigma / 4,))

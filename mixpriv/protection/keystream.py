@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Size = int | tuple[int, ...]
 
 
-class Stream:
+class Keystream:
     """Random numbers from a 32-byte seed; the same seed gives the same numbers.
 
     Raises
@@ -24,7 +24,7 @@ class Stream:
 
     Examples
     --------
-    >>> Stream(bytes(32)).uniform(3).shape
+    >>> Keystream(bytes(32)).uniform(size=3).shape
     (3,)
     """
 
@@ -35,7 +35,7 @@ class Stream:
         self._philox = np.random.Philox(key=words[:2].copy(), counter=np.array([0, 0, words[2], words[3]], np.uint64))
 
     def __repr__(self) -> str:
-        return "Stream(<secret>)"
+        return "Keystream(<secret>)"
 
     def _words(self, count: int) -> NDArray[np.uint64]:
         return np.asarray(self._philox.random_raw(count), dtype=np.uint64)

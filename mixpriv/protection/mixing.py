@@ -1,151 +1,62 @@
-"""The proxy that is sent instead of the scan, and the way back: mixing and unmixing."""
+"""Mixing: what is sent instead of the scan. The way back is in `mixpriv.protection.unmixing`."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixpriv import engine, kernels
-from mixpriv.bundle import Bundle
-from mixpriv.engine import Engine
+from mixpriv import kernels
 from mixpriv.errors import InputError
-from mixpriv.float16 import single
-from mixpriv.imaging.device import CPU, Device
 from mixpriv.imaging.resample import Conformed
 from mixpriv.protection.reference import Reference
 from mixpriv.protection.warp import Warp
 
 
 def draw_weight(seed: bytes, weight_range: tuple[float, float]) -> float:
-    """Draw the target's share in the mixture, uniform in a range; the same 32-byte seed gives the same share."""
+    """Draw the scan's weight in a mixture, uniform in a range; the same 32-byte seed gives the same weight.
+
+    Examples
+    --------
+    >>> draw_weight(bytes(32), (0.4, 0.7))
+    0.4
+    """
     low, high = weight_range
     return low + (high - low) * (int.from_bytes(seed[:7], "little") / 2**56)
 
 
-def mix(target: Conformed, reference: Reference | None, weight: float, warp: Warp | None = None) -> NDArray[np.float16]:
-    """Mix to (D, H, W) float16, 0..1: ``weight`` of the brain, normalised, and the rest of the reference.
+def mix(scan: Conformed, reference: Reference | None, weight: float, warp: Warp | None = None) -> NDArray[np.float16]:
+    """Mix a scan with a reference, every modality by the same weight and warp: what is sent.
 
-    Each is zero outside its own mask, so the mixture is zero outside the union of both. Without a reference the weight
-    must be 1: the brain alone. A warp bends both alike. Of several modalities it is the first.
-    """
-    there = target.device.to_device
-    image, mask = target.placed or (there(target.image), there(target.mask))
-    other, other_mask = (None, None) if reference is None else (there(reference.image), there(reference.mask))
-    bend = None if warp is None else (there(warp.forward[0]), warp.forward[1])
-    mixture = kernels.mix(image, mask, target.intensity_range, other, other_mask, weight, warp=bend)
-    return target.device.to_host(mixture)
+    Parameters
+    ----------
+    scan : in the bundle's grid; each modality is normalised to 0..1 inside the mask and is 0 outside
+    reference : None for the scan alone; the weight must be 1 then
+    weight : of the scan; the reference has the rest
+    warp : of the mixture
 
-
-def mix_modalities(
-    target: Conformed, reference: Reference | None, weight: float, warp: Warp | None = None
-) -> NDArray[np.float16]:
-    """Mix every modality with the reference's, all by one weight and warp: (M, D, H, W) float16, what is sent.
-
-    See `mix`, which gives the first of them.
+    Returns
+    -------
+    mixture : (M, D, H, W) float16, 0 outside of both masks
 
     Raises
     ------
     InputError
-        the reference has not as many modalities.
+        the reference has another number of modalities than the scan.
     """
-    images = target.modalities
-    others = (None,) * len(images) if reference is None else reference.modalities
-    if len(others) != len(images):
-        raise InputError(f"reference: expected {len(images)} modalities, got {len(others)}")
-    return np.stack([mix(image, other, weight, warp) for image, other in zip(images, others, strict=True)])
+    there, count = scan.device.to_device, len(scan.images)
+    if reference is not None and len(reference.images) != count:
+        raise InputError(f"reference: expected {count} modalities, got {len(reference.images)}")
+    images, mask = scan.placed or ([there(image) for image in scan.images], there(scan.mask))
+    others = [None] * count if reference is None else [there(image) for image in reference.images]
+    other_mask = None if reference is None else there(reference.mask)
+    bent = None if warp is None else (there(warp.forward[0]), warp.forward[1])
+    mixtures = [
+        kernels.mix(image, mask, limits, other, other_mask, weight, warp=bent)
+        for image, limits, other in zip(images, scan.intensity_ranges, others, strict=True)
+    ]
+    return np.stack([scan.device.to_host(mixture) for mixture in mixtures])
 
 
-@dataclass(frozen=True)
-class Unmixer:
-    """The client's small network D, which was trained together with the server's.
-
-    It starts from the linear unmixing and corrects it by what it sees in it, in the reference's labels and, if
-    ``sees_target``, in the scan itself. ``sharpness``: how much the linear unmixing counts at a weight of 1. One call
-    at a time: each writes its input over the one before.
-    """
-
-    network: Engine = field(repr=False)
-    classes: int
-    sharpness: float
-    sees_target: bool = False
-    _inputs: dict[tuple[str, tuple[int, ...]], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @staticmethod
-    def of(bundle: Bundle, threads: int | None = None) -> Unmixer:
-        """Load a bundle's; InputError if the file is missing, damaged or of another bundle."""
-        network = engine.load(bundle.unmixer_path, threads=threads, lends=True)
-        unmixer = Unmixer(network, len(bundle.classes), bundle.unmixer_sharpness, bundle.unmixer_sees_target)
-        # found out now, and not by the answer to what was sent
-        smallest = 3 * (bundle.multiple,)
-        images = {"target": np.zeros((1, len(bundle.modalities), *smallest), np.float32)}
-        known = np.zeros((2 * unmixer.classes + 1, *smallest), np.float32)
-        unmixer._correct(known, **(images if unmixer.sees_target else {}))
-        return unmixer
-
-    def __call__(
-        self,
-        answer: NDArray[np.uint8],
-        reference_labels: NDArray[np.uint8],
-        weight: float,
-        target: NDArray[np.float16],
-        device: Device = CPU,
-        total: NDArray[np.float32] | None = None,
-    ) -> NDArray[np.float32]:
-        """Get the target's class probabilities from the answer to a mixture.
-
-        Parameters
-        ----------
-        answer : (C-1, D, H, W) uint8, probabilities x 255 without the background
-        reference_labels : (D, H, W) uint8
-        weight : the target's share in the mixture
-        target : (M, D, H, W) float16, the scan as mode ``none`` would send it
-        device : where the answer is unpacked
-        total : (C, D, H, W) float32, those of earlier answers, to which they are added; None for new memory
-
-        Returns
-        -------
-        probabilities : (C, D, H, W) float32
-        """
-        there, labels_there = device.to_device(answer), device.to_device(reference_labels)
-        place = device.name, answer.shape
-        self._inputs[place] = kernels.unpack(there, labels_there, weight, out=self._inputs.get(place))
-        known = device.to_host(self._inputs[place])
-        images = {"target": single(target)[None]} if self.sees_target else {}
-        correction = self._correct(known, **images)
-        return kernels.unmix(correction, known[: self.classes], self.sharpness * weight, total=total)
-
-    def alone(self, target: NDArray[np.float16]) -> NDArray[np.float32]:
-        """Get the class probabilities (C, D, H, W) from the scan alone, of a network that was trained to do so."""
-        nothing = np.zeros((2 * self.classes + 1, *target.shape[1:]), np.float32)
-        return kernels.unmix(self._correct(nothing, target=single(target)[None]), None, 0.0)
-
-    def _correct(self, known: NDArray[np.float32], **images: NDArray[np.float32]) -> NDArray[np.float32]:
-        answer = self.network(unmixer_input=known[None], **images)
-        if "correction" not in answer:
-            raise InputError(f"unmixer: expected a network that answers correction, got {', '.join(answer)}")
-        correction = np.ascontiguousarray(answer["correction"][0], np.float32)
-        expected = (8 * self.classes, *(n // 2 for n in known.shape[1:]))
-        if correction.shape != expected:
-            raise InputError(f"unmixer: expected a correction of {expected}, got {correction.shape}")
-        return correction
-
-
-def straighten(answer: NDArray[np.uint8], warp: Warp) -> NDArray[np.uint8]:
-    """The answer (C-1, D, H, W) to a mixture that was bent, bent back."""
-    return kernels.warp_answer(answer, *warp.inverse)
-
-
-def linear_unmix(answer: NDArray[np.uint8], reference_labels: NDArray[np.uint8], weight: float) -> NDArray[np.float32]:
-    """Solve the mixing equation, the baseline that `unmix` must beat: ``(p_mix - (1-a)·y_r) / a``, clipped to 0..2."""
-    known = kernels.unpack(answer, reference_labels, weight)
-    return np.maximum(known[: len(answer) + 1], np.float32(0.0))
-
-
-def unpack_probabilities(answer: NDArray[np.uint8], device: Device = CPU) -> NDArray[np.float32]:
-    """Turn the answer to an unmixed scan (C-1, D, H, W) into class probabilities (C, D, H, W) f32, background first."""
-    any_labels = np.zeros(answer.shape[1:], dtype=np.uint8)  # at weight 1 the reference has no share
-    known = kernels.unpack(device.to_device(answer), device.to_device(any_labels), 1.0)
-    return device.to_host(known[: len(answer) + 1])
+def normalised(scan: Conformed) -> NDArray[np.float16]:
+    """The scan itself as mode `none` sends it: (M, D, H, W) float16, 0..1 inside the mask, 0 outside."""
+    return mix(scan, None, 1.0)

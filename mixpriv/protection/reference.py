@@ -8,7 +8,7 @@ paints them. The label map is exact by construction and the image exists nowhere
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 
@@ -21,7 +21,7 @@ from mixpriv.bundle import Bundle
 from mixpriv.errors import InputError
 from mixpriv.imaging.resample import box_around
 from mixpriv.protection.fields import band_pass, resample_evenly, smooth_field
-from mixpriv.protection.keystream import Stream
+from mixpriv.protection.keystream import Keystream
 from mixpriv.protection.reference_file import ArrayError, check_model, read_arrays
 from mixpriv.protection.warp import smooth_displacement
 
@@ -35,19 +35,19 @@ _BLOB_DEPTH = (0.1, 0.8)  # of its radius, where further layers begin
 class Reference:
     """A reference in the bundle's grid.
 
-    ``image``: (D, H, W) float32 in [0, 1], zero outside ``mask``. ``labels``: (D, H, W) uint8 tissue values.
-    ``mask``: (D, H, W) uint8, 1 inside the reference's own brain. ``further``: images of the other modalities.
+    ``images``: (M, D, H, W) float32 in [0, 1], zero outside ``mask``. ``labels``: (D, H, W) uint8 tissue values.
+    ``mask``: (D, H, W) uint8, 1 inside the reference's own brain.
     """
 
-    image: NDArray[np.float32]
+    images: NDArray[np.float32]
     labels: NDArray[np.uint8]
     mask: NDArray[np.uint8]
-    further: tuple[NDArray[np.float32], ...] = ()
 
     @property
-    def modalities(self) -> tuple[Reference, ...]:
-        """All modalities in the bundle's order, this one first."""
-        return (self, *(replace(self, image=image, further=()) for image in self.further))
+    def image(self) -> NDArray[np.float32]:
+        """The first modality, (D, H, W)."""
+        first: NDArray[np.float32] = self.images[0]
+        return first
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class _DenseAtlas:
         self.group_class = np.stack([g[probability[g].argmax(0)] for g in groups]).astype(np.uint8)
 
 
-def draw_labels(model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
+def draw_labels(model: ReferenceModel, stream: Keystream) -> NDArray[np.uint8]:
     """Draw an intensity-class map (D, H, W) uint8 in the bundle's grid."""
     dense, shape = model._dense, model.grid_shape
     sigma_mm, margin = stream.uniform(2.3, 3.3)[0], stream.uniform(0.1, 0.3)[0]
@@ -164,13 +164,13 @@ def draw_labels(model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
     return _with_blob(labels, model, stream) if len(model.tissue_of) > len(model.atlas) else labels
 
 
-def _warp(labels: NDArray[np.uint8], model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
+def _warp(labels: NDArray[np.uint8], model: ReferenceModel, stream: Keystream) -> NDArray[np.uint8]:
     amplitude = stream.uniform(0.5, 1.5)[0] * model.warp_mm / model.spacing_mm
-    control, knots = smooth_displacement(stream, model.grid_shape, model.spacing_mm)
-    return kernels.warp_labels(labels, control * np.float32(amplitude), knots)
+    control, control_spacing = smooth_displacement(stream, model.grid_shape, model.spacing_mm)
+    return kernels.warp_labels(labels, control * np.float32(amplitude), control_spacing)
 
 
-def _with_blob(labels: NDArray[np.uint8], model: ReferenceModel, stream: Stream) -> NDArray[np.uint8]:
+def _with_blob(labels: NDArray[np.uint8], model: ReferenceModel, stream: Keystream) -> NDArray[np.uint8]:
     """Grow a rough ball around a random voxel of white matter, inside the brain, in layers of one class each."""
     shape, spacing = model.grid_shape, model.spacing_mm
     white = np.flatnonzero(np.isin(labels, np.flatnonzero(model.fold_rank == model.fold_rank.max())))
@@ -189,7 +189,7 @@ def _with_blob(labels: NDArray[np.uint8], model: ReferenceModel, stream: Stream)
 
 
 def paint(
-    labels: NDArray[np.uint8], intensity_range: NDArray[np.float32], spacing_mm: float, stream: Stream
+    labels: NDArray[np.uint8], intensity_range: NDArray[np.float32], spacing_mm: float, stream: Keystream
 ) -> NDArray[np.float32]:
     """Intensities for an intensity-class map: class means, texture, blur and a bias field; (D, H, W) float32 in [0, 1].
 
@@ -218,8 +218,8 @@ def paint(
     return result
 
 
-def draw_reference(model: ReferenceModel, stream: Stream) -> Reference:
+def draw_reference(model: ReferenceModel, stream: Keystream) -> Reference:
     """Draw one reference: images, exact tissue labels and mask, all (D, H, W) of the bundle's grid."""
     classes = draw_labels(model, stream)
-    image, *further = (paint(classes, table, model.spacing_mm, stream) for table in model.intensity_ranges)
-    return Reference(image, model.tissue_of[classes], (classes > 0).astype(np.uint8), tuple(further))
+    images = np.stack([paint(classes, table, model.spacing_mm, stream) for table in model.intensity_ranges])
+    return Reference(images, model.tissue_of[classes], (classes > 0).astype(np.uint8))

@@ -1,1 +1,1 @@
-"""How alike two images are to an attacker: re-identification and its check."""
+"""How similar two images are to an attacker: re-identification and its check."""

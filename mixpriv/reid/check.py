@@ -1,8 +1,8 @@
 """How well a mixture could be linked to its own scan: measured before it leaves, and drawn again if need be.
 
-The scan is smoothly registered to the mixture, as somebody would who looks for it in what a server sees. How alike
-both are is set against how alike mixtures and the scans of strangers are, which the bundle knows. Other attacks may
-see more.
+The scan is smoothly registered to the mixture, as somebody would who looks for it in what a server sees. Their
+similarity is set against that of mixtures to other people's scans (impostors), which the bundle knows. Other attacks
+may see more.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixpriv.bundle import Strangers
+from mixpriv.bundle import Impostors
 from mixpriv.float16 import single
 from mixpriv.reid.features import coarsen, fine_structure, working_factor
-from mixpriv.reid.registration import Matcher
+from mixpriv.reid.registration import Registration
 
 MOST_DRAWS = 8
 """Mixtures drawn for one scan in mode shielded before it is refused."""
 
 
 @dataclass(frozen=True)
-class Recognition:
+class SimilarityCheck:
     """A scan as somebody knows it who looks for it in what a server sees."""
 
     spacing_mm: float
-    matchers: Sequence[Matcher] = field(repr=False)
+    registrations: Sequence[Registration] = field(repr=False)
 
     @staticmethod
-    def of(scan: NDArray[np.floating[Any]], spacing_mm: float) -> Recognition:
+    def of(scan: NDArray[np.floating[Any]], spacing_mm: float) -> SimilarityCheck:
         """Get ready to look for a normalised scan (M, D, H, W) of a grid."""
-        return Recognition(spacing_mm, [Matcher.of([detail]) for detail in _details(scan, spacing_mm)])
+        return SimilarityCheck(spacing_mm, [Registration.of([detail]) for detail in _details(scan, spacing_mm)])
 
-    def likeness(self, mixture: NDArray[np.floating[Any]]) -> float:
-        """Correlation of fine structure with what was sent (M, D, H, W), registered: that of the most alike modality.
+    def similarity(self, mixture: NDArray[np.floating[Any]]) -> float:
+        """Correlation of fine structure with what was sent (M, D, H, W), registered: that of the most similar modality.
 
         Infinite where there is nothing to compare: it must not pass.
         """
         found = [
-            float(matcher.fit(detail).registered[0]) if detail.any() else np.inf
-            for matcher, detail in zip(self.matchers, _details(mixture, self.spacing_mm), strict=True)
+            float(registration.fit(detail).registered[0]) if detail.any() else np.inf
+            for registration, detail in zip(self.registrations, _details(mixture, self.spacing_mm), strict=True)
         ]
         return max(found) if np.isfinite(found).all() else np.inf
 
-    def risk(self, mixture: NDArray[np.floating[Any]], strangers: Strangers) -> float:
-        """Standard deviations by which the likeness is above that of strangers' scans."""
-        return (self.likeness(mixture) - strangers.mean) / strangers.std
+    def risk(self, mixture: NDArray[np.floating[Any]], impostors: Impostors) -> float:
+        """Standard deviations by which the similarity is above that of impostors' scans."""
+        return (self.similarity(mixture) - impostors.mean) / impostors.std
 
 
 def _details(images: NDArray[np.floating[Any]], spacing_mm: float) -> list[NDArray[np.float32]]:

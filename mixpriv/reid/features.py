@@ -25,7 +25,13 @@ LEAST_VOXELS = 32
 
 
 def coarsen(image: NDArray[np.floating[Any]], factor: int) -> Image:
-    """Mean of blocks of ``factor`` voxels a side; incomplete last blocks are left out."""
+    """Mean of blocks of ``factor`` voxels a side; incomplete last blocks are left out.
+
+    Examples
+    --------
+    >>> coarsen(np.ones((4, 4, 4)), 2).shape
+    (2, 2, 2)
+    """
     array = np.ascontiguousarray(image, np.float32)
     return array if factor == 1 else kernels.block_mean(array, (factor, factor, factor))
 
@@ -38,11 +44,23 @@ def fine_structure(image: NDArray[np.floating[Any]], spacing_mm: float) -> Image
 
 
 def unit(image: NDArray[np.floating[Any]]) -> Image:
-    """Zero mean and unit norm."""
+    """Zero mean and unit norm.
+
+    Examples
+    --------
+    >>> print(unit(np.array([1, 3], np.float32)).round(3))
+    [-0.707  0.707]
+    """
     centred = np.asarray(image, np.float32) - np.float32(image.mean())
     return np.asarray(centred / max(float(np.linalg.norm(centred)), 1e-12), np.float32)
 
 
 def working_factor(shape: Sequence[int], spacing_mm: float) -> int:
-    """Voxels of a grid in one of the grid on which images (D, H, W) are compared."""
+    """Voxels of a grid in one of the grid on which images (D, H, W) are compared.
+
+    Examples
+    --------
+    >>> working_factor((160, 192, 160), 1.0)
+    4
+    """
     return max(1, min(round(WORKING_MM / spacing_mm), max(shape) // LEAST_VOXELS))

@@ -1,7 +1,7 @@
-"""Registration without training: every scan of a gallery is fitted to what the server saw, smoothly bent if need be.
+"""Registration without training: every scan of a gallery is fitted to what the server saw, smoothly warped if need be.
 
 Blocks of what was seen are searched for around the same place of each gallery scan. The tables of correlation of
-neighbouring blocks are pooled, because a warp moves neighbours alike; the best shift of each then makes a smooth
+neighbouring blocks are pooled, because a warp moves neighbours together; the best shift of each then makes a smooth
 displacement (a discrete registration as in Heinrich et al., IEEE TMI 2013, without its optimal tree). A moved,
 turned, scaled or smoothly warped brain is found so; no network, no gradient.
 """
@@ -28,9 +28,9 @@ _LEAST_ENERGY = 0.1
 
 @dataclass(frozen=True)
 class Fit:
-    """How well each gallery scan fits, (G,) each: blocks on their own, neighbours together, and bent as a whole.
+    """How well each gallery scan fits, (G,) each: blocks on their own, neighbours together, and warped as a whole.
 
-    ``moves``: for each the displacement (3, D, H, W) in voxels that bends it to the query.
+    ``moves``: for each the displacement (3, D, H, W) in voxels that warps it to the query.
     """
 
     block: NDArray[np.float64]
@@ -40,7 +40,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Matcher:
+class Registration:
     """A gallery of fine structures (G, D, H, W), made ready once for any number of queries."""
 
     gallery: NDArray[np.float32] = field(repr=False)
@@ -48,11 +48,11 @@ class Matcher:
     norms: NDArray[np.float32] = field(repr=False)
 
     @staticmethod
-    def of(details: Sequence[Image]) -> Matcher:
+    def of(details: Sequence[Image]) -> Registration:
         """Transform every block's surroundings."""
         gallery = np.stack(details).astype(np.float32)
         spectra, norms = zip(*(_surroundings(detail) for detail in gallery), strict=True)
-        return Matcher(gallery, np.stack(spectra), np.stack(norms))
+        return Registration(gallery, np.stack(spectra), np.stack(norms))
 
     def fit(self, detail: Image) -> Fit:
         """Fit every gallery scan to a query's fine structure (D, H, W)."""
@@ -66,7 +66,7 @@ class Matcher:
         block = tables.max(axis=2) @ share
         pooled, shifts = _pool(tables, weight, used, lattice)
         moves = [displacement(shift, weight, detail.shape) for shift in shifts]
-        registered = [_bent_correlation(detail, *pair) for pair in zip(self.gallery, moves, strict=True)]
+        registered = [_warped_correlation(detail, *pair) for pair in zip(self.gallery, moves, strict=True)]
         return Fit(block.astype(np.float64), (pooled @ share).astype(np.float64), np.array(registered), moves)
 
     def _correlations(
@@ -143,23 +143,23 @@ def _smoothed(shifts: NDArray[np.float32], weight: NDArray[np.float32], lattice:
     return np.asarray(np.stack(known) / share, np.float32)
 
 
-def _between_knots(size: int, knots: int) -> NDArray[np.float32]:
-    """Linear interpolation along an axis, as a matrix (size, knots): from block centres to voxels."""
-    place = np.clip((np.arange(size) - (BLOCK - 1) / 2) / BLOCK, 0, knots - 1)
-    return np.asarray(np.maximum(0, 1 - np.abs(place[:, None] - np.arange(knots))), np.float32)
+def _interpolation(size: int, blocks: int) -> NDArray[np.float32]:
+    """Linear interpolation along an axis, as a matrix (size, blocks): from block centres to voxels."""
+    place = np.clip((np.arange(size) - (BLOCK - 1) / 2) / BLOCK, 0, blocks - 1)
+    return np.asarray(np.maximum(0, 1 - np.abs(place[:, None] - np.arange(blocks))), np.float32)
 
 
 def displacement(shifts: NDArray[np.float32], weight: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:
     """Smooth displacement (3, D, H, W) in voxels: the gallery scan at ``x + displacement`` fits the query at x."""
     lattice = _lattice(shape)
     coarse = _smoothed(shifts, weight, lattice)
-    one, two, three = (_between_knots(size, knots) for size, knots in zip(shape, lattice, strict=True))
+    one, two, three = (_interpolation(size, blocks) for size, blocks in zip(shape, lattice, strict=True))
     return np.asarray(np.einsum("aijk,xi,yj,zk->axyz", coarse, one, two, three, optimize=True), np.float32)
 
 
-def _bent_correlation(detail: Image, moving: Image, moves: NDArray[np.float32]) -> float:
+def _warped_correlation(detail: Image, moving: Image, moves: NDArray[np.float32]) -> float:
     """Correlation of a query's fine structure with a gallery scan's, displaced; where the query has structure."""
     there = np.flatnonzero(np.abs(detail) > 0.05 * np.abs(detail).max())
     index = np.stack(np.unravel_index(there, detail.shape)).astype(np.float32)
-    bent = ndimage.map_coordinates(moving, index + moves.reshape(3, -1)[:, there], order=1)
-    return float(np.vdot(unit(bent), unit(detail.ravel()[there])))
+    warped = ndimage.map_coordinates(moving, index + moves.reshape(3, -1)[:, there], order=1)
+    return float(np.vdot(unit(warped), unit(detail.ravel()[there])))

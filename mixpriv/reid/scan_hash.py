@@ -1,4 +1,4 @@
-"""A coarse, keyed likeness of a brain: finds a re-exported copy of a scan that was sent before. It never leaves.
+"""A keyed perceptual hash of a scan: finds a re-exported copy of one that was sent before. It never leaves.
 
 Exact content has a digest; a copy that was re-oriented, resampled or rescaled has another. In the bundle's grid, which
 takes out position, size and orientation, such a copy still looks the same at several millimetres.
@@ -27,7 +27,7 @@ of one person in 0.11 and 0.20, two people in 0.24 or more. A copy turned by 10 
 _BLOCK_MM = 6.0
 
 
-def likeness(brain: NDArray[np.float16], spacing_mm: float, key: ClientKey) -> bytes:
+def scan_hash(brain: NDArray[np.float16], spacing_mm: float, key: ClientKey) -> bytes:
     """Signs of secret projections of a normalised brain (D, H, W), 64 bytes; without the key they say nothing of it."""
     factor = max(1, round(_BLOCK_MM / spacing_mm))
     coarse = kernels.block_mean(single(brain), (factor, factor, factor))
@@ -40,7 +40,13 @@ def likeness(brain: NDArray[np.float16], spacing_mm: float, key: ClientKey) -> b
     return np.packbits([part.astype(np.float32) @ detail.ravel() > 0 for part in signs]).tobytes()
 
 
-def difference(one: bytes, other: bytes) -> float:
-    """Share of bits in which two likenesses differ: 0 for the same image, about 1/2 for unrelated ones."""
+def distance(one: bytes, other: bytes) -> float:
+    r"""Share of bits in which two hashes differ: 0 for the same image, about 1/2 for unrelated ones.
+
+    Examples
+    --------
+    >>> distance(b"\x00", b"\x03")
+    0.25
+    """
     bits = np.unpackbits(np.frombuffer(one, np.uint8) ^ np.frombuffer(other, np.uint8))
     return float(bits.mean())

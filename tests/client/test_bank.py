@@ -8,10 +8,13 @@ from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle
 from mixpriv.client.bank import Bank
-from mixpriv.client.segment import Client, Options, segment
+from mixpriv.client.pipeline import Pipeline
+from mixpriv.client.segment import segment
 from mixpriv.errors import InputError
 from mixpriv.imaging.volume import Volume
+from mixpriv.protection.modes import Mixup, Plain
 from tests.support.phantom import brain_scan
+from tests.support.pipelines import using
 
 
 def labelled(person: int = 0) -> tuple[Volume, Volume]:
@@ -19,13 +22,13 @@ def labelled(person: int = 0) -> tuple[Volume, Volume]:
     return scan, Volume(np.asfortranarray(truth, np.float32), scan.affine, scan.header, "labels")
 
 
-def add(client: Client, bundle: Bundle, person: int = 0) -> str:
-    return Bank.of(bundle).add(*labelled(person), client.conformer, bundle, client.key)
+def add(pipeline: Pipeline, bundle: Bundle, person: int = 0) -> str:
+    return Bank.of(bundle).add(*labelled(person), pipeline.preprocess, bundle, pipeline.key)
 
 
 class TestAdding:
-    def test_is_conformed_and_private(self, client: Client, bundle: Bundle) -> None:
-        name = add(client, bundle)
+    def test_is_conformed_and_private(self, pipeline: Pipeline, bundle: Bundle) -> None:
+        name = add(pipeline, bundle)
         bank = Bank.of(bundle)
         assert bank.names() == [name]
         reference = bank.load(name)
@@ -39,15 +42,15 @@ class TestAdding:
             assert path.stat().st_mode & 0o777 == 0o700
         assert (bank.folder / f"{name}.npz").stat().st_mode & 0o777 == 0o600
 
-    def test_labels_lie_on_the_image(self, client: Client, bundle: Bundle) -> None:
-        reference = Bank.of(bundle).load(add(client, bundle))
+    def test_labels_lie_on_the_image(self, pipeline: Pipeline, bundle: Bundle) -> None:
+        reference = Bank.of(bundle).load(add(pipeline, bundle))
         levels = [float(np.median(reference.image[reference.labels == value])) for value in (1, 3, 2, 4, 5)]
         assert levels == sorted(levels, reverse=True)
 
-    def test_twice(self, client: Client, bundle: Bundle) -> None:
-        name = add(client, bundle)
+    def test_twice(self, pipeline: Pipeline, bundle: Bundle) -> None:
+        name = add(pipeline, bundle)
         with pytest.raises(InputError, match=f"is in the reference bank already, as {name}"):
-            add(client, bundle)
+            add(pipeline, bundle)
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -62,55 +65,57 @@ class TestAdding:
         ],
     )
     def test_pairs_that_do_not_fit(
-        self, change: Callable[..., tuple[np.ndarray, np.ndarray]], message: str, client: Client, bundle: Bundle
+        self, change: Callable[..., tuple[np.ndarray, np.ndarray]], message: str, pipeline: Pipeline, bundle: Bundle
     ) -> None:
         scan, labels = labelled()
         voxels, affine = change(labels.voxels, labels.affine)
         with pytest.raises(InputError, match=message):
-            Bank.of(bundle).add(scan, Volume(voxels, affine, None, "labels"), client.conformer, bundle, client.key)
+            Bank.of(bundle).add(scan, Volume(voxels, affine, None, "labels"), pipeline.preprocess, bundle, pipeline.key)
         assert not Bank.of(bundle).folder.exists()
 
 
 class TestUse:
-    OPTIONS = Options(from_bank=True)
+    OPTIONS = Mixup(source="bank")
 
-    def mixture(self, client: Client, person: int) -> NDArray[np.float16]:
-        return segment(brain_scan(person=person)[0], client, self.OPTIONS).views[0].mixture
+    def mixture(self, pipeline: Pipeline, person: int) -> NDArray[np.float16]:
+        return segment(brain_scan(person=person)[0], using(pipeline, self.OPTIONS)).exchanges[0].sent
 
-    def test_once_at_most_but_again_for_the_same_scan(self, client: Client, bundle: Bundle) -> None:
+    def test_once_at_most_but_again_for_the_same_scan(self, pipeline: Pipeline, bundle: Bundle) -> None:
         for person in (10, 11):
-            add(client, bundle, person)
-        first, second = self.mixture(client, 1), self.mixture(client, 2)
+            add(pipeline, bundle, person)
+        first, second = self.mixture(pipeline, 1), self.mixture(pipeline, 2)
         assert not np.array_equal(first, second)
-        np.testing.assert_array_equal(self.mixture(client, 1), first)
+        np.testing.assert_array_equal(self.mixture(pipeline, 1), first)
         with pytest.raises(InputError, match="expected 1 unused references for this scan, got 0"):
-            self.mixture(client, 3)
+            self.mixture(pipeline, 3)
 
-    def test_never_the_scan_itself_nor_another_of_the_person(self, client: Client, bundle: Bundle) -> None:
-        add(client, bundle, 1)
+    def test_never_the_scan_itself_nor_another_of_the_person(self, pipeline: Pipeline, bundle: Bundle) -> None:
+        add(pipeline, bundle, 1)
         again, _ = brain_scan(person=1, seed=7)
         for scan in (brain_scan(person=1)[0], again):
             with pytest.raises(InputError, match="expected 1 unused references for this scan, got 0"):
-                segment(scan, client, self.OPTIONS)
-        other = Bank.of(bundle).load(add(client, bundle, 2)).image
-        plain = segment(again, client, Options("none")).views[0].mixture
-        mixture = segment(again, client, Options(from_bank=True, weight=0.5)).views[0].mixture
+                segment(scan, using(pipeline, self.OPTIONS))
+        other = Bank.of(bundle).load(add(pipeline, bundle, 2)).image
+        plain = segment(again, using(pipeline, Plain())).exchanges[0].sent
+        mixture = segment(again, using(pipeline, Mixup(0.5, source="bank"))).exchanges[0].sent
         np.testing.assert_allclose(mixture[0], 0.5 * plain[0].astype(np.float32) + 0.5 * other, atol=2**-10)
         assert np.abs(plain[0] - other).max() > 0.2
 
-    def test_too_few_references_are_told_before_anything_is_noted_or_sent(self, client: Client, bundle: Bundle) -> None:
+    def test_too_few_references_are_told_before_anything_is_noted_or_sent(
+        self, pipeline: Pipeline, bundle: Bundle
+    ) -> None:
         for person in (10, 11):
-            add(client, bundle, person)
+            add(pipeline, bundle, person)
         with pytest.raises(InputError, match="expected 3 unused references for this scan, got 2"):
-            segment(brain_scan(person=1)[0], client, Options(from_bank=True, references=3))
-        assert client.ledger.entries() == []
-        assert client.ledger.spent() == set()
+            segment(brain_scan(person=1)[0], using(pipeline, Mixup(references=3, source="bank")))
+        assert pipeline.ledger.entries() == []
+        assert pipeline.ledger.spent() == set()
 
-    def test_an_empty_bank(self, client: Client) -> None:
+    def test_an_empty_bank(self, pipeline: Pipeline) -> None:
         with pytest.raises(InputError, match="expected 1 unused references for this scan, got 0"):
-            self.mixture(client, 1)
+            self.mixture(pipeline, 1)
 
-    def test_a_damaged_reference(self, client: Client, bundle: Bundle) -> None:
-        (Bank.of(bundle).folder / f"{add(client, bundle)}.npz").write_bytes(b"PK\x03\x04 damaged")
+    def test_a_damaged_reference(self, pipeline: Pipeline, bundle: Bundle) -> None:
+        (Bank.of(bundle).folder / f"{add(pipeline, bundle)}.npz").write_bytes(b"PK\x03\x04 damaged")
         with pytest.raises(InputError, match=r"\.npz: not a reference \(BadZipFile\)"):
-            self.mixture(client, 1)
+            self.mixture(pipeline, 1)

@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixpriv.bundle import Bundle, Strangers
-from mixpriv.client.segment import Client, Options, open_client, segment
+from mixpriv.bundle import Bundle, Impostors
+from mixpriv.client.pipeline import Pipeline, open_pipeline
+from mixpriv.client.segment import segment
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError
 from mixpriv.key import load_or_create_key
+from mixpriv.protection.modes import Mixup, Plain, Shielded
 from mixpriv.wire.address import Address
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.servers import ServerPool
 from mixpriv.wire.transport import GrpcSegmenter
 from tests.support.phantom import brain_scan
+from tests.support.pipelines import using
 from tests.support.remote import RemoteSegmenter
 from tests.wire.fakeserver import FakeServer, response
 
@@ -42,34 +45,34 @@ def place(request: pytest.FixtureRequest, server: FakeServer, tmp_path: Path) ->
 
 
 @pytest.fixture(params=[ServerPool, GrpcSegmenter])
-def remote(request: pytest.FixtureRequest, place: Address, bundle: Bundle, home: Path) -> Iterator[Client]:
+def remote(request: pytest.FixtureRequest, place: Address, bundle: Bundle, home: Path) -> Iterator[Pipeline]:
     """A client that was told nothing but its segmenter."""
     with ExitStack() as stack:
         where = [place] if request.param is ServerPool else place
         segmenter = stack.enter_context(request.param(where, SegmenterContract.of(bundle), timeout_s=10))
-        yield open_client(bundle, load_or_create_key(), segmenter)
+        yield open_pipeline(bundle, Mixup(), load_or_create_key(), segmenter)
 
 
-def test_a_request_to_a_server_is_booked_under_its_address(remote: Client, place: Address) -> None:
-    segment(brain_scan()[0], remote, Options())
+def test_a_request_to_a_server_is_booked_under_its_address(remote: Pipeline, place: Address) -> None:
+    segment(brain_scan()[0], remote)
     (entry,) = remote.ledger.entries()
     assert entry.server == place.text
     assert entry.left_machine
 
 
-def test_another_view_for_a_server_is_refused(remote: Client, server: FakeServer) -> None:
-    segment(brain_scan()[0], remote, Options())
+def test_another_view_for_a_server_is_refused(remote: Pipeline, server: FakeServer) -> None:
+    segment(brain_scan()[0], remote)
     with pytest.raises(InputError, match=r"a server saw it on .* another view would tell it more"):
-        segment(brain_scan()[0], remote, Options("none"))
+        segment(brain_scan()[0], using(remote, Plain()))
     assert len(server.requests) == 1
 
 
-def test_a_mixture_too_much_like_its_scan_is_not_sent_to_a_server(remote: Client, server: FakeServer) -> None:
+def test_a_mixture_too_much_like_its_scan_is_not_sent_to_a_server(remote: Pipeline, server: FakeServer) -> None:
     assert remote.bundle.shielded is not None
-    shielded = replace(remote.bundle.shielded, strangers=Strangers(0.2, 1.0, -1e3))
-    strict = replace(remote, bundle=replace(remote.bundle, shielded=shielded))
+    shielded = replace(remote.bundle.shielded, impostors=Impostors(0.2, 1.0, -1e3))
+    strict = using(replace(remote, bundle=replace(remote.bundle, shielded=shielded)), Shielded())
     with pytest.raises(InputError, match="mixtures were drawn and each is too much like it"):
-        segment(brain_scan()[0], strict, Options("shielded"))
+        segment(brain_scan()[0], strict)
     assert server.requests == []
     assert remote.ledger.entries() == []
 
@@ -80,23 +83,23 @@ def test_several_servers_are_booked_as_they_were_named(bundle: Bundle) -> None:
         assert (pool.leaves_machine, pool.address) == (True, "127.0.0.1:1,127.0.0.1:2")
 
 
-def test_a_network_in_this_process_keeps_what_it_is_shown(client: Client) -> None:
-    assert not client.leaves_machine
-    segment(brain_scan()[0], client, Options())
-    assert [entry.server for entry in client.ledger.entries()] == ["embedded"]
+def test_a_network_in_this_process_keeps_what_it_is_shown(pipeline: Pipeline) -> None:
+    assert not pipeline.leaves_machine
+    segment(brain_scan()[0], pipeline)
+    assert [entry.server for entry in pipeline.ledger.entries()] == ["embedded"]
 
 
 @pytest.mark.parametrize("address", ["", "embedded"])
-def test_what_leaves_is_not_booked_as_what_stays(address: str, client: Client) -> None:
+def test_what_leaves_is_not_booked_as_what_stays(address: str, pipeline: Pipeline) -> None:
     with pytest.raises(
         InputError, match=f"^segmenter: expected the address of what leaves this machine, got '{address}'"
     ):
-        replace(client, segmenter=RemoteSegmenter(client.bundle, address))
+        replace(pipeline, segmenter=RemoteSegmenter(pipeline.bundle, address))
 
 
-def test_a_segmenter_that_does_not_say_is_not_used(client: Client) -> None:
+def test_a_segmenter_that_does_not_say_is_not_used(pipeline: Pipeline) -> None:
     class Silent:
         segment = InProcessSegmenter.segment
 
     with pytest.raises(AttributeError, match="leaves_machine"):
-        replace(client, segmenter=Silent())
+        replace(pipeline, segmenter=Silent())

@@ -13,7 +13,7 @@ from scipy import ndimage
 from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, ledger_path, now, summary
 from mixpriv.errors import InputError, OutputError
 from mixpriv.key import ClientKey
-from mixpriv.reid.scan_hash import BITS, SAME_SCAN, difference, likeness
+from mixpriv.reid.scan_hash import BITS, SAME_SCAN, distance, scan_hash
 
 
 def entry(content: bytes = b"c" * 32) -> Entry:
@@ -54,17 +54,17 @@ class TestRecord:
 class TestRepeats:
     """A server that saw a scan is not shown another view of it, unless the user wants so."""
 
-    ONE = replace(entry(), view=b"v", client=b"k")
+    ONE = replace(entry(), request=b"v", client=b"k")
 
     @pytest.mark.parametrize(
         ("second", "refused"),
         [
             ({}, False),
             ({"server": "other:1"}, False),
-            ({"view": b"w"}, True),
-            ({"views": 2}, True),
-            ({"server": EMBEDDED, "view": b"w"}, False),
-            ({"content": b"d" * 32, "view": b"w"}, False),
+            ({"request": b"w"}, True),
+            ({"requests": 2}, True),
+            ({"server": EMBEDDED, "request": b"w"}, False),
+            ({"content": b"d" * 32, "request": b"w"}, False),
         ],
     )
     def test_another_view(self, second: dict[str, object], refused: bool) -> None:
@@ -78,14 +78,14 @@ class TestRepeats:
 
     def test_what_stayed_here_does_not_count(self) -> None:
         Ledger().enter(replace(self.ONE, server=EMBEDDED))
-        Ledger().enter(replace(self.ONE, view=b"w"))
+        Ledger().enter(replace(self.ONE, request=b"w"))
 
     def test_fewer_of_the_same_views_show_nothing_new(self) -> None:
-        Ledger().enter(replace(self.ONE, views=3))
-        Ledger().enter(replace(self.ONE, views=1))
+        Ledger().enter(replace(self.ONE, requests=3))
+        Ledger().enter(replace(self.ONE, requests=1))
 
     def test_too_many_at_once(self) -> None:
-        many = replace(self.ONE, views=5)
+        many = replace(self.ONE, requests=5)
         with pytest.raises(InputError, match="references: expected at most 4 for a server, got 5"):
             Ledger().enter(many)
         Ledger().enter(replace(many, server=EMBEDDED))
@@ -111,7 +111,7 @@ class TestRepeats:
         old = Entry("2026-01-01", "host:8001", "toy 0.1.0", "mixup", 1, b"c" * 32, b"l" * 64)
         assert Ledger().enter(self.ONE) == [old]
         with pytest.raises(InputError, match="another view"):
-            Ledger().enter(replace(self.ONE, view=b"w", mode="none"))
+            Ledger().enter(replace(self.ONE, request=b"w", mode="none"))
 
     def test_summary(self) -> None:
         for one in (self.ONE, self.ONE, replace(self.ONE, content=b"d" * 32)):
@@ -143,16 +143,16 @@ class TestLoss:
         Ledger().enter(entry(b"d" * 32))
 
     def test_a_first_entry_that_is_refused_leaves_a_ledger(self) -> None:
-        many = replace(entry(), views=9)
+        many = replace(entry(), requests=9)
         for _ in range(2):
             with pytest.raises(InputError, match="expected at most 4 for a server"):
                 Ledger().enter(many)
         Ledger().enter(entry())
 
     def test_under_another_key_nothing_is_known(self) -> None:
-        one = replace(entry(), view=b"v", client=b"k")
+        one = replace(entry(), request=b"v", client=b"k")
         Ledger().enter(one)
-        other = replace(entry(b"d" * 32), view=b"w", client=b"l")
+        other = replace(entry(b"d" * 32), request=b"w", client=b"l")
         with pytest.raises(InputError, match="client key: all that the ledger tells of was sent under another key"):
             Ledger().enter(other)
         Ledger().enter(replace(other, server=EMBEDDED))
@@ -224,13 +224,13 @@ class TestLikeness:
     def test_copies_are_alike_and_others_are_not(self) -> None:
         brain = self.brain(0)
         noisy = (brain + np.random.default_rng(1).normal(0, 0.05, brain.shape)).astype(np.float16)
-        bits = likeness(brain, 3.0, self.KEY)
-        assert difference(bits, bits) == 0
-        assert difference(bits, likeness(noisy, 3.0, self.KEY)) < SAME_SCAN / 2
-        assert difference(bits, likeness(self.brain(2), 3.0, self.KEY)) > 2 * SAME_SCAN
+        bits = scan_hash(brain, 3.0, self.KEY)
+        assert distance(bits, bits) == 0
+        assert distance(bits, scan_hash(noisy, 3.0, self.KEY)) < SAME_SCAN / 2
+        assert distance(bits, scan_hash(self.brain(2), 3.0, self.KEY)) > 2 * SAME_SCAN
 
     def test_another_key_gives_unrelated_bits(self) -> None:
         brain = self.brain(0)
-        other = likeness(brain, 3.0, ClientKey(bytes(range(32))))
-        assert abs(difference(likeness(brain, 3.0, self.KEY), other) - 0.5) < 0.1
+        other = scan_hash(brain, 3.0, ClientKey(bytes(range(32))))
+        assert abs(distance(scan_hash(brain, 3.0, self.KEY), other) - 0.5) < 0.1
         assert len(other) * 8 == BITS

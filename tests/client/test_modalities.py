@@ -17,23 +17,26 @@ from PIL import Image
 from mixpriv.bundle import Bundle, load_bundle, require_one_modality
 from mixpriv.client.bank import Bank
 from mixpriv.client.figure import draw_picture
-from mixpriv.client.report import class_volumes, save_wire
-from mixpriv.client.segment import Client, Options, open_client, segment
+from mixpriv.client.pipeline import Pipeline, open_pipeline
+from mixpriv.client.segment import segment
+from mixpriv.client.wire_record import save_wire
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError
 from mixpriv.imaging.preprocess.crop import conform_crop
-from mixpriv.imaging.preprocess.preprocessor import load_conformer
+from mixpriv.imaging.preprocess.preprocessor import load_preprocessor
 from mixpriv.imaging.preprocess.stripped import stripped_brain
 from mixpriv.imaging.resample import Conformed
 from mixpriv.imaging.volume import Volume, load_volume
 from mixpriv.key import content_digest, load_or_create_key
-from mixpriv.protection.keystream import Stream
-from mixpriv.protection.mixing import mix, mix_modalities
+from mixpriv.protection.keystream import Keystream
+from mixpriv.protection.mixing import mix
+from mixpriv.protection.modes import Mixup, Mode, Plain, Shielded
 from mixpriv.protection.reference import Reference, ReferenceModel, draw_labels, draw_reference
 from mixpriv.protection.warp import Warp
-from mixpriv.timing import Stages
+from mixpriv.timing import Timings
 from tests.client.test_segment import Recording, dice
 from tests.support.phantom import brain_scan, pair_scan, write_reference_model
+from tests.support.pipelines import using
 from tests.support.toybundle import PAIR, write_toy_bundle, write_toy_crop_bundle
 
 
@@ -45,8 +48,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture
-def client(pair: Bundle, home: Path) -> Client:
-    return open_client(pair, load_or_create_key(), InProcessSegmenter(pair.segmenter_path))
+def pipeline(pair: Bundle, home: Path) -> Pipeline:
+    return open_pipeline(pair, Mixup(), load_or_create_key(), InProcessSegmenter(pair.segmenter_path))
 
 
 def with_modality(scan: Volume, index: int, voxels: NDArray[np.float32] | float) -> Volume:
@@ -126,27 +129,27 @@ class TestStripped:
 class TestConform:
     def test_each_is_what_it_would_be_alone(self, pair: Bundle) -> None:
         scan, _ = pair_scan()
-        conformer = load_conformer(pair)
-        target = conformer(scan, Stages())
-        alone = [conformer(modality, Stages()) for modality in scan.modalities]
-        for one, other in zip(target.modalities, alone, strict=True):
-            assert one.image.tobytes() == other.image.tobytes()
-            assert one.mask.tobytes() == other.mask.tobytes()
-            assert one.intensity_range == other.intensity_range
+        preprocess = load_preprocessor(pair)
+        target = preprocess(scan, Timings())
+        alone = [preprocess(modality, Timings()) for modality in scan.modalities]
+        assert target.intensity_ranges == tuple(other.intensity_ranges[0] for other in alone)
+        for image, other in zip(target.images, alone, strict=True):
+            assert image.tobytes() == other.image.tobytes()
+            assert target.mask.tobytes() == other.mask.tobytes()
 
     def test_one_without_contrast_is_named(self, pair: Bundle) -> None:
         scan, labels = pair_scan()
         flat = with_modality(scan, 1, np.where(labels > 0, np.float32(1), np.float32(0)))
         with pytest.raises(InputError, match="phantom, modality 2: no brain found: expected tissue"):
-            load_conformer(pair)(flat, Stages())
+            load_preprocessor(pair)(flat, Timings())
 
     def test_crops(self, tmp_path: Path) -> None:
         voxels = np.random.default_rng(0).uniform(0, 900, (21, 33, 24, 2)).astype(np.float32)
         scan = Volume(np.asfortranarray(voxels), np.diag([-1.0, 1, 1, 1]), None, "crop.nii.gz")
         bundle = write_toy_crop_bundle(tmp_path)
         target = conform_crop(scan, bundle)
-        for one, modality in zip(target.modalities, scan.modalities, strict=True):
-            assert one.image.tobytes() == conform_crop(modality, bundle).image.tobytes()
+        for image, modality in zip(target.images, scan.modalities, strict=True):
+            assert image.tobytes() == conform_crop(modality, bundle).image.tobytes()
 
     def test_a_bundle_must_say_that_it_has_no_extractor(self, pair: Bundle, tmp_path: Path) -> None:
         fields = json.loads((pair.directory / "bundle.json").read_text())
@@ -159,13 +162,13 @@ class TestConform:
 class TestReference:
     def test_the_first_modality_is_as_with_one_alone(self, pair: Bundle) -> None:
         model = ReferenceModel.load(pair.reference_path)
-        both, one = (draw_reference(m, Stream(bytes(32))) for m in (model, replace(model, further_ranges=())))
+        both, one = (draw_reference(m, Keystream(bytes(32))) for m in (model, replace(model, further_ranges=())))
         assert both.image.tobytes() == one.image.tobytes()
         assert both.labels.tobytes() == one.labels.tobytes()
-        first, second = both.modalities
-        assert first.image.shape == second.image.shape == pair.grid_shape
-        assert not np.array_equal(first.image, second.image)
-        assert not second.image[both.mask == 0].any()
+        first, second = both.images
+        assert first.shape == second.shape == pair.grid_shape
+        assert not np.array_equal(first, second)
+        assert not second[both.mask == 0].any()
 
     def test_a_blob_in_layers_inside_the_brain(self, pair: Bundle) -> None:
         healthy = ReferenceModel.load(pair.reference_path)
@@ -173,7 +176,7 @@ class TestReference:
         model = replace(healthy, tissue_of=np.array([*np.zeros(classes), 2, 3, 4], np.uint8))
         sizes = []
         for seed in range(8):
-            without, within = (draw_labels(m, Stream(bytes([seed]) * 32)) for m in (healthy, model))
+            without, within = (draw_labels(m, Keystream(bytes([seed]) * 32)) for m in (healthy, model))
             blob = within >= classes
             assert np.array_equal(within[~blob], without[~blob])
             assert without[blob].all()
@@ -184,25 +187,25 @@ class TestReference:
     def test_the_bank_keeps_all(self, pair: Bundle, home: Path) -> None:
         scan, labels = pair_scan()
         truth = replace(scan, voxels=np.asfortranarray(labels, dtype=np.float32))
-        bank, conformer = Bank.of(pair), load_conformer(pair)
-        reference = bank.load(bank.add(scan, truth, conformer, pair, load_or_create_key()))
-        sent = mix_modalities(conformer(scan, Stages()), None, 1.0)
-        np.testing.assert_array_equal(np.stack([one.image for one in reference.modalities]), sent)
+        bank, preprocess = Bank.of(pair), load_preprocessor(pair)
+        reference = bank.load(bank.add(scan, truth, preprocess, pair, load_or_create_key()))
+        sent = mix(preprocess(scan, Timings()), None, 1.0)
+        np.testing.assert_array_equal(reference.images, sent)
 
 
 class TestSegment:
     @pytest.mark.parametrize(
-        ("options", "bar"),
-        [(Options("none"), 0.9), (Options(weight=0.7), 0.7), (Options("shielded", weight=0.7), 0.65)],
+        ("mode", "bar"),
+        [(Plain(), 0.9), (Mixup(0.7), 0.7), (Shielded(0.7), 0.65)],
     )
-    def test_the_tissues_are_found(self, options: Options, bar: float, client: Client) -> None:
+    def test_the_tissues_are_found(self, mode: Mode, bar: float, pipeline: Pipeline) -> None:
         scan, truth = pair_scan()
-        result = segment(scan, client, options)
+        result = segment(scan, using(pipeline, mode))
         assert result.labels.shape == scan.shape
         assert dice(result.labels, truth, 1) > bar
 
     def test_all_are_sent_mixed_by_one_weight(
-        self, client: Client, pair: Bundle, monkeypatch: pytest.MonkeyPatch
+        self, pipeline: Pipeline, pair: Bundle, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         mixed: list[Reference] = []
 
@@ -210,35 +213,40 @@ class TestSegment:
             target: Conformed, reference: Reference | None, weight: float, warp: Warp | None = None
         ) -> NDArray[np.float16]:
             mixed.extend([] if reference is None else [reference])
-            return mix_modalities(target, reference, weight, warp)
+            return mix(target, reference, weight, warp)
 
-        monkeypatch.setattr("mixpriv.client.segment.mix_modalities", spy)
+        monkeypatch.setattr("mixpriv.protection.modes.mix", spy)
         recording = Recording(pair)
-        result = segment(pair_scan()[0], replace(client, segmenter=recording), Options(weight=0.6))
+        result = segment(pair_scan()[0], using(replace(pipeline, segmenter=recording), Mixup(0.6)))
         (sent,) = recording.seen
         assert sent.shape == (1, 2, *pair.grid_shape)
-        np.testing.assert_array_equal(result.views[0].mixture, sent[0])
-        channels = zip(sent[0], result.target.modalities, mixed[0].modalities, strict=True)
-        for channel, target, reference in channels:
-            np.testing.assert_array_equal(channel, mix(target, reference, 0.6))
+        np.testing.assert_array_equal(result.exchanges[0].sent, sent[0])
+        for m, channel in enumerate(sent[0]):
+            conformed, reference = result.conformed, mixed[0]
+            one = replace(
+                conformed, images=conformed.images[m : m + 1], intensity_ranges=conformed.intensity_ranges[m : m + 1]
+            )
+            np.testing.assert_array_equal(
+                channel, mix(one, replace(reference, images=reference.images[m : m + 1]), 0.6)[0]
+            )
 
-    def test_two_runs_are_the_same_bytes(self, client: Client) -> None:
-        first, second = (segment(pair_scan()[0], client, Options()) for _ in range(2))
-        assert first.views[0].mixture.tobytes() == second.views[0].mixture.tobytes()
+    def test_two_runs_are_the_same_bytes(self, pipeline: Pipeline) -> None:
+        first, second = (segment(pair_scan()[0], using(pipeline, Mixup())) for _ in range(2))
+        assert first.exchanges[0].sent.tobytes() == second.exchanges[0].sent.tobytes()
 
-    def test_a_reference_with_fewer_is_refused(self, client: Client) -> None:
-        model = replace(ReferenceModel.load(client.bundle.reference_path), further_ranges=())
+    def test_a_reference_with_fewer_is_refused(self, pipeline: Pipeline) -> None:
+        model = replace(ReferenceModel.load(pipeline.bundle.reference_path), further_ranges=())
         with pytest.raises(InputError, match="reference: expected 2 modalities, got 1"):
-            segment(pair_scan()[0], replace(client, reference_model=model), Options())
+            segment(pair_scan()[0], using(replace(pipeline, reference_model=model), Mixup()))
 
-    def test_wire_and_picture(self, client: Client, pair: Bundle, tmp_path: Path) -> None:
-        result = segment(pair_scan()[0], client, Options())
-        save_wire(tmp_path, result.views, pair, "embedded")
+    def test_wire_and_picture(self, pipeline: Pipeline, pair: Bundle, tmp_path: Path) -> None:
+        result = segment(pair_scan()[0], using(pipeline, Mixup()))
+        save_wire(tmp_path, result.exchanges, pair, "embedded")
         saved = np.moveaxis(nib.load(tmp_path / "mixture.nii.gz").get_fdata(), -1, 0)
-        np.testing.assert_array_equal(saved, result.views[0].mixture)
+        np.testing.assert_array_equal(saved, result.exchanges[0].sent)
         (request,) = json.loads((tmp_path / "request.json").read_text())["requests"]
         assert request["sent"]["shape"] == [1, 2, *pair.grid_shape]
-        drawn = draw_picture(result, class_volumes(result.labels, 0.027, pair.classes))
+        drawn = draw_picture(result)
         assert Image.open(io.BytesIO(drawn)).format == "PNG"
 
 
@@ -259,4 +267,4 @@ def test_real_tumour_scans_are_taken_as_stripped(pair: Bundle) -> None:
     scan = replace(first, voxels=np.asfortranarray(np.stack([first.voxels, second.voxels], axis=-1)))
     brain_ml = float((mask.voxels > 0.5).sum()) * mask.voxel_ml
     assert stripped_brain(scan, pair).volume_ml == pytest.approx(brain_ml, rel=0.01)
-    assert load_conformer(pair)(scan, Stages()).mask.any()
+    assert load_preprocessor(pair)(scan, Timings()).mask.any()

@@ -16,11 +16,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mixpriv.bundle import DEFAULT_BUNDLE, load_bundle, shipped_bundles
-from mixpriv.client.segment import Client, Options, Segmentation, open_client, segment
+from mixpriv.client.pipeline import Pipeline, open_pipeline
+from mixpriv.client.segment import segment
+from mixpriv.client.segmentation import Segmentation
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.imaging.resample import to_grid
 from mixpriv.imaging.volume import Volume, load_volume
 from mixpriv.key import load_or_create_key
+from mixpriv.protection.modes import Mixup, Plain
+from tests.support.pipelines import using
 
 DATA = Path(os.environ.get("MIXPRIV_DATA", "."))
 
@@ -31,9 +35,9 @@ pytestmark = [
 
 
 @pytest.fixture
-def trained(home: Path) -> Client:
+def trained(home: Path) -> Pipeline:
     bundle = load_bundle()
-    return open_client(bundle, load_or_create_key(), InProcessSegmenter(bundle.segmenter_path), generator=False)
+    return open_pipeline(bundle, Mixup(), load_or_create_key(), InProcessSegmenter(bundle.segmenter_path))
 
 
 @pytest.fixture(scope="module")
@@ -101,26 +105,26 @@ def mean_dice(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     ids=["strip", "flip", "turned in the header", "turned", "thick slices"],
 )
 def test_nearly_the_same_segmentation(
-    change: Callable[[Volume], Volume], world: NDArray[np.float64], bar: float, head: Volume, trained: Client
+    change: Callable[[Volume], Volume], world: NDArray[np.float64], bar: float, head: Volume, trained: Pipeline
 ) -> None:
-    expected = segment(head, trained, Options("none")).labels
+    expected = segment(head, using(trained, Plain())).labels
     scan = change(head)
-    assert mean_dice(on_head(segment(scan, trained, Options("none")), scan, world, head), expected) >= bar
+    assert mean_dice(on_head(segment(scan, using(trained, Plain())), scan, world, head), expected) >= bar
 
 
-def test_identical_voxels_after_flipping(head: Volume, trained: Client) -> None:
-    expected = segment(head, trained, Options("none")).labels
-    labels = segment(flipped(head), trained, Options("none")).labels[::-1]
+def test_identical_voxels_after_flipping(head: Volume, trained: Pipeline) -> None:
+    expected = segment(head, using(trained, Plain())).labels
+    labels = segment(flipped(head), using(trained, Plain())).labels[::-1]
     assert (labels == expected).mean() > 0.9999
 
 
-def test_no_face_and_no_skull_in_what_is_sent(head: Volume, trained: Client) -> None:
+def test_no_face_and_no_skull_in_what_is_sent(head: Volume, trained: Pipeline) -> None:
     """What lies far from the stripped brain is not sent."""
     strip = load_volume(DATA / "ch2bet.nii.gz")
-    result = segment(head, trained, Options("none"))
-    near = to_grid(replace(strip, voxels=np.asfortranarray(strip.voxels > 0, np.float32)), result.target.grid) > 0
-    far = ndimage.distance_transform_edt(~near, sampling=result.target.grid.spacing_mm) > 12
-    sent = result.views[0].mixture[0] > 0
+    result = segment(head, using(trained, Plain()))
+    near = to_grid(replace(strip, voxels=np.asfortranarray(strip.voxels > 0, np.float32)), result.conformed.grid) > 0
+    far = ndimage.distance_transform_edt(~near, sampling=result.conformed.grid.spacing_mm) > 12
+    sent = result.exchanges[0].sent[0] > 0
     assert (sent & far).sum() < 0.005 * sent.sum()
 
 
@@ -128,6 +132,6 @@ def test_what_is_sent_does_not_depend_on_the_threads(head: Volume, monkeypatch: 
     bundle, sent = load_bundle(), []
     for threads in ("1", "2"):
         monkeypatch.setenv("MIXPRIV_THREADS", threads)
-        client = open_client(bundle, load_or_create_key(), InProcessSegmenter(bundle.segmenter_path))
-        sent.append(segment(head, client, Options()).views[0].mixture.tobytes())
+        pipeline = open_pipeline(bundle, Mixup(), load_or_create_key(), InProcessSegmenter(bundle.segmenter_path))
+        sent.append(segment(head, using(pipeline, Mixup())).exchanges[0].sent.tobytes())
     assert sent[0] == sent[1]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,57 +14,65 @@ from PIL import Image
 from mixpriv.atomic import check_outputs
 from mixpriv.bundle import Bundle
 from mixpriv.client.figure import _enlarge, draw_picture
-from mixpriv.client.report import class_volumes, encode_table, save_wire, wire_files
-from mixpriv.client.segment import Client, Options, Segmentation, segment
+from mixpriv.client.pipeline import Pipeline
+from mixpriv.client.segment import segment
+from mixpriv.client.segmentation import Segmentation
+from mixpriv.client.table import class_volumes, encode_table
+from mixpriv.client.wire_record import save_wire, wire_files
 from mixpriv.errors import InputError, OutputError
+from mixpriv.protection.modes import Mixup
 from tests.support.phantom import brain_scan
+from tests.support.pipelines import using
 
 
 @pytest.fixture
-def result(client: Client) -> Segmentation:
-    return segment(brain_scan()[0], client, Options(references=2))
+def result(pipeline: Pipeline) -> Segmentation:
+    return segment(brain_scan()[0], using(pipeline, Mixup(references=2)))
 
 
 class TestVolumes:
-    def test_are_counted_without_the_background(self) -> None:
+    def test_are_counted_without_the_background(self, bundle: Bundle) -> None:
         labels = np.array([[[0, 1, 1, 2]]], np.uint8)
-        volumes = class_volumes(labels, 0.5, ("background", "white matter", "grey matter", "none"))
+        known = replace(bundle, classes=("background", "white matter", "grey matter", "none"))
+        volumes = class_volumes(labels, 0.5, known)
         assert [(v.index, v.name, v.voxels, v.volume_ml) for v in volumes] == [
             (1, "white matter", 2, 1.0),
             (2, "grey matter", 1, 0.5),
             (3, "none", 0, 0.0),
         ]
         assert encode_table(volumes).decode() == (
-            "index\tname\tvoxels\tvolume_ml\n1\twhite matter\t2\t1.000\n2\tgrey matter\t1\t0.500\n3\tnone\t0\t0.000\n"
+            "index\tname\tabbreviation\tcolor\tvoxels\tvolume_ml\n"
+            "1\twhite matter\tn/a\t#f0d5a0\t2\t1.000\n"
+            "2\tgrey matter\tn/a\t#d26962\t1\t0.500\n"
+            "3\tnone\tn/a\t#82bc6c\t0\t0.000\n"
         )
 
 
 class TestWire:
     def test_is_what_was_sent_and_received_and_no_more(
-        self, result: Segmentation, client: Client, bundle: Bundle, tmp_path: Path
+        self, result: Segmentation, pipeline: Pipeline, bundle: Bundle, tmp_path: Path
     ) -> None:
         folder = tmp_path / "wire"
         folder.mkdir()
-        save_wire(folder, result.views, bundle, "host:1")
+        save_wire(folder, result.exchanges, bundle, "host:1")
         files = wire_files(folder, 2)
         assert {p.name for p in folder.iterdir()} == {"request.json", *(p.name for pair in files for p in pair)}
-        for view, (mixture, answer) in zip(result.views, files, strict=True):
-            np.testing.assert_array_equal(nib.load(mixture).get_fdata(), view.mixture[0])
-            np.testing.assert_array_equal(np.moveaxis(np.asarray(nib.load(answer).dataobj), -1, 0), view.answer)
+        for exchange, (mixture, answer) in zip(result.exchanges, files, strict=True):
+            np.testing.assert_array_equal(nib.load(mixture).get_fdata(), exchange.sent[0])
+            np.testing.assert_array_equal(np.moveaxis(np.asarray(nib.load(answer).dataobj), -1, 0), exchange.received)
             np.testing.assert_array_equal(nib.load(mixture).affine, np.diag([3, 3, 3, 1]))
         request = json.loads((folder / "request.json").read_text())
         assert set(request) == {"server", "model_name", "model_version", "requests"}
         sent = request["requests"][1]["sent"]
-        assert sent["sha256"] == hashlib.sha256(result.views[1].mixture.tobytes()).hexdigest()
+        assert sent["sha256"] == hashlib.sha256(result.exchanges[1].sent.tobytes()).hexdigest()
         assert (sent["name"], sent["datatype"], sent["shape"]) == ("mixture", "FP16", [1, 1, *bundle.grid_shape])
 
 
 class TestPicture:
     def test_has_three_planes_of_three_things_and_every_class(self, result: Segmentation, bundle: Bundle) -> None:
-        volumes = class_volumes(result.labels, 0.027, bundle.classes)
-        picture = Image.open(io.BytesIO(draw_picture(result, volumes)))
+        picture = Image.open(io.BytesIO(draw_picture(replace(result, server="host:1"))))
         assert picture.format == "PNG"
-        width_mm, length_mm, height_mm = np.array(bundle.grid_shape) * result.target.grid.spacing_mm
+        width_mm, length_mm, height_mm = np.array(bundle.grid_shape) * result.conformed.grid.spacing_mm
         assert picture.width > 3 * 2 * max(width_mm, length_mm)
         assert picture.height > 2 * (length_mm + 2 * height_mm)
         pixels = np.asarray(picture).astype(int)

@@ -81,17 +81,19 @@ def outcome(case: Case, folder: Path) -> Outcome:
     from mixpriv import engine
     from mixpriv.bundle import load_bundle
     from mixpriv.client.bank import Bank
-    from mixpriv.client.segment import Options, open_client, segment
+    from mixpriv.client.pipeline import open_pipeline
+    from mixpriv.client.segment import segment
     from mixpriv.engine.in_process import InProcessSegmenter
     from mixpriv.imaging.volume import load_volume
     from mixpriv.key import ClientKey
+    from mixpriv.protection.modes import named
     from mixpriv.wire.contract import SegmenterContract
     from mixpriv.wire.messages import encode_request
 
     bundle = load_bundle(HERE / "bundle")
-    if case.limit is not None and bundle.shielded is not None and bundle.shielded.strangers is not None:
-        strangers = replace(bundle.shielded.strangers, limit=case.limit)
-        bundle = replace(bundle, shielded=replace(bundle.shielded, strangers=strangers))
+    if case.limit is not None and bundle.shielded is not None and bundle.shielded.impostors is not None:
+        impostors = replace(bundle.shielded.impostors, limit=case.limit)
+        bundle = replace(bundle, shielded=replace(bundle.shielded, impostors=impostors))
     requests: list[bytes] = []
 
     class Recording:
@@ -105,13 +107,13 @@ def outcome(case: Case, folder: Path) -> Outcome:
 
     engine.load = functools.partial(engine.load, precision="f32")  # type: ignore[assignment]
     key = ClientKey(hashlib.sha256(f"golden {case.key}".encode()).digest())
-    client = open_client(bundle, key, Recording())
+    mode = named(case.mode, references=case.references, source="bank" if case.from_bank else "generator")
+    pipeline = open_pipeline(bundle, mode, key, Recording())
     for person in BANK if case.from_bank else ():
         scan, labels = (load_volume(path) for path in write_head(folder, person))
-        Bank.of(bundle).add(scan, labels, client.conformer, bundle, key)
-    options = Options(case.mode, references=case.references, from_bank=case.from_bank)
-    result = segment(load_volume(write_head(folder, 1)[0]), client, options)
-    return Outcome(requests, result.labels, [astuple(entry)[1:] for entry in client.ledger.entries()])
+        Bank.of(bundle).add(scan, labels, pipeline.preprocess, bundle, key)
+    result = segment(load_volume(write_head(folder, 1)[0]), pipeline)
+    return Outcome(requests, result.labels, [astuple(entry)[1:] for entry in pipeline.ledger.entries()])
 
 
 def write_head(folder: Path, person: int) -> tuple[Path, Path]:

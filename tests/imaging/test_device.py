@@ -10,14 +10,17 @@ import pytest
 
 from mixpriv import cuda
 from mixpriv.bundle import Bundle
-from mixpriv.client.segment import Client, Options, open_client, segment
+from mixpriv.client.pipeline import Pipeline, open_pipeline
+from mixpriv.client.segment import segment
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import DeviceError, InputError
 from mixpriv.imaging.device import CPU, PAYS_FROM_SCANS, CudaDevice, choose_device
-from mixpriv.imaging.preprocess.preprocessor import load_conformer
+from mixpriv.imaging.preprocess.preprocessor import load_preprocessor
 from mixpriv.imaging.volume import Volume
-from mixpriv.key import load_or_create_key
+from mixpriv.key import ClientKey
+from mixpriv.protection.modes import Mixup, Mode, Plain
 from tests.support.phantom import brain_scan
+from tests.support.pipelines import using
 from tests.support.toybundle import write_toy_crop_bundle
 
 
@@ -32,8 +35,9 @@ def without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "_load_from", lambda _: (None, cuda.NOT_COMPILED))
 
 
-def open_on_device(bundle: Bundle) -> Client:
-    return open_client(bundle, load_or_create_key(), InProcessSegmenter(bundle.segmenter_path), device=CudaDevice())
+def open_on_device(bundle: Bundle) -> Pipeline:
+    segmenter = InProcessSegmenter(bundle.segmenter_path)
+    return open_pipeline(bundle, Mixup(), ClientKey(bytes(range(32))), segmenter, device=CudaDevice())
 
 
 def flipped(scan: Volume) -> Volume:
@@ -45,12 +49,12 @@ def flipped(scan: Volume) -> Volume:
 
 @pytest.mark.usefixtures("emulated")
 class TestTheSameAsOnTheProcessor:
-    @pytest.mark.parametrize("options", [Options("none"), Options(references=2)])
-    def test_heads(self, options: Options, client: Client, bundle: Bundle) -> None:
+    @pytest.mark.parametrize("mode", [Plain(), Mixup(references=2)])
+    def test_heads(self, mode: Mode, pipeline: Pipeline, bundle: Bundle) -> None:
         scan = flipped(brain_scan()[0])
-        here, there = segment(scan, client, options), segment(scan, open_on_device(bundle), options)
-        for one, other in zip(here.views, there.views, strict=True):
-            np.testing.assert_array_equal(one.mixture, other.mixture)
+        here, there = segment(scan, using(pipeline, mode)), segment(scan, using(open_on_device(bundle), mode))
+        for one, other in zip(here.exchanges, there.exchanges, strict=True):
+            np.testing.assert_array_equal(one.sent, other.sent)
         np.testing.assert_array_equal(here.labels, there.labels)
         assert there.labels.flags.f_contiguous
 
@@ -58,9 +62,9 @@ class TestTheSameAsOnTheProcessor:
         bundle = write_toy_crop_bundle(tmp_path / "crops")
         voxels = np.random.default_rng(0).random((24, 32, 20), np.float32)
         scan = Volume(np.asfortranarray(voxels), np.diag([1.0, 1.0, 1.0, 1.0]), None, "crop")
-        client = open_on_device(bundle)
-        there, here = (segment(scan, c, Options()) for c in (client, replace(client, conformer=load_conformer(bundle))))
-        np.testing.assert_array_equal(here.views[0].mixture, there.views[0].mixture)
+        pipeline = open_on_device(bundle)
+        there, here = (segment(scan, c) for c in (pipeline, replace(pipeline, preprocess=load_preprocessor(bundle))))
+        np.testing.assert_array_equal(here.exchanges[0].sent, there.exchanges[0].sent)
         np.testing.assert_array_equal(here.labels, there.labels)
 
 

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixpriv import kernels
-from mixpriv.client.segment import Client
+from mixpriv.client.pipeline import Pipeline
 from mixpriv.imaging.resample import Conformed, Grid
-from mixpriv.protection.keystream import Stream
-from mixpriv.protection.mixing import Unmixer, draw_weight, linear_unmix, mix, straighten, unpack_probabilities
+from mixpriv.protection.keystream import Keystream
+from mixpriv.protection.mixing import draw_weight, mix, normalised
 from mixpriv.protection.reference import Reference
+from mixpriv.protection.unmixing import Unmixer, linear_unmix, unpack_probabilities, unwarp
 from mixpriv.protection.warp import draw_warp
 
 SHAPE = (16, 16, 32)
@@ -28,9 +29,9 @@ def target_and_reference(seed: int = 0) -> tuple[Conformed, Reference]:
     random = np.random.default_rng(seed)
     masks = box(random), box(random)
     image = random.normal(500, 200, SHAPE).astype(np.float32)
-    target = Conformed(image, masks[0], (100.0, 900.0), Grid(SHAPE, np.eye(4)))
+    target = Conformed(image[None], masks[0], ((100.0, 900.0),), Grid(SHAPE, np.eye(4)))
     labels = random.integers(1, CLASSES, SHAPE).astype(np.uint8) * masks[1]
-    return target, Reference(random.random(SHAPE, np.float32), labels, masks[1])
+    return target, Reference(random.random((1, *SHAPE), np.float32), labels, masks[1])
 
 
 def answer_to(weight: float, labels: np.ndarray, reference_labels: np.ndarray) -> np.ndarray:
@@ -57,14 +58,14 @@ class TestMix:
         target, reference = target_and_reference(seed)
         own = np.clip((target.image.astype(np.float64) - 100) / 800, 0, 1) * target.mask
         expected = weight * own + (1 - weight) * reference.image * reference.mask
-        np.testing.assert_allclose(mix(target, reference, weight), expected, atol=1e-3)
+        np.testing.assert_allclose(mix(target, reference, weight)[0], expected, atol=1e-3)
 
     def test_a_warp_bends_target_and_reference_alike(self) -> None:
         target, reference = target_and_reference()
-        warp = draw_warp(Stream(bytes(32)), SHAPE, 2.0, 1.5)
-        straight = mix(target, reference, 0.4).astype(np.float32)
+        warp = draw_warp(Keystream(bytes(32)), SHAPE, 2.0, 1.5)
+        straight = mix(target, reference, 0.4)[0].astype(np.float32)
         expected = kernels.warp(straight[None], *warp.forward)[0]
-        bent = mix(target, reference, 0.4, warp)
+        bent = mix(target, reference, 0.4, warp)[0]
         assert bent.dtype == np.float16
         np.testing.assert_allclose(bent, expected, atol=2e-3)
         assert np.abs(bent - straight).max() > 0.1
@@ -72,9 +73,9 @@ class TestMix:
     @given(st.integers(0, 1000))
     def test_zero_outside_the_union(self, seed: int) -> None:
         target, reference = target_and_reference(seed)
-        mixture = mix(target, reference, 0.5)
+        mixture = mix(target, reference, 0.5)[0]
         assert not mixture[(target.mask == 0) & (reference.mask == 0)].any()
-        assert not mix(target, None, 1.0)[target.mask == 0].any()
+        assert not normalised(target)[0][target.mask == 0].any()
 
 
 class TestUnmix:
@@ -87,18 +88,18 @@ class TestUnmix:
         np.testing.assert_allclose(shares.sum(axis=0), 1, atol=0.06)
         assert shares.min() == 0
 
-    def test_the_network_is_given_the_linear_unmixing(self, client: Client) -> None:
+    def test_the_network_is_given_the_linear_unmixing(self, pipeline: Pipeline) -> None:
         random = np.random.default_rng(0)
         labels, known = (random.integers(0, CLASSES, SHAPE).astype(np.uint8) for _ in range(2))
-        probabilities = client.unmixer(answer_to(0.6, labels, known), known, 0.6, np.zeros((1, *SHAPE), np.float16))
+        probabilities = pipeline.unmixer(answer_to(0.6, labels, known), known, 0.6, np.zeros((1, *SHAPE), np.float16))
         np.testing.assert_array_equal(probabilities.argmax(axis=0), labels)
 
-    def test_a_further_reference_leaves_the_result_of_the_one_before(self, client: Client) -> None:
+    def test_a_further_reference_leaves_the_result_of_the_one_before(self, pipeline: Pipeline) -> None:
         random = np.random.default_rng(0)
         one, other, known = (random.integers(0, CLASSES, SHAPE).astype(np.uint8) for _ in range(3))
         target = np.zeros((1, *SHAPE), np.float16)
-        first = client.unmixer(answer_to(0.6, one, known), known, 0.6, target)
-        second = client.unmixer(answer_to(0.5, other, known), known, 0.5, target)
+        first = pipeline.unmixer(answer_to(0.6, one, known), known, 0.6, target)
+        second = pipeline.unmixer(answer_to(0.5, other, known), known, 0.5, target)
         np.testing.assert_array_equal(first.argmax(axis=0), one)
         np.testing.assert_array_equal(second.argmax(axis=0), other)
 
@@ -121,9 +122,9 @@ class TestUnmix:
         shape = (32, 40, 32)
         labels = np.zeros(shape, np.uint8)
         labels[8:20, 10:30, 8:24] = 1
-        warp = draw_warp(Stream(bytes(32)), shape, 3.0, 1.5)
+        warp = draw_warp(Keystream(bytes(32)), shape, 3.0, 1.5)
         bent = kernels.warp(np.stack([labels == 0, labels == 1]).astype(np.float32), *warp.forward)
-        straight = straighten(np.rint(255 * bent[1:]).astype(np.uint8), warp)
+        straight = unwarp(np.rint(255 * bent[1:]).astype(np.uint8), warp)
         assert straight.dtype == np.uint8
         assert ((straight[0] > 127) == (labels == 1)).mean() > 0.99
 

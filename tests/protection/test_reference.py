@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mixpriv.errors import InputError
-from mixpriv.protection.keystream import Stream
+from mixpriv.protection.keystream import Keystream
 from mixpriv.protection.reference import ReferenceModel, draw_reference
 
 
@@ -37,7 +37,7 @@ def model() -> ReferenceModel:
 
 class TestDraw:
     def test_shapes_range_and_mask(self, model: ReferenceModel) -> None:
-        reference = draw_reference(model, Stream(bytes(32)))
+        reference = draw_reference(model, Keystream(bytes(32)))
         assert reference.image.shape == reference.labels.shape == reference.mask.shape == model.grid_shape
         assert reference.image.dtype == np.float32
         assert reference.labels.dtype == reference.mask.dtype == np.uint8
@@ -47,17 +47,17 @@ class TestDraw:
         np.testing.assert_array_equal(reference.mask == 1, reference.labels > 0)
 
     def test_same_seed_same_reference(self, model: ReferenceModel) -> None:
-        first, second = (draw_reference(model, Stream(b"k" * 32)) for _ in range(2))
+        first, second = (draw_reference(model, Keystream(b"k" * 32)) for _ in range(2))
         assert first.image.tobytes() == second.image.tobytes()
         assert first.labels.tobytes() == second.labels.tobytes()
 
     def test_other_seed_other_reference(self, model: ReferenceModel) -> None:
-        first, second = (draw_reference(model, Stream(seed * 32)) for seed in (b"a", b"b"))
+        first, second = (draw_reference(model, Keystream(seed * 32)) for seed in (b"a", b"b"))
         inside = (first.mask | second.mask) == 1
         assert np.mean(first.labels[inside] != second.labels[inside]) > 0.2
 
     def test_every_tissue_occurs_and_intensities_follow_it(self, model: ReferenceModel) -> None:
-        reference = draw_reference(model, Stream(b"c" * 32))
+        reference = draw_reference(model, Keystream(b"c" * 32))
         means = {label: reference.image[reference.labels == label].mean() for label in (1, 2, 3, 5)}
         assert means[1] > means[2] > means[5]
 
@@ -68,7 +68,8 @@ class TestFile:
         again = ReferenceModel.load(tmp_path / "m.npz")
         seed = b"s" * 32
         assert (
-            draw_reference(again, Stream(seed)).image.tobytes() == draw_reference(model, Stream(seed)).image.tobytes()
+            draw_reference(again, Keystream(seed)).image.tobytes()
+            == draw_reference(model, Keystream(seed)).image.tobytes()
         )
 
     @pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04"])
@@ -85,22 +86,22 @@ class TestFile:
 class TestStream:
     def test_known_words(self) -> None:
         # a change here would change every reference that was ever drawn
-        stream = Stream(bytes(range(32)))
+        stream = Keystream(bytes(range(32)))
         assert stream.uniform(size=3).tolist() == [0.5191545070724464, 0.648164754153205, 0.865114729446133]
-        assert Stream(bytes(range(32))).normal(2) == pytest.approx([-1.1278883, 0.19742134], abs=1e-6)
+        assert Keystream(bytes(range(32))).normal(2) == pytest.approx([-1.1278883, 0.19742134], abs=1e-6)
 
     def test_moments(self) -> None:
-        normal = Stream(b"n" * 32).normal(200_001)
+        normal = Keystream(b"n" * 32).normal(200_001)
         assert abs(float(normal.mean())) < 0.01
         assert abs(float(normal.std()) - 1) < 0.01
-        uniform = Stream(b"u" * 32).uniform(2.0, 3.0, 100_000)
+        uniform = Keystream(b"u" * 32).uniform(2.0, 3.0, 100_000)
         assert uniform.min() >= 2.0
         assert uniform.max() < 3.0
         assert abs(uniform.mean() - 2.5) < 0.01
 
     def test_the_seed_is_not_shown(self) -> None:
-        assert "secret" in repr(Stream(bytes(32)))
+        assert "secret" in repr(Keystream(bytes(32)))
 
     def test_a_wrong_seed_is_refused(self) -> None:
         with pytest.raises(ValueError, match="seed: expected 32 bytes, got 3"):
-            Stream(b"abc")
+            Keystream(b"abc")

@@ -34,8 +34,7 @@ def conform_crop(scan: Volume, bundle: Bundle, device: Device = CPU) -> Conforme
     mask = (to_grid(everywhere, place) > 0.5).astype(np.uint8)
     to_world = upright.affine / np.append(upright.spacing_mm, 1.0)
     target = sample(own, place, mask, Grid(bundle.grid_shape, to_world @ place.affine), device)
-    for modality, conformed in zip(scan.modalities, target.modalities, strict=True):
-        low, high = conformed.intensity_range
+    for modality, (low, high) in zip(scan.modalities, target.intensity_ranges, strict=True):
         if not low < high:
             raise InputError(f"{modality.name}: expected a crop with contrast, got one without")
     return target

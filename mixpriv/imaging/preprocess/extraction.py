@@ -112,12 +112,11 @@ def conform(scan: Volume, brain: Brain, bundle: Bundle, device: Device = CPU) ->
     grid = brain_grid(brain.mask, brain.grid, bundle)
     mask = (between_grids(brain.probability, brain.grid, grid) >= 0.5).astype(np.uint8)
     target = sample(scan, grid, mask, grid, device)
-    for modality, conformed in zip(scan.modalities, target.modalities, strict=True):
-        low, high = conformed.intensity_range
+    for modality, image, (low, high) in zip(scan.modalities, target.images, target.intensity_ranges, strict=True):
         refusal = f"{modality.name}: no brain found: expected"
         if not low < high:
             raise InputError(f"{refusal} tissue contrast inside the brain, got none")
-        if _structure(conformed.image, mask, (low, high)) < MIN_STRUCTURE:
+        if _structure(image, mask, (low, high)) < MIN_STRUCTURE:
             raise InputError(f"{refusal} tissues that differ, got noise alone inside the brain")
     return target
 

@@ -12,13 +12,13 @@ from mixpriv.imaging.preprocess.extraction import Brain, conform, extract_brain,
 from mixpriv.imaging.preprocess.stripped import stripped_brain
 from mixpriv.imaging.resample import Conformed
 from mixpriv.imaging.volume import Volume
-from mixpriv.timing import Stages
+from mixpriv.timing import Timings
 
-Conformer = Callable[[Volume, Stages], Conformed]
+Preprocessor = Callable[[Volume, Timings], Conformed]
 """Scan to target in the bundle's grid; InputError if the scan does not show what the bundle is for."""
 
 
-def load_conformer(bundle: Bundle, device: Device = CPU) -> Conformer:
+def load_preprocessor(bundle: Bundle, device: Device = CPU) -> Preprocessor:
     """What brings scans into a bundle's grid on a device, its networks loaded.
 
     Raises
@@ -28,18 +28,18 @@ def load_conformer(bundle: Bundle, device: Device = CPU) -> Conformer:
     """
     if bundle.crop is not None:
 
-        def crop(scan: Volume, stages: Stages) -> Conformed:
-            with stages("conform"):
+        def crop(scan: Volume, timings: Timings) -> Conformed:
+            with timings("conform"):
                 return conform_crop(scan, bundle, device)
 
         return crop
 
     find = _finder(bundle)
 
-    def head(scan: Volume, stages: Stages) -> Conformed:
-        with stages("extract"):
+    def head(scan: Volume, timings: Timings) -> Conformed:
+        with timings("extract"):
             brain = find(scan)
-        with stages("conform"):
+        with timings("conform"):
             return conform(scan, brain, bundle, device)
 
     return head

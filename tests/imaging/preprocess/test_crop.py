@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle, load_bundle
-from mixpriv.client.segment import Options, open_client, segment
+from mixpriv.client.pipeline import open_pipeline
+from mixpriv.client.segment import segment
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError
 from mixpriv.imaging.preprocess.crop import conform_crop
 from mixpriv.imaging.volume import Volume
 from mixpriv.key import load_or_create_key
+from mixpriv.protection.modes import Mixup, named
+from tests.support.pipelines import using
 from tests.support.toybundle import write_toy_crop_bundle
 
 
@@ -119,8 +122,8 @@ class TestSegment:
         bright = np.where(np.arange(21)[:, None, None] < 10, 0.9, 0.6) * np.ones(scan.voxels.shape)
         bright[0], bright[1] = 0.0, 1.0
         scan = replace(scan, voxels=np.asfortranarray(bright, np.float32))
-        client = open_client(crops, load_or_create_key(), InProcessSegmenter(crops.segmenter_path))
-        result = segment(scan, client, Options(mode=mode, weight=0.7 if mode == "mixup" else None))
+        pipeline = open_pipeline(crops, Mixup(), load_or_create_key(), InProcessSegmenter(crops.segmenter_path))
+        result = segment(scan, using(pipeline, named(mode, weights=0.7 if mode == "mixup" else None)))
         assert result.labels.shape == scan.voxels.shape
         assert result.brain_ml is None
         if mode == "none":

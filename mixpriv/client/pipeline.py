@@ -1,0 +1,103 @@
+"""What a client loads once for scan after scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from mixpriv.bundle import Bundle
+from mixpriv.client.bank import Bank
+from mixpriv.client.ledger import EMBEDDED, Ledger
+from mixpriv.errors import InputError
+from mixpriv.imaging.device import CPU, Device
+from mixpriv.imaging.preprocess.preprocessor import Preprocessor, load_preprocessor
+from mixpriv.imaging.resample import Conformed
+from mixpriv.key import ClientKey
+from mixpriv.protection.draws import KeyedDraws
+from mixpriv.protection.mixing import normalised
+from mixpriv.protection.modes import Mode
+from mixpriv.protection.reference import Reference, ReferenceModel
+from mixpriv.protection.unmixing import Unmixer
+from mixpriv.wire.transport import Segmenter
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """All that is loaded once for scan after scan; no segmenter for a mode that sends nothing."""
+
+    bundle: Bundle
+    mode: Mode
+    key: ClientKey
+    ledger: Ledger | None
+    segmenter: Segmenter | None
+    preprocess: Preprocessor = field(repr=False)
+    unmixer: Unmixer | None = field(repr=False)
+    reference_model: ReferenceModel | None = field(repr=False)
+    allow_repeat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.leaves_machine and self.ledger is None:
+            raise ValueError("ledger: expected one, since what is sent leaves this machine")
+        if self.leaves_machine and self.server in ("", EMBEDDED):
+            raise InputError(f"segmenter: expected the address of what leaves this machine, got {self.server!r}")
+
+    @property
+    def leaves_machine(self) -> bool:
+        """Whether what is sent may leave this machine: the segmenter alone knows."""
+        return self.segmenter is not None and self.segmenter.leaves_machine
+
+    @property
+    def server(self) -> str:
+        """What the ledger calls the place where requests go."""
+        return EMBEDDED if self.segmenter is None or not self.segmenter.leaves_machine else self.segmenter.address
+
+    def draws(self, content: bytes) -> KeyedDraws:
+        """What can be drawn for the scan with a content digest."""
+        return KeyedDraws(self.bundle, self.key, content, self.reference_model, self._lend(content))
+
+    def _lend(self, content: bytes) -> Callable[[str, Conformed, int], Sequence[Reference]]:
+        """Mark references of the user's bank as used for this scan and give them."""
+
+        def lend(purpose: str, scan: Conformed, count: int) -> list[Reference]:
+            bank = Bank.of(self.bundle)
+            names = bank.other_than(content, normalised(scan), self.bundle, self.key)
+            if self.ledger is None:
+                raise ValueError("ledger: expected one where references are lent")
+            used = self.ledger.spend(self.key.derive(purpose, content), names, count)
+            return [bank.load(name) for name in used]
+
+        return lend
+
+
+def open_pipeline(
+    bundle: Bundle,
+    mode: Mode,
+    key: ClientKey,
+    segmenter: Segmenter | None,
+    *,
+    device: Device = CPU,
+    noted: bool = True,
+    threads: int | None = None,
+    allow_repeat: bool = False,
+) -> Pipeline:
+    """Load the client's networks; the voxel work is done on the ``device``.
+
+    What is sent is ``noted`` in the user's ledger; only what a network in this process sees may go without.
+
+    Raises
+    ------
+    InputError
+        the bundle does not know the mode, or a file of it is missing or damaged.
+    """
+    mode.require(bundle)
+    return Pipeline(
+        bundle=bundle,
+        mode=mode,
+        key=key,
+        ledger=Ledger() if noted else None,
+        segmenter=segmenter,
+        preprocess=load_preprocessor(bundle, device),
+        unmixer=Unmixer.of(bundle, threads) if mode.unmixes else None,
+        reference_model=ReferenceModel.of(bundle) if mode.unmixes else None,
+        allow_repeat=allow_repeat,
+    )

@@ -1,0 +1,119 @@
+"""The result of a segmentation."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from mixpriv.atomic import check_outputs, write_outputs
+from mixpriv.bundle import Bundle
+from mixpriv.client.table import ClassVolume, class_volumes, encode_table
+from mixpriv.errors import InputError
+from mixpriv.imaging.resample import Conformed
+from mixpriv.imaging.volume import SUFFIXES, Volume, encode_labels, stem, zipped_as_named
+
+_HINT = "pass overwrite=True"
+
+_FORMER_NAMES = {
+    "nuclei": "subcortical grey matter",
+    "internal CSF": "ventricles",
+    "external CSF": "extraventricular CSF",
+}
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and its answer: ``sent`` (M, D, H, W) float16, ``received`` (C-1, D, H, W) uint8."""
+
+    sent: NDArray[np.float16] = field(repr=False)
+    received: NDArray[np.uint8] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The labels of a scan, with what is needed to report on them.
+
+    Attributes
+    ----------
+    labels : (I, J, K) uint8 in the scan's grid, Fortran order; a value is the index of a class
+    bundle : whose networks made them; ``bundle.classes`` names the C classes, background first
+    scan : what was segmented
+    probabilities : (C, D, H, W) float32 in the bundle's grid, on any positive scale; they count inside the scan's mask
+    conformed : the scan in the bundle's grid; secret
+    brain_ml : volume of the extracted brain, None for a region-of-interest crop
+    server : which was asked; None if the network ran in this process, or nothing was sent
+    exchanges : every request and its answer
+    warnings : for the user, one line each
+    risk : how many standard deviations more similar what was sent is to the scan than to other people's; None if
+        nobody looked
+    """
+
+    labels: NDArray[np.uint8] = field(repr=False)
+    bundle: Bundle = field(repr=False)
+    scan: Volume = field(repr=False)
+    probabilities: NDArray[np.float32] = field(repr=False)
+    conformed: Conformed = field(repr=False)
+    brain_ml: float | None
+    server: str | None
+    exchanges: tuple[Exchange, ...]
+    warnings: tuple[str, ...]
+    risk: float | None = None
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """(4, 4), from the index of a voxel to millimetres (R, A, S)."""
+        return self.scan.affine
+
+    @property
+    def volumes(self) -> list[ClassVolume]:
+        """Voxels and volume of each class but the background."""
+        return class_volumes(self.labels, self.scan.voxel_ml, self.bundle)
+
+    @property
+    def volumes_ml(self) -> Mapping[str, float]:
+        """Volume of each class by its name, ml."""
+        return _ByName({volume.name: volume.volume_ml for volume in self.volumes})
+
+    def to_nibabel(self) -> nib.Nifti1Image:
+        """Make a NIfTI image of the labels, in the scan's grid and with its header's geometry."""
+        return nib.Nifti1Image.from_bytes(encode_labels(self.labels, self.scan))
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the labels (``.nii`` or ``.nii.gz``), and beside them the table of volumes (``.tsv``); both or none.
+
+        Raises
+        ------
+        InputError
+            the name ends otherwise or is the scan's own, or a file exists and is not to be overwritten.
+        OutputError
+            a file cannot be written.
+        """
+        labels = Path(path)
+        if not labels.name.lower().endswith(SUFFIXES):
+            raise InputError(f"{labels}: expected an output named .nii or .nii.gz")
+        table = labels.with_name(f"{stem(labels)}.tsv")
+        contents = {
+            labels: zipped_as_named(labels, encode_labels(self.labels, self.scan)),
+            table: encode_table(self.volumes),
+        }
+        if os.path.realpath(labels) == os.path.realpath(self.scan.name):
+            raise InputError(f"{labels}: expected an output that is not the scan itself")
+        check_outputs(contents, force=overwrite, hint=_HINT)
+        write_outputs(contents, force=overwrite, hint=_HINT)
+
+
+class _ByName(dict[str, float]):
+    """Values by the names of classes; those that classes had before lead to them, too, for one version."""
+
+    def __missing__(self, name: str) -> float:
+        if name in _FORMER_NAMES and _FORMER_NAMES[name] in self:
+            warnings.warn(f"class {name!r} is now {_FORMER_NAMES[name]!r}", DeprecationWarning, stacklevel=2)
+            return self[_FORMER_NAMES[name]]
+        raise KeyError(name)

@@ -1,0 +1,3 @@
+from tests.support.fixtures import bundle, pipeline
+
+__all__ = ["bundle", "pipeline"]
