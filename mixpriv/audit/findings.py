@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.reid.features import Image
-
-_RESAMPLES = 2000
+from mixpriv.statistics import bootstrap
 
 
 @dataclass(frozen=True)
@@ -51,15 +50,17 @@ class Outcome:
 
 
 def over_people(values: Sequence[float] | NDArray[np.float64], subjects: Sequence[str]) -> tuple[float, float, float]:
-    """Mean over people and 95 % bootstrap interval; requests of one person are averaged first."""
+    """Mean over people and 95 % bootstrap interval; requests of one person are averaged first.
+
+    Examples
+    --------
+    >>> [round(float(value), 2) for value in over_people([1, 0, 1], ["Ann", "Ann", "Bob"])][0]
+    0.75
+    """
     of: dict[str, list[float]] = defaultdict(list)
     for value, subject in zip(values, subjects, strict=True):
         of[subject].append(float(value))
-    means = np.array([np.mean(own) for own in of.values()])
-    rng = np.random.default_rng(0)
-    resampled = means[rng.integers(len(means), size=(_RESAMPLES, len(means)))].mean(axis=1)
-    low, high = np.percentile(resampled, (2.5, 97.5))
-    return float(means.mean()), float(low), float(high)
+    return bootstrap(np.array([np.mean(own) for own in of.values()]))
 
 
 def finding(
@@ -69,6 +70,7 @@ def finding(
     values: Sequence[float] | NDArray[np.float64],
     subjects: Sequence[str],
     baseline: float,
+    *,
     against: str = "chance",
 ) -> Finding:
     """A figure from one value for each request."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mixpriv.audit.images import locally_normalised
 from mixpriv.reid.features import coarsen, fine_structure, working_factor
-from mixpriv.reid.registration import Matcher
+from mixpriv.reid.registration import Registration
 
 WAYS = {
     "correlation": "correlation of fine structure in place",
@@ -40,7 +40,7 @@ class Linker:
     factor: int
     details: NDArray[np.float32] = field(repr=False)
     local: NDArray[np.float32] = field(repr=False)
-    matcher: Matcher = field(repr=False)
+    registration: Registration = field(repr=False)
 
     @staticmethod
     def of(images: Sequence[NDArray[np.floating[Any]]], spacing_mm: float) -> Linker:
@@ -49,13 +49,14 @@ class Linker:
         working = [coarsen(image, factor) for image in images]
         details = [fine_structure(image, factor * spacing_mm) for image in working]
         local = [locally_normalised(image, factor * spacing_mm).ravel() for image in working]
-        return Linker(spacing_mm, factor, np.stack([d.ravel() for d in details]), np.stack(local), Matcher.of(details))
+        flat = np.stack([detail.ravel() for detail in details])
+        return Linker(spacing_mm, factor, flat, np.stack(local), Registration.of(details))
 
     def score(self, image: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.float64]]:
         """How well each gallery image fits what was seen (D, H, W), by every way: (gallery,)."""
         working, spacing = coarsen(image, self.factor), self.factor * self.spacing_mm
         detail = fine_structure(working, spacing)
-        fit = self.matcher.fit(detail)
+        fit = self.registration.fit(detail)
         return {
             "correlation": (self.details @ detail.ravel()).astype(np.float64),
             "local": (self.local @ locally_normalised(working, spacing).ravel()).astype(np.float64),
@@ -98,7 +99,13 @@ def rank(scores: NDArray[np.float64], queries: Sequence[str], gallery: Sequence[
 
     Parameters
     ----------
-    scores : (queries, gallery), higher is more alike
+    scores : (queries, gallery), higher is more similar
+
+    Examples
+    --------
+    >>> scores = np.array([[0.9, 0.1], [0.6, 0.4]])  # of two requests with two scans
+    >>> rank(scores, ["Ann", "Bob"], ["Ann", "Bob"]).first.tolist()
+    [1.0, 0.0]
     """
     right = np.array(queries)[:, None] == np.array(gallery)[None]
     found = []

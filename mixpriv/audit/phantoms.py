@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from mixpriv.audit.people import People, Visit, rescan
-from mixpriv.audit.views import World, ideal_answer
-from mixpriv.bundle import load_bundle
+from mixpriv.audit.cohort import Cohort, Visit, rescan
+from mixpriv.audit.simulation import Environment, PublicTerms, ideal_answer
+from mixpriv.bundle import Shielded, load_bundle
 from mixpriv.imaging.resample import Conformed, Grid
-from mixpriv.protection.keystream import Stream
+from mixpriv.protection.keystream import Keystream
 from mixpriv.protection.reference import ReferenceModel, draw_labels, paint
 
 SPACING_MM = 4.0
@@ -30,30 +30,37 @@ def phantom_model(spacing_mm: float = SPACING_MM) -> ReferenceModel:
     return replace(model, step=model.step * share, spacing_mm=spacing_mm, grid_shape=(d, h, w))
 
 
-def phantom_world(spacing_mm: float = SPACING_MM) -> World:
+def phantom_environment(spacing_mm: float = SPACING_MM) -> Environment:
     """Public knowledge at phantom scale; the server's network makes no mistakes."""
     model = phantom_model(spacing_mm)
     classes = int(model.tissue_of.max()) + 1
-    return World(spacing_mm, classes, _WEIGHTS, model, ideal_answer(classes))
+    terms = PublicTerms("phantoms", model.grid_shape, spacing_mm, _WEIGHTS, _shielded())
+    return Environment(terms, classes, model, ideal_answer(classes))
 
 
-def phantom(number: int, world: World) -> Visit:
+def _shielded() -> Shielded | None:
+    """The bundle's mode shielded; its impostors were measured on a finer grid."""
+    known = load_bundle("brain-t1").shielded
+    return None if known is None else replace(known, impostors=None)
+
+
+def phantom(number: int, environment: Environment) -> Visit:
     """Person number ``number``, before any scan's effects."""
     content = hashlib.sha256(f"phantom {number}".encode()).digest()
-    stream = Stream(content)
-    classes = draw_labels(world.model, stream)
-    image = paint(classes, world.model.intensity_range, world.spacing_mm, stream)
-    grid = Grid(world.shape, np.diag([world.spacing_mm] * 3 + [1.0]))
-    target = Conformed(image, (classes > 0).astype(np.uint8), (0.0, 1.0), grid)
+    stream = Keystream(content)
+    classes = draw_labels(environment.model, stream)
+    image = paint(classes, environment.model.intensity_range, environment.spacing_mm, stream)
+    grid = Grid(environment.shape, np.diag([environment.spacing_mm] * 3 + [1.0]))
+    target = Conformed(image[None], (classes > 0).astype(np.uint8), ((0.0, 1.0),), grid)
     name = f"phantom-{number:02d}"
-    return Visit(name, name, content, target, world.model.tissue_of[classes])
+    return Visit(name, name, content, target, environment.model.tissue_of[classes])
 
 
-def phantom_people(world: World, subjects: int = 32, attackers: int = 16) -> People:
-    """People with two visits each; the last ``attackers`` of them are the attacker's own."""
-    persons = [phantom(number, world) for number in range(subjects)]
+def phantom_cohort(environment: Environment, subjects: int = 32, attackers: int = 16) -> Cohort:
+    """Cohort with two visits each; the last ``attackers`` of them are the attacker's own."""
+    persons = [phantom(number, environment) for number in range(subjects)]
     victims, own = persons[: subjects - attackers], persons[subjects - attackers :]
-    return People(
+    return Cohort(
         queries=tuple(rescan(person, 0) for person in victims),
         gallery=tuple(rescan(person, 1) for person in victims),
         known=tuple(rescan(person, number) for person in own for number in (0, 1)),

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import jinja2
 import numpy as np
 from PIL import Image as Pillow
 
 from mixpriv.audit.findings import Finding
 from mixpriv.audit.policy import Verdict
+from mixpriv.audit.registry import attacks
 from mixpriv.reid.features import Image
 
-_ATTACKS = {
-    "view": "What is seen before any attack",
-    "A1": "A1 linkage without training",
-    "A2": "A2 learned linkage",
-    "A3": "A3 reference bank",
-    "A4": "A4 many requests of one scan",
-    "A5": "A5 were a reference reused",
-    "A6": "A6 separation by a network",
-    "A7": "A7 labels without the key",
-    "A8": "A8 side channels",
-}
 _ZOOM = 2
 
 
 @dataclass(frozen=True)
-class Made:
+class Provenance:
     """Whom the audit was about and how it was made: lines of text, and the command."""
 
     title: str
@@ -43,7 +33,7 @@ def rows(findings: Sequence[Finding]) -> list[list[str]]:
     modes = list(dict.fromkeys(one.mode for one in findings))
     table = [["attack", "figure", "guess or template", *modes]]
     of = {(one.attack, one.figure, one.mode): one for one in findings}
-    order = list(_ATTACKS)
+    order = list(_titles())
     for attack, figure in sorted(dict.fromkeys((one.attack, one.figure) for one in findings),
                                  key=lambda pair: order.index(pair[0])):  # fmt: skip
         found = [of.get((attack, figure, mode)) for mode in modes]
@@ -53,26 +43,32 @@ def rows(findings: Sequence[Finding]) -> list[list[str]]:
     return table
 
 
+def _titles() -> dict[str, str]:
+    """What stands above the figures of each attack, in the report's order."""
+    known = {one.number: f"{one.number}: {one.title}" for one in attacks().values()}
+    return {"view": "What is seen before any attack", **known}
+
+
 def _cell(one: Finding) -> str:
     return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
 
 
-def markdown(findings: Sequence[Finding], verdicts: Sequence[Verdict], made: Made) -> str:
+def markdown(findings: Sequence[Finding], verdicts: Sequence[Verdict], provenance: Provenance) -> str:
     """The report without pictures."""
     head, *body = rows(findings)
-    lines = [f"# {made.title}", "", *made.about, ""]
+    lines = [f"# {provenance.title}", "", *provenance.about, ""]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in body]
     if verdicts:
         lines += [
             "",
-            "## Bars of the policy",
+            "## Thresholds of the policy",
             "",
             "| mode | attack | figure | value | at most | |",
             "|---|---|---|---|---|---|",
         ]
         lines += ["| " + " | ".join(row) + " |" for row in _judged(verdicts)]
-    return "\n".join([*lines, "", f"Made by `{made.command}`.", ""])
+    return "\n".join([*lines, "", f"Made by `{provenance.command}`.", ""])
 
 
 def _judged(verdicts: Sequence[Verdict]) -> list[list[str]]:
@@ -87,36 +83,22 @@ def page(
     findings: Sequence[Finding],
     pictures: Mapping[str, Mapping[str, Image]],
     verdicts: Sequence[Verdict],
-    made: Made,
+    provenance: Provenance,
 ) -> str:
     """The report as one HTML file. It shows people's brains: keep it as you keep the scans."""
     head, *body = rows(findings)
-    parts = [f"<h1>{html.escape(made.title)}</h1>", f"<p>{html.escape(' '.join(made.about))}</p>"]
-    for mode, shown in pictures.items():
-        figures = "".join(
-            f"<figure><img alt='{html.escape(name)}' src='{_embedded(image)}'>"
-            f"<figcaption>{html.escape(name)}</figcaption></figure>"
-            for name, image in shown.items()
-        )
-        parts.append(f"<h2>Mode {html.escape(mode)}, the first person</h2><div class='row'>{figures}</div>")
-    if verdicts:
-        judged = [["mode", "attack", "figure", "value", "at most", ""], *_judged(verdicts)]
-        parts += ["<h2>Bars of the policy</h2>", _table(judged)]
-    for attack, title in _ATTACKS.items():
-        own = [row[1:] for row in body if row[0] == attack]
-        if own:
-            parts += [f"<h2>{title}</h2>", _table([head[1:], *own])]
-    parts.append(f"<p>Made by <code>{html.escape(made.command)}</code>.</p>")
-    return f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(made.title)}</title>{_STYLE}" + (
-        "\n".join(parts) + "</html>\n"
+    by_attack = {title: [row[1:] for row in body if row[0] == attack] for attack, title in _titles().items()}
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("mixpriv.audit"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    return templates.get_template("report.html").render(
+        provenance=provenance,
+        pictures={mode: {name: _embedded(one) for name, one in shown.items()} for mode, shown in pictures.items()},
+        verdicts=_judged(verdicts),
+        head=head[1:],
+        attacks={title: own for title, own in by_attack.items() if own},
     )
-
-
-def _table(cells: Sequence[Sequence[str]]) -> str:
-    def row(values: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values) + "</tr>"
-
-    return "<table>" + row(cells[0], "th") + "".join(row(values, "td") for values in cells[1:]) + "</table>"
 
 
 def _embedded(image: Image) -> str:
@@ -131,10 +113,3 @@ def _embedded(image: Image) -> str:
     data = io.BytesIO()
     picture.save(data, "PNG")
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
-
-
-_STYLE = (
-    "<style>body{font:15px/1.45 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:.2rem .6rem;text-align:left}"
-    ".row{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0}figcaption{color:#555}</style>"
-)

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mixpriv.audit.findings import Finding, Outcome
+from mixpriv.audit.cohort import Cohort
+from mixpriv.audit.context import Budget, Context, template_of
+from mixpriv.audit.controls import BLIND, NONE
+from mixpriv.audit.findings import Finding
 from mixpriv.audit.linkage import Linker
-from mixpriv.audit.people import People
 from mixpriv.audit.policy import check_controls
-from mixpriv.audit.scene import Effort, Scene, template_of
-from mixpriv.audit.views import BLIND, NONE, Mode, World
-from mixpriv.errors import InputError
+from mixpriv.audit.registry import find
+from mixpriv.audit.simulation import Environment
+from mixpriv.protection.modes import Mode
 from mixpriv.reid.features import Image
-
-ATTACKS = {
-    "A1": "linkage",
-    "A2": "siamese",
-    "A3": "bank",
-    "A4": "requests",
-    "A5": "reuse",
-    "A6": "separation",
-    "A7": "labels",
-    "A8": "side_channels",
-}
-"""Names of the attacks and of their modules; A2 and A6 need PyTorch."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +26,14 @@ class Audit:
 
 
 def run(
-    world: World,
-    people: People,
-    modes: Sequence[Mode],
+    environment: Environment,
+    cohort: Cohort,
+    modes: Mapping[str, Mode],
     attacks: Sequence[str],
-    effort: Effort,
+    budget: Budget,
     tell: Callable[[str], None] = lambda what: None,
 ) -> Audit:
-    """Attack raw scans and noise by A1, and every mode by the attacks.
+    """Attack raw scans and noise by A1, and every mode, by its name in the report, by the attacks.
 
     Raises
     ------
@@ -53,32 +42,23 @@ def run(
     InputError
         an attack needs PyTorch, which is not installed.
     """
-    linker = Linker.of([visit.image for visit in people.gallery], world.spacing_mm)
-    template = template_of(people)
+    linker = Linker.of([visit.image for visit in cohort.gallery], environment.spacing_mm)
+    template = template_of(cohort)
     findings: list[Finding] = []
     pictures: dict[str, dict[str, Image]] = {}
-    for mode in (NONE, BLIND):
+    controls: tuple[Mode, ...] = (NONE, BLIND)
+    for mode in controls:
         tell(f"control {mode.name}: A1")
-        findings += _attack("A1")(Scene(world, people, mode, linker, template, effort)).findings
+        context = Context(environment, cohort, mode.name, mode, linker, template, budget)
+        findings += find("A1").run(context).findings
     check_controls(findings)
-    for mode in modes:
-        scene = Scene(world, people, mode, linker, template, effort)
-        pictures[mode.name] = {}
-        for name in attacks:
-            tell(f"{mode.name}: {name}")
-            outcome = _attack(name)(scene)
-            if not (name == "A1" and mode in (NONE, BLIND)):  # these are the controls' already
+    for name, mode in modes.items():
+        context = Context(environment, cohort, name, mode, linker, template, budget)
+        pictures[name] = {}
+        for number in attacks:
+            tell(f"{name}: {number}")
+            outcome = find(number).run(context)
+            if not (number == "A1" and mode in controls):  # these are done already
                 findings += outcome.findings
-            pictures[mode.name].update(outcome.pictures)
+            pictures[name].update(outcome.pictures)
     return Audit(findings, pictures)
-
-
-def _attack(name: str) -> Callable[[Scene], Outcome]:
-    if name not in ATTACKS:
-        raise InputError(f"attack: expected one of {', '.join(ATTACKS)}, got {name!r}")
-    try:
-        module = importlib.import_module(f"mixpriv.audit.attacks.{ATTACKS[name]}")
-    except ModuleNotFoundError as error:
-        raise InputError(f"attack {name} needs {error.name}: install the extra [train], or leave it out") from None
-    attack: Callable[[Scene], Outcome] = module.attack
-    return attack

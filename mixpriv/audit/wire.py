@@ -11,7 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from mixpriv.audit.views import View
+from mixpriv.client.segmentation import Exchange
 from mixpriv.errors import InputError
 
 _DOCUMENT = "request.json"
@@ -35,7 +35,7 @@ def find_wires(folder: Path) -> list[Path]:
     return found
 
 
-def read_wire(folder: Path) -> list[View]:
+def read_wire(folder: Path) -> list[Exchange]:
     """All requests of a folder.
 
     Raises
@@ -45,18 +45,18 @@ def read_wire(folder: Path) -> list[View]:
     """
     try:
         document = json.loads((folder / _DOCUMENT).read_text(encoding="utf-8"))
-        views = []
+        exchanges = []
         for request in document["requests"]:
             names = [request[part]["file"] for part in ("sent", "received")]
             if any(not _FILE.fullmatch(name) for name in names):
                 raise InputError(f"{folder / _DOCUMENT}: expected files named mixture*.nii.gz beside it")
             mixture, answer = (np.asanyarray(nib.Nifti1Image.from_filename(folder / name).dataobj) for name in names)
-            views.append(View(mixture.astype(np.float16), np.moveaxis(np.asarray(answer, np.uint8), -1, 0)))
+            exchanges.append(Exchange(mixture.astype(np.float16), np.moveaxis(np.asarray(answer, np.uint8), -1, 0)))
     except (OSError, ValueError, KeyError, TypeError, nib.filebasedimages.ImageFileError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{folder}: not a folder of --save-wire ({type(error).__name__})") from None
-    return views
+    return exchanges
 
 
 def identifying_fields(folder: Path) -> list[str]:

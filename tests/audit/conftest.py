@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import pytest
 
+from mixpriv.audit.cohort import Cohort
+from mixpriv.audit.context import Budget, Context, template_of
 from mixpriv.audit.linkage import Linker
-from mixpriv.audit.people import People
-from mixpriv.audit.phantoms import phantom_people, phantom_world
-from mixpriv.audit.scene import Effort, Scene, template_of
-from mixpriv.audit.views import Mode, World
+from mixpriv.audit.phantoms import phantom_cohort, phantom_environment
+from mixpriv.audit.simulation import Environment
+from mixpriv.protection.modes import Mode
 
-EFFORT = Effort(queries=6, bank=4, requests=(4,), steps=40)
+BUDGET = Budget(queries=6, bank=4, requests=(4,), steps=40)
 
 
 class Stage:
-    """Scenes of the same people in any mode."""
+    """Contexts of the same cohort in any mode."""
 
-    def __init__(self, world: World, people: People) -> None:
-        self.world, self.people = world, people
-        self.linker = Linker.of([visit.image for visit in people.gallery], world.spacing_mm)
-        self.template = template_of(people)
+    def __init__(self, environment: Environment, cohort: Cohort) -> None:
+        self.environment, self.cohort = environment, cohort
+        self.linker = Linker.of([visit.image for visit in cohort.gallery], environment.spacing_mm)
+        self.template = template_of(cohort)
 
-    def scene(self, mode: Mode, effort: Effort = EFFORT) -> Scene:
-        return Scene(self.world, self.people, mode, self.linker, self.template, effort)
+    def context(self, mode: Mode, budget: Budget = BUDGET) -> Context:
+        return Context(self.environment, self.cohort, mode.name, mode, self.linker, self.template, budget)
 
 
 @pytest.fixture(scope="session")
 def stage() -> Stage:
-    world = phantom_world(6.0)
-    return Stage(world, phantom_people(world, 14, 8))
+    environment = phantom_environment(6.0)
+    return Stage(environment, phantom_cohort(environment, 14, 8))

@@ -13,16 +13,17 @@ import pytest
 
 from mixpriv.audit.attacks import side_channels
 from mixpriv.audit.exchange import Call, beyond_contract, identifying_parts, recording
-from mixpriv.audit.views import Mode
 from mixpriv.bundle import Bundle
-from mixpriv.client.segment import Options, open_client, segment
+from mixpriv.client.pipeline import open_pipeline
+from mixpriv.client.segment import segment
 from mixpriv.key import ClientKey
+from mixpriv.protection.modes import Mixup, Mode, Plain, Shielded
 from mixpriv.wire import servers, transport
 from mixpriv.wire.address import Address
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.servers import ServerPool
 from mixpriv.wire.token import Token
-from tests.audit.conftest import EFFORT, Stage
+from tests.audit.conftest import BUDGET, Stage
 from tests.support.phantom import brain_scan, write_reference_model
 from tests.support.toybundle import write_toy_bundle
 
@@ -189,9 +190,9 @@ class TestHeaders:
         assert "ModelInfer: header user-agent" in identifying_parts(IMAGE, contract)
 
 
-@pytest.mark.parametrize("options", [Options("none"), Options(references=2), Options("shielded")], ids=lambda o: o.mode)
+@pytest.mark.parametrize("mode", [Plain(), Mixup(references=2), Shielded()], ids=lambda mode: mode.name)
 def test_a_whole_run_says_nothing_beyond_the_contract(
-    options: Options, bundle: Bundle, contract: SegmenterContract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: Mode, bundle: Bundle, contract: SegmenterContract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client from the scan on, with a token, over TCP: as a user's."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -202,10 +203,10 @@ def test_a_whole_run_says_nothing_beyond_the_contract(
         ServerPool([Address.parse(address)], contract, token=Token("A" * 40)) as pool,
     ):
         pool.check()
-        result = segment(scan, open_client(bundle, ClientKey(bytes(32)), pool), options)
+        result = segment(scan, open_pipeline(bundle, mode, ClientKey(bytes(32)), pool))
     requests = [call.message for call in calls if call.method == "ModelInfer"]
-    assert len(requests) == options.references
-    assert all(view.mixture.tobytes() in sent for view, sent in zip(result.views, requests, strict=True))
+    assert len(requests) == mode.count
+    assert all(one.sent.tobytes() in sent for one, sent in zip(result.exchanges, requests, strict=True))
     assert [name for call in calls for name in beyond_contract(call, contract)] == []
     assert {key for call in calls for key, _ in call.headers} == {"user-agent", "triton-grpc-protocol-token"}
 
@@ -213,10 +214,10 @@ def test_a_whole_run_says_nothing_beyond_the_contract(
 class TestAudit:
     """A8 reports what somebody adds."""
 
-    MODE = Mode("weak", mixes=True, weight=0.5)
+    MODE = Mixup(0.5)
 
     def found(self, stage: Stage) -> float:
-        outcome = side_channels.attack(stage.scene(self.MODE, replace(EFFORT, queries=2)))
+        outcome = side_channels.run(stage.context(self.MODE, replace(BUDGET, queries=2)))
         return next(one.value for one in outcome.findings if one.figure == "identifying fields")
 
     def test_nothing_is_added(self, stage: Stage) -> None:

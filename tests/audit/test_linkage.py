@@ -1,4 +1,4 @@
-"""Linkage finds people where it must, registers what was bent, and finds nobody in noise."""
+"""Linkage finds people where it must, registers what was warped, and finds nobody in noise."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from scipy import ndimage
 from mixpriv.audit.attacks import linkage
 from mixpriv.audit.findings import Finding
 from mixpriv.audit.linkage import centre, rank
-from mixpriv.audit.views import parse_mode
+from mixpriv.audit.modes import parse_mode
 from mixpriv.reid.features import fine_structure
-from mixpriv.reid.registration import Matcher
+from mixpriv.reid.registration import Registration
 from tests.audit.conftest import Stage
 
 
 def a1(stage: Stage, mode: str) -> dict[str, Finding]:
-    return {one.figure: one for one in linkage.attack(stage.scene(parse_mode(mode))).findings}
+    return {one.figure: one for one in linkage.run(stage.context(parse_mode(mode))).findings}
 
 
 class TestAttack:
@@ -37,13 +37,13 @@ class TestAttack:
         assert found["SSIM over template"].value < 0
 
 
-class TestMatcher:
+class TestRegistration:
     def test_a_shift_and_a_bend_are_found(self) -> None:
         random = np.random.default_rng(0)
         scans = [ndimage.gaussian_filter(random.standard_normal((36, 36, 36)), 1.2) for _ in range(3)]
-        matcher = Matcher.of([fine_structure(scan, 4.0) for scan in scans])
+        registration = Registration.of([fine_structure(scan, 4.0) for scan in scans])
         moved = ndimage.shift(scans[1], (2, -1, 0), order=1)
-        fit = matcher.fit(fine_structure(moved, 4.0))
+        fit = registration.fit(fine_structure(moved, 4.0))
         assert fit.pooled.argmax() == fit.registered.argmax() == fit.block.argmax() == 1
         assert fit.registered[1] > 0.8
         assert abs(float(np.vdot(fine_structure(moved, 4.0), fine_structure(scans[1], 4.0)))) < 0.2

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mixpriv.audit.findings import Finding, finding, over_people, to_csv
-from mixpriv.audit.policy import Bar, InvalidAuditError, check_controls, judge, load_policy
-from mixpriv.audit.report import Made, markdown, page
-from mixpriv.audit.run import run
-from mixpriv.audit.views import Mode, parse_mode
-from mixpriv.bundle import Shielded
+from mixpriv.audit import registry
+from mixpriv.audit.findings import Finding, Outcome, finding, over_people, to_csv
+from mixpriv.audit.modes import parse_mode
+from mixpriv.audit.policy import InvalidAuditError, Threshold, check_controls, judge, load_policy
+from mixpriv.audit.report import Provenance, markdown, page, rows
 from mixpriv.cli.research.main import main
 from mixpriv.errors import InputError
-from tests.audit.conftest import EFFORT, Stage
+from mixpriv.protection.modes import Mixup, Shielded
+from mixpriv.protection.rivals import Warped
 
 RAW = Finding("A1", "none", "rank-1, best way", 1.0, 1.0, 1.0, 0.1, "chance", 6, 6)
 BLIND = replace(RAW, mode="blind", value=0.2, low=0.0, high=0.5)
-MADE = Made("Audit", ["Of <nobody>."], "mixpriv audit")
+MADE = Provenance("Audit", ["Of <nobody>."], "mixpriv audit")
 
 
 class TestControls:
@@ -41,16 +42,30 @@ class TestControls:
 
 
 class TestPolicy:
-    def test_bars(self) -> None:
-        bars = [Bar("A1", "rank-1*", "none", times_baseline=3.0), Bar("A1", "rank-1*", "blind", at_most=0.2)]
-        assert [verdict.met for verdict in judge([RAW, BLIND], bars)] == [False, True]
+    def test_thresholds(self) -> None:
+        thresholds = [
+            Threshold("A1", "rank-1*", "none", times_baseline=3.0),
+            Threshold("A1", "rank-1*", "blind", at_most=0.2),
+        ]
+        assert [verdict.met for verdict in judge([RAW, BLIND], thresholds)] == [False, True]
 
-    def test_a_bar_that_covers_nothing(self) -> None:
-        with pytest.raises(InputError, match="the bar on A9, 'x', mode '\\*' covers no figure"):
-            judge([RAW], [Bar("A9", "x", at_most=1.0)])
+    def test_a_threshold_that_covers_nothing(self) -> None:
+        with pytest.raises(InputError, match="the threshold on A9, 'x', mode '\\*' covers no figure"):
+            judge([RAW], [Threshold("A9", "x", at_most=1.0)])
 
     @pytest.mark.parametrize(
-        "text", ["", "x = 1", "[[bar]]\nattack = 'A1'", "[[bar]]\nattack='A1'\nfigure='x'\nat_least=1", "not toml"]
+        "text",
+        [
+            "",
+            "x = 1",
+            "threshold = 1",
+            "[[threshold]]\nattack = 'A1'",
+            "[[threshold]]\nattack='A1'\nfigure='x'\nat_least=1",
+            "[[threshold]]\nattack='A1'\nfigure='x'\nat_most=1\n[[treshold]]\nattack='A2'\nfigure='x'\nat_most=1",
+            "[[threshold]]\nattack='A1'\nfigure='x'\nat_most='1'",
+            "[[threshold]]\nattack=1\nfigure='x'\nat_most=1",
+            "not toml",
+        ],
     )
     def test_bad_files(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "policy.toml").write_text(text)
@@ -58,12 +73,17 @@ class TestPolicy:
             load_policy(str(tmp_path / "policy.toml"))
 
     def test_neither_limit(self, tmp_path: Path) -> None:
-        (tmp_path / "policy.toml").write_text("[[bar]]\nattack = 'A1'\nfigure = 'x'\n")
+        (tmp_path / "policy.toml").write_text("[[threshold]]\nattack = 'A1'\nfigure = 'x'\n")
         with pytest.raises(InputError, match="either at_most or times_baseline"):
             load_policy(str(tmp_path / "policy.toml"))
 
+    def test_the_old_name_is_read_too(self, tmp_path: Path) -> None:
+        rows = "[[bar]]\nattack='A1'\nfigure='x'\nat_most=1\n[[threshold]]\nattack='A2'\nfigure='x'\nat_most=1\n"
+        (tmp_path / "policy.toml").write_text(rows)
+        assert [one.attack for one in load_policy(str(tmp_path / "policy.toml"))] == ["A1", "A2"]
+
     def test_the_shipped_one(self) -> None:
-        assert {bar.attack for bar in load_policy("shielded")} >= {"A1", "A2", "A4", "A6", "A7", "A8"}
+        assert {one.attack for one in load_policy("shielded")} >= {"A1", "A2", "A4", "A6", "A7", "A8"}
         with pytest.raises(InputError, match="policy nowhere"):
             load_policy("nowhere")
 
@@ -79,7 +99,7 @@ class TestFigures:
         assert lines[1] == 'A1,none,"rank-1, x",0.500,0.000,1.000,0.500,chance,2,2'
 
     def test_report(self) -> None:
-        verdicts = judge([RAW, BLIND], [Bar("A1", "rank-1*", "none", at_most=0.5)])
+        verdicts = judge([RAW, BLIND], [Threshold("A1", "rank-1*", "none", at_most=0.5)])
         text = markdown([RAW, BLIND], verdicts, MADE)
         assert "| A1 | rank-1, best way | 0.100 (chance) | 1.00 [1.00, 1.00] | 0.20 [0.00, 0.50] |" in text
         assert "| none | A1 | rank-1, best way | 1.000 | 0.500 | NOT met |" in text
@@ -87,51 +107,37 @@ class TestFigures:
         made = page([RAW, BLIND], {"none": {"the <scan>": image}}, verdicts, MADE)
         assert made.count("data:image/png;base64,") == 1
         assert "the &lt;scan&gt;" in made
+        assert "Of &lt;nobody&gt;." in made
+        assert "<td>rank-1, best way</td><td>0.100 (chance)</td><td>1.00 [1.00, 1.00]</td>" in made
+        assert "<td>NOT met</td>" in made
         assert "http" not in made
+
+
+def test_an_attack_of_somebody_elses_has_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry._registered, "A9", registry.Attack("A9", "Another", lambda context: Outcome([])))
+    found = [replace(RAW, attack="A9"), RAW]
+    assert [row[0] for row in rows(found)[1:]] == ["A1", "A9"]
+    assert "<h2>A9: Another</h2>" in page(found, {}, [], MADE)
+
+
+def test_without_the_extra_one_line_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "sklearn" else found(name))
+    assert main(["audit", "--phantoms", "-o", str(tmp_path / "new")]) == 2
+    assert capsys.readouterr().err == "mixpriv: error: mixpriv audit needs scikit-learn: pip install 'mixpriv[audit]'\n"
+    assert not (tmp_path / "new").exists()
 
 
 class TestModes:
     def test_names(self) -> None:
-        assert parse_mode("warp=8+mixup=0.3") == Mode("warp=8+mixup=0.3", True, 0.3, 8.0)
-        assert parse_mode("mixup").weight is None
-        assert parse_mode("shielded", Shielded((0.1, 0.2), 8.0)) == Mode(
-            "shielded", True, warp_mm=8.0, weight_range=(0.1, 0.2)
-        )
+        assert parse_mode("warp=8+mixup=0.3") == Shielded(0.3, 8.0, check=False)
+        assert parse_mode("mixup=0.3") == Mixup(0.3)
+        assert parse_mode("warp=8") == Warped(8.0)
+        assert parse_mode("shielded") == Shielded()
 
-    @pytest.mark.parametrize("text", ["", "mixup=2", "warp", "warp=9", "warp=x", "other", "none+mixup", "shielded"])
+    @pytest.mark.parametrize("text", ["", "mixup=2", "warp", "warp=9", "warp=x", "other", "none+mixup"])
     def test_others(self, text: str) -> None:
         with pytest.raises(InputError, match="mode: expected none, blind, shielded, mixup"):
             parse_mode(text)
-
-
-def test_the_same_audit_twice(stage: Stage) -> None:
-    small = replace(EFFORT, queries=3)
-    runs = [run(stage.world, stage.people, [parse_mode("mixup")], ["A1", "A8"], small).findings for _ in range(2)]
-    assert to_csv(runs[0]) == to_csv(runs[1])
-    assert {one.mode for one in runs[0]} == {"none", "blind", "mixup"}
-
-
-class TestCommand:
-    def test_phantoms_and_a_policy(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        (tmp_path / "policy.toml").write_text(
-            "[[bar]]\nattack='A1'\nfigure='rank-1, best way'\nmode='mixup'\nat_most=0.5"
-        )
-        options = ["--phantoms", "--subjects", "6", "--attackers", "1", "--modes", "mixup", "--attacks", "A1"]
-        policy = ["--policy", str(tmp_path / "policy.toml")]
-        assert main(["audit", *options, *policy, "-o", str(tmp_path / "out")]) == 6
-        assert {path.name for path in (tmp_path / "out").iterdir()} == {"audit.csv", "audit.md", "audit.html"}
-        assert "mixup: right person first 1.00" in capsys.readouterr().out
-
-    @pytest.mark.parametrize(
-        ("options", "said"),
-        [
-            (["-o", "x"], "expected one of --phantoms, --data DIR, and wire DIR"),
-            (["wire", "-o", "x"], "expected 'wire DIR --gallery DIR'"),
-            (["--phantoms", "-o", "."], "exists; expected a new folder"),
-            (["--phantoms", "--modes", "magic", "-o", "x"], "mode: expected none"),
-            (["--phantoms", "--subjects", "4", "--attackers", "4", "-o", "x"], "--attackers: expected 1 to 3, got 4"),
-        ],
-    )
-    def test_bad_usage(self, options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["audit", *options]) == 2
-        assert said in capsys.readouterr().err

@@ -9,17 +9,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mixpriv.audit.people import Visit
-from mixpriv.audit.views import Mode, client_key
+from mixpriv.audit.cohort import Visit
+from mixpriv.audit.simulation import client_key, several
 from mixpriv.audit.wire import find_wires, identifying_fields, read_wire
 from mixpriv.audit.wire_audit import audit_wire
 from mixpriv.bundle import Bundle, load_bundle
-from mixpriv.client import segment
-from mixpriv.client.report import save_wire
+from mixpriv.client.segmentation import Exchange
+from mixpriv.client.wire_record import save_wire
 from mixpriv.errors import InputError
 from mixpriv.imaging.resample import Conformed, Grid
 from mixpriv.imaging.volume import Volume
-from mixpriv.timing import Stages
+from mixpriv.protection.modes import Mixup, Mode, Plain
+from mixpriv.timing import Timings
 from tests.audit.conftest import Stage
 
 ANSWER = (5, 24, 32, 28)
@@ -28,27 +29,29 @@ ANSWER = (5, 24, 32, 28)
 @pytest.fixture
 def bundle(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> Bundle:
     bundle = load_bundle("brain-t1")
-    object.__setattr__(bundle, "grid_shape", stage.world.shape)
-    object.__setattr__(bundle, "spacing_mm", stage.world.spacing_mm)
+    object.__setattr__(bundle, "grid_shape", stage.environment.shape)
+    object.__setattr__(bundle, "spacing_mm", stage.environment.spacing_mm)
     object.__setattr__(bundle, "multiple", 4)
     return bundle
 
 
 def save(folder: Path, visit: Visit, stage: Stage, bundle: Bundle, mode: Mode, requests: int = 1) -> None:
     folder.mkdir(parents=True)
-    images = [mode.protect(visit, stage.world, client_key(0), index)[0] for index in range(requests)]
-    save_wire(folder, [segment.View(image[None], np.zeros(ANSWER, np.uint8)) for image in images], bundle, "host:1")
+    sent = several(mode, visit, stage.environment, client_key(0), requests)
+    save_wire(folder, [Exchange(one.image[None], np.zeros(ANSWER, np.uint8)) for one in sent], bundle, "host:1")
 
 
-def conform(volume: Volume, _stages: Stages) -> Conformed:
+def conform(volume: Volume, _stages: Timings) -> Conformed:
     image = np.ascontiguousarray(volume.voxels)
     d, h, w = image.shape
-    return Conformed(image, (image > 0).astype(np.uint8), (0.0, 1.0), Grid((d, h, w), np.diag([6.0, 6.0, 6.0, 1.0])))
+    return Conformed(
+        image[None], (image > 0).astype(np.uint8), ((0.0, 1.0),), Grid((d, h, w), np.diag([6.0, 6.0, 6.0, 1.0]))
+    )
 
 
 @pytest.fixture
 def gallery(tmp_path: Path, stage: Stage) -> Path:
-    for visit in stage.people.gallery:
+    for visit in stage.cohort.gallery:
         name = visit.subject.replace("phantom-", "sub-")
         path = tmp_path / "gallery" / name / f"{name}_T1w.nii.gz"
         path.parent.mkdir(parents=True)
@@ -57,9 +60,9 @@ def gallery(tmp_path: Path, stage: Stage) -> Path:
 
 
 def test_saved_scans_are_linked(tmp_path: Path, gallery: Path, stage: Stage, bundle: Bundle) -> None:
-    for visit in stage.people.queries[:3]:
+    for visit in stage.cohort.queries[:3]:
         save(tmp_path / "wire" / f"{visit.subject.replace('phantom-', 'sub-')}_T1w", visit, stage, bundle,
-             Mode("weak", mixes=True, weight=0.6), 2)  # fmt: skip
+             Mixup(0.6), 2)  # fmt: skip
     audit, about = audit_wire(tmp_path / "wire", gallery, conform, bundle)
     found = {one.figure: one.value for one in audit.findings if one.mode == "as sent"}
     assert found["rank-1, best way"] == 1.0
@@ -69,13 +72,13 @@ def test_saved_scans_are_linked(tmp_path: Path, gallery: Path, stage: Stage, bun
 
 
 def test_whose_it_is_must_be_known(tmp_path: Path, gallery: Path, stage: Stage, bundle: Bundle) -> None:
-    save(tmp_path / "wire" / "sub-99_T1w", stage.people.queries[0], stage, bundle, Mode("none"))
+    save(tmp_path / "wire" / "sub-99_T1w", stage.cohort.queries[0], stage, bundle, Plain())
     with pytest.raises(InputError, match="expected folders named as people of the gallery, sub-NAME_\\*, got 'sub-99'"):
         audit_wire(tmp_path / "wire", gallery, conform, bundle)
 
 
 def test_fields_beyond_the_contract(tmp_path: Path, stage: Stage, bundle: Bundle) -> None:
-    save(tmp_path / "wire", stage.people.queries[0], stage, bundle, Mode("none"))
+    save(tmp_path / "wire", stage.cohort.queries[0], stage, bundle, Plain())
     assert identifying_fields(tmp_path / "wire") == []
     document = json.loads((tmp_path / "wire" / "request.json").read_text())
     (tmp_path / "wire" / "request.json").write_text(json.dumps(document | {"patient": "x"}))

@@ -1,0 +1,1 @@
+"""The attacks: a file each, found by its presence here."""

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mixpriv.audit.context import Context
 from mixpriv.audit.findings import Finding, Outcome, finding
 from mixpriv.audit.linkage import Linker
-from mixpriv.audit.scene import Scene
-from mixpriv.audit.views import Sent, View, attacker_key
-from mixpriv.protection.keystream import Stream
+from mixpriv.audit.registry import attack
+from mixpriv.audit.simulation import Sent, attacker_key
+from mixpriv.protection.keystream import Keystream
+from mixpriv.protection.modes import one_hot
 from mixpriv.protection.reference import draw_reference
 from mixpriv.reid.features import Image
 
@@ -21,76 +23,77 @@ Probabilities = NDArray[np.float32]
 _RIDGE = 1e-3
 
 
-def attack(scene: Scene) -> Outcome:
+@attack("A7", "Segmentation of the scan without the key, and linkage by it")
+def run(context: Context) -> Outcome:
     """Segment every target by every guess and take the best; nothing to do without known labels."""
-    if any(visit.labels is None for visit in (*scene.few, *scene.people.known)):
+    if any(visit.labels is None for visit in (*context.few, *context.cohort.known)):
         return Outcome([])
-    prior = scene.world.model.average()
-    subjects = [visit.subject for _, visit in scene.tried]
-    known = [_dice(prior, sent) for sent in scene.answered]
-    guesses: dict[str, Callable[[View], Probabilities]] = {
+    prior = context.environment.model.average()
+    subjects = [visit.subject for _, visit in context.tried]
+    known = [_dice(prior, sent) for sent in context.answered]
+    guesses: dict[str, Callable[[Sent], Probabilities]] = {
         "the answer as it is": _answer,
-        "linear, average reference": lambda view: _linear(view, prior, scene.mode.mean_weight(scene.world)),
-        "linear, another reference": lambda view: _linear(
-            view, _other_reference(scene), scene.mode.mean_weight(scene.world)
-        ),
-        "learned": _learn(scene, prior),
+        "linear, average reference": lambda sent: _linear(sent, prior, context.mean_weight),
+        "linear, another reference": lambda sent: _linear(sent, _other_reference(context), context.mean_weight),
+        "learned": _learn(context, prior),
     }
     found: list[Finding] = []
     images: dict[str, list[Image]] = {}
     for name, guess in guesses.items():
-        guessed = [guess(sent.view) for sent in scene.answered]
-        over = [_dice(one, sent) - base for one, sent, base in zip(guessed, scene.answered, known, strict=True)]
-        found.append(finding("A7", scene.mode.name, f"Dice over atlas prior, {name}", over, subjects, 0.0, "template"))
+        guessed = [guess(sent) for sent in context.answered]
+        over = [_dice(one, sent) - base for one, sent, base in zip(guessed, context.answered, known, strict=True)]
+        figure = f"Dice over atlas prior, {name}"
+        found.append(finding("A7", context.name, figure, over, subjects, 0.0, against="template"))
         images[name] = [_as_image(one) for one in guessed]
     best = max(images, key=lambda name: next(f.value for f in found if f.figure.endswith(name)))
-    linker = Linker.of([_as_image(_one_hot(visit.labels, scene.world.classes)) for visit in scene.people.gallery
-                        if visit.labels is not None], scene.world.spacing_mm)  # fmt: skip
-    if len(linker.details) == len(scene.people.gallery):
-        found += scene.linked("A7", images[best], subjects, f", labels by {best}", linker)
+    public, gallery = context.environment, context.cohort.gallery
+    shapes = [_as_image(one_hot(visit.labels, public.classes)) for visit in gallery if visit.labels is not None]
+    if len(shapes) == len(gallery):
+        linker = Linker.of(shapes, public.spacing_mm)
+        found += context.linked("A7", images[best], subjects, f", labels by {best}", linker)
     return Outcome(found, {f"A7 labels, {best}": images[best][0]})
 
 
-def _answer(view: View) -> Probabilities:
-    assert view.answer is not None  # noqa: S101 - these requests were answered
-    known = view.answer.astype(np.float32) / 255
+def _answer(sent: Sent) -> Probabilities:
+    assert sent.answer is not None  # noqa: S101 - these requests were answered
+    known = sent.answer.astype(np.float32) / 255
     return np.concatenate([np.maximum(0, 1 - known.sum(axis=0, keepdims=True)), known])
 
 
-def _linear(view: View, reference: Probabilities, weight: float) -> Probabilities:
-    return np.maximum(0, (_answer(view) - (1 - weight) * reference) / weight)
+def _linear(sent: Sent, reference: Probabilities, weight: float) -> Probabilities:
+    return np.maximum(0, (_answer(sent) - (1 - weight) * reference) / weight)
 
 
-def _other_reference(scene: Scene) -> Probabilities:
-    reference = draw_reference(scene.world.model, Stream(attacker_key(0).derive("another")))
-    return _one_hot(reference.labels, scene.world.classes)
+def _other_reference(context: Context) -> Probabilities:
+    reference = draw_reference(context.environment.model, Keystream(attacker_key(0).derive("another")))
+    return one_hot(reference.labels, context.environment.classes)
 
 
-def _one_hot(labels: NDArray[np.uint8] | None, classes: int) -> Probabilities:
-    return np.asarray(np.stack([labels == value for value in range(classes)]), np.float32)
-
-
-def _features(view: View, prior: Probabilities) -> NDArray[np.float64]:
+def _features(sent: Sent, prior: Probabilities) -> NDArray[np.float64]:
     """(features, voxels): the answer, the atlas and the image, and how they go together."""
-    answer, image = _answer(view), view.image.astype(np.float32)[None]
+    answer, image = _answer(sent), sent.image.astype(np.float32)[None]
     parts = [answer, prior, answer * prior, image, image**2, image * answer, np.ones_like(image)]
     return np.asarray(np.concatenate(parts).reshape(sum(len(p) for p in parts), -1), np.float64)
 
 
-def _learn(scene: Scene, prior: Probabilities) -> Callable[[View], Probabilities]:
-    """Ridge regression from answer, atlas and image to labels, on the attacker's own requests."""
-    classes = scene.world.classes
+def _learn(context: Context, prior: Probabilities) -> Callable[[Sent], Probabilities]:
+    """Ridge regression from answer, atlas and image to labels, on the attacker's own requests.
+
+    Its sums are made request by request: all voxels of all requests together do not fit into memory.
+    """
+    classes = context.environment.classes
     gram: NDArray[np.float64] | float = 0.0
     cross: NDArray[np.float64] | float = 0.0
-    for sent in scene.practice(scene.people.known[:6], 1, answer=True):
-        x, y = _features(sent.view, prior), _one_hot(sent.visit.labels, classes).reshape(classes, -1)
+    for sent in context.practice(context.cohort.known[:6], 1, answer=True):
+        assert sent.visit.labels is not None  # noqa: S101 - checked at the beginning
+        x, y = _features(sent, prior), one_hot(sent.visit.labels, classes).reshape(classes, -1)
         gram, cross = gram + x @ x.T, cross + x @ y.T
     gram = np.asarray(gram)
     weights = np.linalg.solve(gram + _RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram)), cross)
 
-    def guess(view: View) -> Probabilities:
-        said = weights.T @ _features(view, prior)
-        return np.asarray(said.reshape(classes, *view.image.shape), np.float32)
+    def guess(sent: Sent) -> Probabilities:
+        said = weights.T @ _features(sent, prior)
+        return np.asarray(said.reshape(classes, *sent.image.shape), np.float32)
 
     return guess
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from mixpriv.audit.context import Context
 from mixpriv.audit.findings import Outcome
-from mixpriv.audit.scene import Scene
+from mixpriv.audit.registry import attack
 
 
-def attack(scene: Scene) -> Outcome:
+@attack("A1", "Linkage without training of what was sent to a gallery of known people")
+def run(context: Context) -> Outcome:
     """Link every request to the gallery."""
-    images = [sent.view.image for sent in scene.sent]
-    visits = [sent.visit for sent in scene.sent]
-    found = scene.linked("A1", images, [visit.subject for visit in visits])
-    few = len(scene.few)
+    images = [sent.image for sent in context.sent]
+    visits = [sent.visit for sent in context.sent]
+    found = context.linked("A1", images, [visit.subject for visit in visits])
+    few = len(context.few)
     seen = [image.astype(np.float32) for image in images[:few]]
-    pictures = {"the scan": visits[0].image, "what the server sees": seen[0], "template": scene.template}
-    return Outcome([*scene.recovered("view", "", seen, visits[:few]), *found], pictures)
+    pictures = {"the scan": visits[0].image, "what the server sees": seen[0], "template": context.template}
+    return Outcome([*context.recovered("view", "", seen, visits[:few]), *found], pictures)

@@ -9,39 +9,41 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mixpriv.audit.context import Context
 from mixpriv.audit.exchange import identifying_parts
 from mixpriv.audit.findings import Finding, Outcome, finding
-from mixpriv.audit.scene import Scene
-from mixpriv.audit.views import Sent
+from mixpriv.audit.registry import attack
+from mixpriv.audit.simulation import Sent
 from mixpriv.bundle import DEFAULT_BUNDLE, load_bundle
 from mixpriv.protection.warp import displacement
 from mixpriv.reid.features import Image, coarsen, fine_structure
-from mixpriv.reid.registration import Matcher
+from mixpriv.reid.registration import Registration
 from mixpriv.wire.contract import SegmenterContract
 
 _RIDGE = 10.0
 
 
-def attack(scene: Scene) -> Outcome:
+@attack("A8", "Weight, warp, size and fields of a request")
+def run(context: Context) -> Outcome:
     """Regress secrets from the picture; look at size and fields."""
-    found = [*_metadata(scene)]
-    if scene.mode.mixes and scene.mode.weight is None:
-        found.append(_weight(scene))
-    if scene.mode.warp_mm:
-        found.append(_displacement(scene))
+    found = [*_metadata(context)]
+    if context.mixes and context.draws_weights:
+        found.append(_weight(context))
+    if context.warps:
+        found.append(_displacement(context))
     return Outcome(found)
 
 
-def _metadata(scene: Scene) -> list[Finding]:
+def _metadata(context: Context) -> list[Finding]:
     """What of a request that was really sent is beyond the contract, and how many sizes requests have."""
-    sent = scene.sent[: len(scene.few)]
+    sent = context.sent[: len(context.few)]
     subjects = [one.visit.subject for one in sent]
-    contract = replace(SegmenterContract.of(load_bundle(DEFAULT_BUNDLE)), multiple=1)  # worlds have grids of their own
-    counts = [float(len(identifying_parts(one.view.image[None], contract))) for one in sent]
-    sizes = float(len({one.view.image.shape for one in scene.sent}))
+    contract = replace(SegmenterContract.of(load_bundle(DEFAULT_BUNDLE)), multiple=1)  # simulated grids are their own
+    counts = [float(len(identifying_parts(one.image[None], contract))) for one in sent]
+    sizes = float(len({one.image.shape for one in context.sent}))
     return [
-        finding("A8", scene.mode.name, "identifying fields", counts, subjects, 0.0),
-        finding("A8", scene.mode.name, "sizes of requests", [sizes] * len(sent), subjects, 1.0),
+        finding("A8", context.name, "identifying fields", counts, subjects, 0.0),
+        finding("A8", context.name, "sizes of requests", [sizes] * len(sent), subjects, 1.0),
     ]
 
 
@@ -55,36 +57,37 @@ def _summary(image: Image, template: Image, spacing_mm: float) -> NDArray[np.flo
     return np.array(values, np.float64)
 
 
-def _weight(scene: Scene) -> Finding:
+def _weight(context: Context) -> Finding:
     """R² of the weight, by ridge regression learned on requests of the attacker's own."""
-    practice = scene.practice(scene.people.known, 3)
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    practice = context.practice(context.cohort.known, 3)
 
     def rows(sent: Sequence[Sent]) -> NDArray[np.float64]:
-        images = [one.view.image.astype(np.float32) for one in sent]
-        return np.stack([_summary(image, scene.template, scene.world.spacing_mm) for image in images])
+        images = [one.image.astype(np.float32) for one in sent]
+        return np.stack([_summary(image, context.template, context.environment.spacing_mm) for image in images])
 
-    x, y = rows(practice), np.array([one.secret.weight for one in practice])
-    mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
-    x = (x - mean) / spread
-    weights = np.linalg.solve(x.T @ x + _RIDGE * np.eye(x.shape[1]), x.T @ (y - y.mean()))
-    said = (rows(scene.sent) - mean) / spread @ weights + y.mean()
-    truth = np.array([one.secret.weight for one in scene.sent])
+    weights = np.array([one.secret.weight for one in practice])
+    said = make_pipeline(StandardScaler(), Ridge(_RIDGE)).fit(rows(practice), weights).predict(rows(context.sent))
+    truth = np.array([one.secret.weight for one in context.sent])
     explained = 1 - (said - truth) ** 2 / max(float(truth.var()), 1e-9)
-    return finding("A8", scene.mode.name, "R², weight", explained, [one.visit.subject for one in scene.sent], 0.0)
+    return finding("A8", context.name, "R², weight", explained, [one.visit.subject for one in context.sent], 0.0)
 
 
-def _displacement(scene: Scene) -> Finding:
+def _displacement(context: Context) -> Finding:
     """R² of the warp's displacement in the brain, guessed by registering the template to the picture."""
-    factor, spacing = scene.linker.factor, scene.linker.factor * scene.world.spacing_mm
-    matcher = Matcher.of([fine_structure(coarsen(scene.template, factor), spacing)])
-    sent = scene.sent[: len(scene.few)]
+    factor, spacing = context.linker.factor, context.linker.factor * context.environment.spacing_mm
+    registration = Registration.of([fine_structure(coarsen(context.template, factor), spacing)])
+    sent = context.sent[: len(context.few)]
     explained = []
     for one in sent:
         assert one.secret.warp is not None  # noqa: S101 - the mode has a warp
-        guess = matcher.fit(fine_structure(coarsen(one.view.image, factor), spacing)).moves[0]
-        bent = displacement(one.secret.warp.forward, scene.world.shape)
-        truth = np.stack([coarsen(axis, factor) for axis in bent]) / factor
-        brain = coarsen(one.view.image, factor) > 0.05
+        guess = registration.fit(fine_structure(coarsen(one.image, factor), spacing)).moves[0]
+        moves = displacement(one.secret.warp.forward, context.environment.shape)
+        truth = np.stack([coarsen(axis, factor) for axis in moves]) / factor
+        brain = coarsen(one.image, factor) > 0.05
         left = ((guess - truth)[:, brain] ** 2).sum()
         explained.append(float(1 - left / max(float((truth[:, brain] ** 2).sum()), 1e-9)))
-    return finding("A8", scene.mode.name, "R², displacement", explained, [one.visit.subject for one in sent], 0.0)
+    return finding("A8", context.name, "R², displacement", explained, [one.visit.subject for one in sent], 0.0)

@@ -10,20 +10,20 @@ from scipy import ndimage
 
 from mixpriv.audit.images import displaced
 from mixpriv.reid.features import BAND_MM, Image, coarsen, fine_structure, working_factor
-from mixpriv.reid.registration import Matcher
+from mixpriv.reid.registration import Registration
 
 _MOST = 0.95
 
 
-def bent_onto(images: Sequence[Image], seen: Image, spacing_mm: float) -> list[Image]:
+def registered_to(images: Sequence[Image], seen: Image, spacing_mm: float) -> list[Image]:
     """Images (D, H, W), each smoothly registered to what was seen (D, H, W)."""
     factor = working_factor(seen.shape, spacing_mm)
     working = [fine_structure(coarsen(image, factor), factor * spacing_mm) for image in images]
-    fit = Matcher.of(working).fit(fine_structure(coarsen(seen, factor), factor * spacing_mm))
-    bent = []
+    fit = Registration.of(working).fit(fine_structure(coarsen(seen, factor), factor * spacing_mm))
+    warped = []
     for image, moves in zip(images, fit.moves, strict=True):
-        bent.append(displaced(image[None], _refined(moves, factor, image.shape))[0])
-    return bent
+        warped.append(displaced(image[None], _refined(moves, factor, image.shape))[0])
+    return warped
 
 
 def _refined(moves: NDArray[np.float32], factor: int, shape: tuple[int, ...]) -> NDArray[np.float32]:

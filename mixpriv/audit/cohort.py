@@ -1,4 +1,4 @@
-"""Whose scans are attacked: people, their visits, and who belongs to the attacker."""
+"""Whose scans are attacked: a cohort, its visits, and who belongs to the attacker."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from scipy import ndimage
 from mixpriv.audit.images import displaced
 from mixpriv.bundle import Bundle
 from mixpriv.errors import InputError
-from mixpriv.imaging.preprocess.preprocessor import Conformer
+from mixpriv.imaging.preprocess.preprocessor import Preprocessor
 from mixpriv.imaging.resample import Conformed, conform_labels
 from mixpriv.imaging.volume import load_volume
 from mixpriv.key import content_digest
 from mixpriv.protection.fields import smooth_field
-from mixpriv.protection.keystream import Stream
-from mixpriv.protection.mixing import mix
-from mixpriv.timing import Stages
+from mixpriv.protection.keystream import Keystream
+from mixpriv.protection.mixing import normalised
+from mixpriv.timing import Timings
 
 MIRRORED = "-mirrored"
 """End of the name of a made-up person: a real one's mirror image, whose folds are those of nobody else."""
@@ -37,17 +37,17 @@ class Visit:
     subject: str
     name: str
     content: bytes = field(repr=False)
-    target: Conformed = field(repr=False)
+    conformed: Conformed = field(repr=False)
     labels: NDArray[np.uint8] | None = field(default=None, repr=False)
 
     @property
     def image(self) -> NDArray[np.float32]:
         """The normalised brain, what mode ``none`` would send."""
-        return mix(self.target, None, 1.0).astype(np.float32)
+        return np.asarray(normalised(self.conformed)[0], np.float32)
 
 
 @dataclass(frozen=True)
-class People:
+class Cohort:
     """``queries``: visits that are sent. ``gallery``: other visits of these people, and of others, the attacker holds.
 
     ``known``: visits of people who appear in neither; on them the attacker learns. ``repeated``: names of the queries
@@ -62,7 +62,7 @@ class People:
     def __post_init__(self) -> None:
         subjects = {visit.subject for visit in (*self.queries, *self.gallery)}
         if subjects & {visit.subject.removesuffix(MIRRORED) for visit in self.known}:
-            raise InputError("people: expected the attacker's own to be others than those attacked")
+            raise InputError("cohort: expected the attacker's own to be others than those attacked")
 
     def chance(self) -> float:
         """Share of the gallery that is right for a query, the mean over the queries."""
@@ -70,7 +70,7 @@ class People:
         return float(np.mean([subjects.count(query.subject) / len(subjects) for query in self.queries]))
 
 
-def read_visits(folder: Path, conformer: Conformer, bundle: Bundle) -> list[Visit]:
+def read_visits(folder: Path, preprocess: Preprocessor, bundle: Bundle) -> list[Visit]:
     """Conform all ``sub-*/**/*_T1w.nii.gz``, with the ``_dseg.nii.gz`` beside it if there is one.
 
     Raises
@@ -85,11 +85,11 @@ def read_visits(folder: Path, conformer: Conformer, bundle: Bundle) -> list[Visi
     for path in scans:
         name = path.name.removesuffix("_T1w.nii.gz")
         labels = path.with_name(f"{name}_dseg.nii.gz")
-        visits.append(_read(name.split("_")[0], name, path, labels, conformer, bundle))
+        visits.append(_read(name.split("_")[0], name, path, labels, preprocess, bundle))
     return visits
 
 
-def read_held_out(folder: Path, conformer: Conformer, bundle: Bundle) -> list[Visit]:
+def read_held_out(folder: Path, preprocess: Preprocessor, bundle: Bundle) -> list[Visit]:
     """Conform the crops of ``imagesTr`` that the bundle's training held out, each a person's, labels in ``labelsTr``.
 
     Raises
@@ -99,7 +99,8 @@ def read_held_out(folder: Path, conformer: Conformer, bundle: Bundle) -> list[Vi
     """
     if bundle.crop is None:
         raise InputError(f"{folder}: bundle {bundle.name} is for heads: expected sub-*/**/*_T1w.nii.gz, got imagesTr")
-    every = bundle.extra.get("config", {}).get("region", {}).get("held_out_every")
+    config = bundle.extra.get("config") or {}
+    every = (config.get("region") or {}).get("held_out_every")
     if every is None:  # all of them may have been trained on
         raise InputError(f"bundle {bundle.name}: expected its config to tell which crops were held out, got none")
     scans = sorted((folder / "imagesTr").glob("[!.]*.nii.gz"))[every - 1 :: every]
@@ -108,13 +109,13 @@ def read_held_out(folder: Path, conformer: Conformer, bundle: Bundle) -> list[Vi
     visits = []
     for path in scans:
         name = path.name.removesuffix(".nii.gz")
-        visits.append(_read(name, name, path, folder / "labelsTr" / path.name, conformer, bundle))
+        visits.append(_read(name, name, path, folder / "labelsTr" / path.name, preprocess, bundle))
     return visits
 
 
-def _read(subject: str, name: str, path: Path, labels_path: Path, conformer: Conformer, bundle: Bundle) -> Visit:
+def _read(subject: str, name: str, path: Path, labels_path: Path, preprocess: Preprocessor, bundle: Bundle) -> Visit:
     scan = load_volume(path)
-    target = conformer(scan, Stages())
+    target = preprocess(scan, Timings())
     labels = None
     if labels_path.is_file():
         labels = conform_labels(load_volume(labels_path), target.grid, len(bundle.classes)) * target.mask
@@ -124,9 +125,9 @@ def _read(subject: str, name: str, path: Path, labels_path: Path, conformer: Con
 def mirror(visit: Visit) -> Visit:
     """A made-up person: left and right exchanged."""
     target = replace(
-        visit.target,
-        image=np.ascontiguousarray(visit.target.image[::-1]),
-        mask=np.ascontiguousarray(visit.target.mask[::-1]),
+        visit.conformed,
+        images=np.ascontiguousarray(visit.conformed.images[:, ::-1]),
+        mask=np.ascontiguousarray(visit.conformed.mask[::-1]),
     )
     labels = None if visit.labels is None else np.ascontiguousarray(visit.labels[::-1])
     name = visit.subject + MIRRORED
@@ -139,10 +140,10 @@ def rescan(visit: Visit, number: int) -> Visit:
     The scan's own noise is smoothed away first, so that the two visits do not share it. The same number gives the same
     rescan.
     """
-    stream = Stream(_seed(visit.content, number))
-    spacing = float(visit.target.grid.spacing_mm.mean())
-    image, mask = visit.target.image, visit.target.mask
-    low, high = visit.target.intensity_range
+    stream = Keystream(_seed(visit.content, number))
+    spacing = float(visit.conformed.grid.spacing_mm.mean())
+    image, mask = visit.conformed.image, visit.conformed.mask
+    ((low, high),) = visit.conformed.intensity_ranges
     shape = (image.shape[0], image.shape[1], image.shape[2])
     clean = ndimage.gaussian_filter((image - low) / (high - low), 0.5)
     moves = _pose(stream, shape, spacing)
@@ -157,10 +158,10 @@ def rescan(visit: Visit, number: int) -> Visit:
     limits = np.percentile(seen[inside], (0.5, 99.5))
     labels = None if visit.labels is None else _nearest(visit.labels, moves) * inside.astype(np.uint8)
     target = replace(
-        visit.target,
-        image=seen.astype(np.float32),
+        visit.conformed,
+        images=seen.astype(np.float32)[None],
         mask=inside.astype(np.uint8),
-        intensity_range=(float(limits[0]), float(limits[1])),
+        intensity_ranges=((float(limits[0]), float(limits[1])),),
     )
     return Visit(visit.subject, f"{visit.name} rescan {number}", _seed(visit.content, number + 1000), target, labels)
 
@@ -175,7 +176,7 @@ def _seed(content: bytes, number: int) -> bytes:
     return hashlib.sha256(content + number.to_bytes(8, "little")).digest()
 
 
-def _pose(stream: Stream, shape: tuple[int, int, int], spacing_mm: float) -> NDArray[np.float32]:
+def _pose(stream: Keystream, shape: tuple[int, int, int], spacing_mm: float) -> NDArray[np.float32]:
     """Displacements (3, D, H, W) in voxels: up to 3 degrees, 2 mm and 2 %, and 0.5 mm of smooth distortion."""
     turn = np.deg2rad(stream.uniform(-3, 3, 3))
     linear = np.diag(stream.uniform(-0.02, 0.02, 3)) + np.array(
@@ -184,11 +185,11 @@ def _pose(stream: Stream, shape: tuple[int, int, int], spacing_mm: float) -> NDA
     shift = stream.uniform(-2, 2, 3) / spacing_mm
     index = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in shape), indexing="ij"))
     moves = np.tensordot(linear, index, 1) + shift[:, None, None, None]
-    bends = np.stack([smooth_field(stream, shape, 20 / spacing_mm) for _ in range(3)])
-    return np.asarray(moves + 0.5 / spacing_mm * bends, np.float32)
+    distortion = np.stack([smooth_field(stream, shape, 20 / spacing_mm) for _ in range(3)])
+    return np.asarray(moves + 0.5 / spacing_mm * distortion, np.float32)
 
 
-def simulate(visits: Sequence[Visit], attackers: int = 0, rescans: int = 2) -> People:
+def simulate(visits: Sequence[Visit], attackers: int = 0, rescans: int = 2) -> Cohort:
     """Make people from few visits: each one's second visit is real if there is one, else a rescan.
 
     The gallery holds, of every person, the second visit and further rescans of it, ``rescans`` in all; of fewer than
@@ -214,7 +215,7 @@ def simulate(visits: Sequence[Visit], attackers: int = 0, rescans: int = 2) -> P
             second = [rescan(own[0], n) for n in range(1, rescans + 1)]
         gallery += second
         gallery += [mirror(visit) for visit in second] if mirrors else []
-    return People(
+    return Cohort(
         tuple(queries),
         tuple(gallery),
         tuple(visit for subject in known for visit in (of[subject][0], *([mirror(of[subject][0])] if mirrors else []))),

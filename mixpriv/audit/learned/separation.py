@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mixpriv import kernels
+from mixpriv.audit.context import Context
 from mixpriv.audit.findings import Finding, Outcome
 from mixpriv.audit.images import ssim
-from mixpriv.audit.scene import Scene
-from mixpriv.audit.views import Sent
+from mixpriv.audit.simulation import Sent
 from mixpriv.reid.features import Image
 
 _WIDTH, _CROP, _BATCH, _DRAWS = 12, 32, 2, 2
-_ALONE = 1
+_UNTRAINED = 1
 """Requests that are separated without training: it takes long and finds little."""
 
 
@@ -54,56 +54,58 @@ class Separator(nn.Module):
         return images[:, :1] + out if self.starts_from_input else torch.sigmoid(out)
 
 
-def attack(scene: Scene) -> Outcome:
+def separate(context: Context) -> Outcome:
     """Both separations on some requests; nothing to do where the scan itself is sent."""
-    if not (scene.mode.mixes or scene.mode.warp_mm or scene.mode.blind):
+    if all(np.array_equal(one.image, one.visit.image) for one in context.costly):
         return Outcome([])
-    torch.manual_seed(scene.effort.seed)
-    sent = scene.costly
-    network = _train(scene)
-    supervised = [_run(network, scene, one) for one in sent]
-    found, pictures = _judge(scene, sent, supervised, "supervised")
-    if scene.mode.mixes:
-        alone = [separate_alone(one.view.image.astype(np.float32), scene.effort.steps) for one in sent[:_ALONE]]
-        more, more_pictures = _judge(scene, sent[:_ALONE], alone, "without training")
+    torch.manual_seed(context.budget.seed)
+    sent = context.costly
+    network = _train(context)
+    supervised = [_run(network, context, one) for one in sent]
+    found, pictures = _judge(context, sent, supervised, "supervised")
+    if context.mixes:
+        untrained = [
+            separate_untrained(one.image.astype(np.float32), context.budget.steps) for one in sent[:_UNTRAINED]
+        ]
+        more, more_pictures = _judge(context, sent[:_UNTRAINED], untrained, "without training")
         found, pictures = [*found, *more], pictures | more_pictures
     return Outcome(found, pictures)
 
 
 def _judge(
-    scene: Scene, sent: Sequence[Sent], pairs: Sequence[tuple[Image, Image]], name: str
+    context: Context, sent: Sequence[Sent], pairs: Sequence[tuple[Image, Image]], name: str
 ) -> tuple[list[Finding], dict[str, Image]]:
     """Of both images of a pair the one nearer to the truth counts: more than the attacker knows, never less."""
-    spacing = scene.world.spacing_mm
+    spacing = context.environment.spacing_mm
     visits = [one.visit for one in sent]
     best = [
-        max(pair, key=lambda image: ssim(image, visit.image, visit.target.mask > 0, spacing))
+        max(pair, key=lambda image: ssim(image, visit.image, visit.conformed.mask > 0, spacing))
         for pair, visit in zip(pairs, visits, strict=True)
     ]
-    found = scene.recovered("A6", f", {name}", best, visits)
-    if len(sent) > _ALONE:
-        found += scene.linked("A6", best, [visit.subject for visit in visits], f", {name}")
+    found = context.recovered("A6", f", {name}", best, visits)
+    if len(sent) > _UNTRAINED:
+        found += context.linked("A6", best, [visit.subject for visit in visits], f", {name}")
     return found, {f"A6 {name}": best[0]}
 
 
 def _pair(sent: Sent) -> Image:
-    """Target and reference as they were bent (2, D, H, W); without a reference the target twice."""
+    """Target and reference as they were warped (2, D, H, W); without a reference the target twice."""
     target, reference = sent.visit.image, sent.secret.reference
     both = np.stack([target, target if reference is None else reference.image]).astype(np.float32)
     return both if sent.secret.warp is None else kernels.warp(both, *sent.secret.warp.forward)
 
 
-def _train(scene: Scene) -> Separator:
+def _train(context: Context) -> Separator:
     """Absolute error, whichever of the two comes first (permutation-invariant), on crops of simulated requests."""
-    practice = scene.practice(scene.people.known, _DRAWS)
-    inputs = np.stack([np.stack([one.view.image.astype(np.float32), scene.template]) for one in practice])
+    practice = context.practice(context.cohort.known, _DRAWS)
+    inputs = np.stack([np.stack([one.image.astype(np.float32), context.template]) for one in practice])
     wanted = np.stack([_pair(one) for one in practice])
-    rng = np.random.default_rng(scene.effort.seed)
+    rng = np.random.default_rng(context.budget.seed)
     sizes = np.minimum(_CROP, np.array(inputs.shape[2:]) // 4 * 4)
     network = Separator(starts_from_input=True)
     nn.init.zeros_(network.last[-1].weight)
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    for _ in range(scene.effort.steps):
+    for _ in range(context.budget.steps):
         chosen = rng.choice(len(practice), _BATCH, replace=False)
         corner = rng.integers(0, np.array(inputs.shape[2:]) - sizes + 1)
         crop = tuple(slice(n, n + size) for n, size in zip(corner, sizes, strict=True))
@@ -121,8 +123,8 @@ def permutation_invariant_loss(guess: Tensor, truth: Tensor) -> Tensor:
     return torch.minimum(straight, crossed).mean()
 
 
-def _run(network: Separator, scene: Scene, sent: Sent) -> tuple[Image, Image]:
-    image = np.stack([sent.view.image.astype(np.float32), scene.template])
+def _run(network: Separator, context: Context, sent: Sent) -> tuple[Image, Image]:
+    image = np.stack([sent.image.astype(np.float32), context.template])
     room = [(0, -n % 4) for n in image.shape[1:]]
     with torch.no_grad():
         both = network(torch.from_numpy(np.pad(image, [(0, 0), *room]))[None])[0].clamp(0, 1).numpy()
@@ -130,7 +132,7 @@ def _run(network: Separator, scene: Scene, sent: Sent) -> tuple[Image, Image]:
     return both[0, :d, :h, :w], both[1, :d, :h, :w]
 
 
-def separate_alone(seen: Image, steps: int) -> tuple[Image, Image]:
+def separate_untrained(seen: Image, steps: int) -> tuple[Image, Image]:
     """Two untrained networks must together explain one mixture (Double-DIP, Gandelsman et al., CVPR 2019)."""
     room = [(0, -n % 4) for n in seen.shape]
     mixture = torch.from_numpy(np.pad(seen, room))[None, None]

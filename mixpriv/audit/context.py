@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixpriv.audit.cohort import Cohort, Visit
 from mixpriv.audit.findings import Finding, finding
 from mixpriv.audit.images import ms_ssim, psnr, ssim
 from mixpriv.audit.linkage import WAYS, Linker, centre, rank
-from mixpriv.audit.people import People, Visit
-from mixpriv.audit.views import Mode, Sent, World, attacker_key, client_key
+from mixpriv.audit.simulation import Environment, Sent, attacker_key, client_key, send
 from mixpriv.key import ClientKey
+from mixpriv.protection.modes import Mode
 from mixpriv.reid.features import Image
 
 
 @dataclass(frozen=True)
-class Effort:
+class Budget:
     """How hard the attacks try: the small scale of a continuous integration, or more.
 
     ``keys``: client keys under which every query is sent. ``queries``: the first ones, on which costly attacks are
@@ -37,58 +38,84 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One mode under attack. ``linker`` is of the gallery's images, shared by the scenes of an audit."""
+class Context:
+    """One mode under attack, by the ``name`` it has in the report. ``linker`` is of the gallery's images."""
 
-    world: World
-    people: People
+    environment: Environment
+    cohort: Cohort
+    name: str
     mode: Mode
     linker: Linker = field(repr=False)
     template: Image = field(repr=False)
-    effort: Effort
+    budget: Budget
 
     @cached_property
     def sent(self) -> list[Sent]:
         """One request of every query under every client key."""
         return [
-            self.mode.send(visit, self.world, client_key(number))
-            for number in range(self.effort.keys)
-            for visit in self.people.queries
+            send(self.mode, visit, self.environment, client_key(number))
+            for number in range(self.budget.keys)
+            for visit in self.cohort.queries
         ]
 
     @cached_property
     def tried(self) -> list[tuple[ClientKey, Visit]]:
-        """What costly attacks are tried on: the first queries, each under as many client keys as the effort says."""
-        return [(client_key(number), visit) for number in range(self.effort.costly_keys) for visit in self.few]
+        """What costly attacks are tried on: the first queries, each under as many client keys as the budget says."""
+        return [(client_key(number), visit) for number in range(self.budget.costly_keys) for visit in self.few]
 
     @cached_property
     def costly(self) -> list[Sent]:
         """One request of each of `tried`."""
-        return [self.mode.send(visit, self.world, key) for key, visit in self.tried]
+        return [send(self.mode, visit, self.environment, key) for key, visit in self.tried]
 
     @cached_property
     def answered(self) -> list[Sent]:
         """The same with their answers."""
-        return [self.mode.send(visit, self.world, key, answer=True) for key, visit in self.tried]
+        return [send(self.mode, visit, self.environment, key, answer=True) for key, visit in self.tried]
+
+    @cached_property
+    def _own(self) -> list[Sent]:
+        """A few requests of the attacker's: from their secrets he knows how the mode works."""
+        return self.practice(self.cohort.known[:4], 1)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the mode mixes scans with references."""
+        return any(one.secret.reference is not None for one in self._own)
+
+    @property
+    def warps(self) -> bool:
+        """Whether it warps them."""
+        return any(one.secret.warp is not None for one in self._own)
+
+    @property
+    def draws_weights(self) -> bool:
+        """Whether the weight is another in every mixture."""
+        return len({one.secret.weight for one in self._own}) > 1
+
+    @property
+    def mean_weight(self) -> float:
+        """The scan's weight on average: all that an attacker knows of a victim's."""
+        return float(np.mean([one.secret.weight for one in self._own]))
 
     @property
     def few(self) -> tuple[Visit, ...]:
         """The queries that costly attacks are tried on."""
-        return self.people.queries[: self.effort.queries]
+        return self.cohort.queries[: self.budget.queries]
 
     @cached_property
     def _baselines(self) -> dict[str, tuple[float, float, float]]:
-        return {visit.name: self._likeness(self.template, visit) for visit in self.few}
+        return {visit.name: self._similarity(self.template, visit) for visit in self.few}
 
-    def _likeness(self, image: Image, visit: Visit) -> tuple[float, float, float]:
+    def _similarity(self, image: Image, visit: Visit) -> tuple[float, float, float]:
         """SSIM, MS-SSIM and PSNR of an image to a scan, in the scan's mask."""
-        truth, mask, spacing = visit.image, visit.target.mask > 0, self.world.spacing_mm
+        truth, mask, spacing = visit.image, visit.conformed.mask > 0, self.environment.spacing_mm
         return ssim(image, truth, mask, spacing), ms_ssim(image, truth, mask, spacing), psnr(image, truth, mask)
 
     def practice(self, visits: Sequence[Visit], draws: int, *, answer: bool = False) -> list[Sent]:
         """Requests that the attacker makes of scans of his own, under keys of his own: he knows their secrets."""
         return [
-            self.mode.send(visit, self.world, attacker_key(number), answer=answer)
+            send(self.mode, visit, self.environment, attacker_key(number), answer=answer)
             for number in range(draws)
             for visit in visits
         ]
@@ -102,26 +129,26 @@ class Scene:
         linker: Linker | None = None,
     ) -> list[Finding]:
         """A1 on any images (D, H, W), one for each of the subjects: by the best way; for A1 itself, by all."""
-        held = [visit.subject for visit in self.people.gallery]
-        return linked(attack, self.mode.name, linker or self.linker, held, images, subjects, suffix)
+        held = [visit.subject for visit in self.cohort.gallery]
+        return linked(attack, self.name, linker or self.linker, held, images, subjects, suffix=suffix)
 
     def recovered(self, attack: str, suffix: str, images: Sequence[Image], visits: Sequence[Visit]) -> list[Finding]:
         """How near recovered images come to the scans, over how near the template of other people comes."""
         subjects = [visit.subject for visit in visits]
         figures: dict[str, list[float]] = {"SSIM": [], "MS-SSIM": [], "PSNR": []}
         for image, visit in zip(images, visits, strict=True):
-            ours, theirs = self._likeness(image, visit), self._baselines[visit.name]
+            ours, theirs = self._similarity(image, visit), self._baselines[visit.name]
             for own, one, other in zip(figures.values(), ours, theirs, strict=True):
                 own.append(one - other)
         return [
-            finding(attack, self.mode.name, f"{name} over template{suffix}", values, subjects, 0.0, "template")
+            finding(attack, self.name, f"{name} over template{suffix}", values, subjects, 0.0, against="template")
             for name, values in figures.items()
         ]
 
 
-def template_of(people: People) -> Image:
+def template_of(cohort: Cohort) -> Image:
     """The mean of the attacker's own people: what everybody's brain looks like."""
-    return np.asarray(np.mean([visit.image for visit in people.known], axis=0), np.float32)
+    return np.asarray(np.mean([visit.image for visit in cohort.known], axis=0), np.float32)
 
 
 def linked(
@@ -131,6 +158,7 @@ def linked(
     held: Sequence[str],
     images: Sequence[NDArray[np.floating[Any]]],
     subjects: Sequence[str],
+    *,
     suffix: str = "",
 ) -> list[Finding]:
     """A1 on images of the subjects, against a gallery of scans held of these and others (names, in its order)."""

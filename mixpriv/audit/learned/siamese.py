@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mixpriv.audit.context import Context, guessed_precision
 from mixpriv.audit.findings import Outcome, finding
 from mixpriv.audit.images import locally_normalised
 from mixpriv.audit.linkage import centre, rank
-from mixpriv.audit.scene import Scene, guessed_precision
 from mixpriv.reid.features import coarsen, fine_structure
 
 _WIDTH, _FEATURES, _BATCH, _DRAWS = 12, 48, 8, 2
@@ -33,26 +34,26 @@ class Encoder(nn.Module):
         )  # fmt: skip
         with torch.no_grad():
             size = int(self.body(torch.zeros(1, 2, *shape)).numel())
-        self.head = nn.Linear(size, _FEATURES)
+        self.output = nn.Linear(size, _FEATURES)
 
     def forward(self, images: Tensor) -> Tensor:
-        return F.normalize(self.head(self.body(images).flatten(1)), dim=1)
+        return F.normalize(self.output(self.body(images).flatten(1)), dim=1)
 
 
-def attack(scene: Scene) -> Outcome:
+def link(context: Context) -> Outcome:
     """Train on the attacker's people and keys, then link every request to the gallery."""
-    torch.manual_seed(scene.effort.seed)
-    encoder = _train(scene)
-    gallery = [visit.subject for visit in scene.people.gallery]
-    subjects = [sent.visit.subject for sent in scene.sent]
+    torch.manual_seed(context.budget.seed)
+    encoder = _train(context)
+    gallery = [visit.subject for visit in context.cohort.gallery]
+    subjects = [sent.visit.subject for sent in context.sent]
     with torch.no_grad():
-        seen = encoder(_tensor(scene, [sent.view.image for sent in scene.sent]))
-        held = encoder(_tensor(scene, [visit.image for visit in scene.people.gallery]))
+        seen = encoder(_tensor(context, [sent.image for sent in context.sent]))
+        held = encoder(_tensor(context, [visit.image for visit in context.cohort.gallery]))
     scores = centre((seen @ held.T).double().numpy(), subjects)
     ranks = rank(scores, subjects, gallery)
-    chance = scene.people.chance()
+    chance = context.cohort.chance()
     f1 = _best_f1(scores, np.array(subjects)[:, None] == np.array(gallery)[None])
-    name = scene.mode.name
+    name = context.name
     return Outcome(
         [
             finding("A2", name, "AUC", ranks.above, subjects, 0.5),
@@ -63,28 +64,28 @@ def attack(scene: Scene) -> Outcome:
     )
 
 
-def _tensor(scene: Scene, images: Sequence[NDArray[np.floating[Any]]]) -> Tensor:
+def _tensor(context: Context, images: Sequence[NDArray[np.floating[Any]]]) -> Tensor:
     """Two channels of each image on the working grid (N, 2, D, H, W), of about unit strength."""
-    spacing = scene.linker.factor * scene.world.spacing_mm
+    spacing = context.linker.factor * context.environment.spacing_mm
     rows = []
     for image in images:
-        working = coarsen(image, scene.linker.factor)
+        working = coarsen(image, context.linker.factor)
         parts = fine_structure(working, spacing), locally_normalised(working, spacing)
         rows.append(np.stack(parts) * np.float32(np.sqrt(working.size)))
     return torch.from_numpy(np.stack(rows))
 
 
-def _train(scene: Scene) -> Encoder:
+def _train(context: Context) -> Encoder:
     """Contrast each request with all scans of the batch (InfoNCE); small shifts make more of few people."""
-    known = scene.people.known
+    known = context.cohort.known
     subjects = np.array([visit.subject for visit in known])
-    scans = _tensor(scene, [visit.image for visit in known])
-    requests = _tensor(scene, [sent.view.image for sent in scene.practice(known, _DRAWS)])
-    rng = np.random.default_rng(scene.effort.seed)
+    scans = _tensor(context, [visit.image for visit in known])
+    requests = _tensor(context, [sent.image for sent in context.practice(known, _DRAWS)])
+    rng = np.random.default_rng(context.budget.seed)
     encoder = Encoder(scans.shape[2:])
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=2e-3, weight_decay=1e-2)
     people = np.unique(subjects)
-    for _ in range(scene.effort.steps):
+    for _ in range(context.budget.steps):
         chosen = rng.choice(people, min(_BATCH, len(people)), replace=False)
         own = [np.flatnonzero(subjects == name) for name in chosen]
         scan = np.array([rng.choice(index) for index in own])
@@ -101,6 +102,5 @@ def _train(scene: Scene) -> Encoder:
 
 
 def _best_f1(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    order = np.argsort(-scores.ravel())
-    hits = np.cumsum(right.ravel()[order])
-    return float((2 * hits / (np.arange(1, len(order) + 1) + right.sum())).max())
+    precision, recall, _ = precision_recall_curve(right.ravel(), scores.ravel())
+    return float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max())

@@ -1,4 +1,4 @@
-"""Made-up people and simulated visits, from scans as the client conforms them."""
+"""Provenance-up people and simulated visits, from scans as the client conforms them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mixpriv.audit.people import ENOUGH_PEOPLE, MIRRORED, mirror, read_held_out, rescan, simulate
+from mixpriv.audit.cohort import ENOUGH_PEOPLE, MIRRORED, mirror, read_held_out, rescan, simulate
 from mixpriv.bundle import load_bundle
 from mixpriv.errors import InputError
-from mixpriv.imaging.preprocess.preprocessor import load_conformer
+from mixpriv.imaging.preprocess.preprocessor import load_preprocessor
 from tests.audit.conftest import Stage
 
 
 def test_changed_copies_show_their_own_image_where_the_scan_lay_on_a_device(stage: Stage) -> None:
-    visit = stage.people.gallery[0]
-    target = visit.target.with_placed(visit.target.image, visit.target.mask)
-    placed = replace(visit, target=target)
+    visit = stage.cohort.gallery[0]
+    target = visit.conformed.with_placed([visit.conformed.image], visit.conformed.mask)
+    placed = replace(visit, conformed=target)
     assert placed.image.any()
     np.testing.assert_array_equal(mirror(placed).image, placed.image[::-1])
     assert not np.array_equal(rescan(placed, 0).image, placed.image)
@@ -27,7 +27,7 @@ def test_changed_copies_show_their_own_image_where_the_scan_lay_on_a_device(stag
 
 
 def test_attackers_are_nobody_s_visits(stage: Stage) -> None:
-    visits = stage.people.gallery[:6]
+    visits = stage.cohort.gallery[:6]
     people = simulate(visits, attackers=2, rescans=2)
     assert len(people.known) == 4
     assert not {v.subject for v in people.known} & {v.subject for v in (*people.queries, *people.gallery)}
@@ -48,22 +48,25 @@ def test_of_crops_those_are_attacked_that_the_training_held_out(tmp_path: Path) 
     for number in range(1, 12):
         write_crop(tmp_path, number)
     bundle = load_bundle("hippocampus")
-    visits = read_held_out(tmp_path, load_conformer(bundle), bundle)
+    visits = read_held_out(tmp_path, load_preprocessor(bundle), bundle)
     assert [visit.subject for visit in visits] == ["part_005", "part_010"]
     assert all(visit.labels is not None and visit.labels.any() for visit in visits)
     assert visits[0].image.shape == bundle.grid_shape
     (tmp_path / "labelsTr" / "part_005.nii.gz").unlink()
-    assert read_held_out(tmp_path, load_conformer(bundle), bundle)[0].labels is None
+    assert read_held_out(tmp_path, load_preprocessor(bundle), bundle)[0].labels is None
     with pytest.raises(InputError, match="bundle brain-t1 is for heads"):
-        read_held_out(tmp_path, load_conformer(load_bundle()), load_bundle())
-    with pytest.raises(InputError, match="bundle hippocampus: expected its config to tell which crops were held out"):
-        read_held_out(tmp_path, load_conformer(bundle), replace(bundle, extra={}))
+        read_held_out(tmp_path, load_preprocessor(load_bundle()), load_bundle())
+    for untold in ({}, {"config": None}, {"config": {"region": None}}):
+        with pytest.raises(
+            InputError, match="bundle hippocampus: expected its config to tell which crops were held out"
+        ):
+            read_held_out(tmp_path, load_preprocessor(bundle), replace(bundle, extra=untold))
     with pytest.raises(InputError, match="expected crops in imagesTr, got none that were held out"):
-        read_held_out(tmp_path / "imagesTr", load_conformer(bundle), bundle)
+        read_held_out(tmp_path / "imagesTr", load_preprocessor(bundle), bundle)
 
 
 def test_nobody_is_made_up_where_there_are_enough_people(stage: Stage) -> None:
-    few, visit = stage.people.gallery[:6], stage.people.gallery[0]
+    few, visit = stage.cohort.gallery[:6], stage.cohort.gallery[0]
     many = [replace(visit, subject=f"sub-{n}", content=bytes([n] * 32)) for n in range(ENOUGH_PEOPLE)]
     assert any(v.subject.endswith(MIRRORED) for v in simulate(few, attackers=2).gallery)
     people = simulate(many, attackers=30, rescans=1)

@@ -1,0 +1,1 @@
+"""Attacks by networks. They need PyTorch, so they are imported when they run."""
