@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle
-from mixpriv.protection.keystream import Stream
+from mixpriv.protection.keystream import Keystream
 from mixpriv.protection.reference import ReferenceModel, draw_reference
 
 
@@ -22,7 +22,5 @@ def example_mixture(bundle: Bundle, number: int = 0, weight: float = 0.5) -> NDA
     """
     model = ReferenceModel.of(bundle)
     seeds = (hashlib.sha256(f"example {number} {which}".encode()).digest() for which in ("target", "reference"))
-    target, reference = (
-        np.stack([one.image for one in draw_reference(model, Stream(seed)).modalities]) for seed in seeds
-    )
+    target, reference = (draw_reference(model, Keystream(seed)).images for seed in seeds)
     return (weight * target + (1 - weight) * reference).astype(np.float16)[None]

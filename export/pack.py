@@ -20,9 +20,9 @@ from mixpriv.bundle import SCHEMA, bundle_of, fingerprint_of
 from mixpriv.bundle_fields import check_field
 from mixpriv.errors import InputError
 from mixpriv.schema import FieldError
-from mixpriv.training.config import TrainingConfig
-from mixpriv.training.impostors import measure_strangers
-from mixpriv.training.joint import JointConfig, JointModel
+from mixpriv.training.config import JointConfig, TrainingConfig
+from mixpriv.training.impostors import measure_impostors
+from mixpriv.training.joint import JointModel
 from mixpriv.training.networks import SpaceToDepthUNet, multiply_adds
 
 MULTIPLE = 16
@@ -61,7 +61,7 @@ def pack(
         )
     _check_said(config, version)
     folder.mkdir(parents=True, exist_ok=True)
-    if config.segmenter.unmixer_sees not in ("labels", "target"):
+    if config.segmenter.networks.unmixer_sees not in ("labels", "target"):
         raise InputError(
             f"config {config.name}: unmixer_sees: expected labels or target in a bundle, others do not ship"
         )
@@ -80,7 +80,7 @@ def pack(
     (folder / "reference.npz").write_bytes((joint / "reference.npz").read_bytes())
     cost = _write_graphs(config.segmenter, graphs, folder)
     if config.shielded is not None and data is not None:
-        shielded = {**shielded, "strangers": measure_strangers(config.segmenter, config.shielded, data)}
+        shielded = {**shielded, "strangers": measure_impostors(config.segmenter, config.shielded, data)}
     record = _record(config, folder, version) | {
         "unmixer_sharpness": float(model.unmixer.sharpness),
         **({} if shielded is None else {"shielded": shielded}),
@@ -105,12 +105,12 @@ def _check_said(config: TrainingConfig, version: str) -> None:
 
 def _write_graphs(spec: JointConfig, graphs: Mapping[str, Graph], folder: Path) -> dict[str, int]:
     """Write each network's ONNX file; returns the multiply-adds of S and D for so many voxels."""
-    inputs = examples(spec, spec.crop)
+    inputs = examples(spec, spec.data.crop)
     for name, graph in graphs.items():
         example = inputs[name]
         onnx.save(to_onnx(graph, tuple(example.values()), list(example)), folder / f"{name}.onnx")
     cost = {name: multiply_adds(graphs[name], *inputs[name].values()) for name in ("segmenter", "unmixer")}
-    return cost | {"voxels": int(np.prod(spec.crop))}
+    return cost | {"voxels": int(np.prod(spec.data.crop))}
 
 
 def _record(config: TrainingConfig, folder: Path, version: str) -> dict[str, object]:
@@ -120,21 +120,21 @@ def _record(config: TrainingConfig, folder: Path, version: str) -> dict[str, obj
         "name": config.name,
         "version": version,
         "fingerprint": fingerprint_of(folder / "segmenter.onnx"),
-        "classes": list(spec.classes),
-        "modalities": list(spec.modalities),
-        "grid_shape": list(spec.grid_shape),
-        "spacing_mm": spec.spacing_mm,
+        "classes": list(spec.task.classes),
+        "modalities": list(spec.task.modalities),
+        "grid_shape": list(spec.task.grid_shape),
+        "spacing_mm": spec.task.spacing_mm,
         "multiple": MULTIPLE,
-        "unmixer_sees": spec.unmixer_sees,
-        "unmixer_alone": spec.lone_unmixer and spec.plain_share > 0,
+        "unmixer_sees": spec.networks.unmixer_sees,
+        "unmixer_alone": spec.lone_unmixer and spec.mixing.plain_share > 0,
         **said,
         "config": config.raw,
     }
-    if spec.region is not None:
-        region = spec.region
+    if spec.data.region is not None:
+        region = spec.data.region
         return record | {"crop": {"region": region.name, "min_mm": list(region.min_mm), "max_mm": list(region.max_mm)}}
-    assert spec.alignment is not None  # noqa: S101 - so a config is read
+    assert spec.task.alignment is not None  # noqa: S101 - so a config is read
     return record | {
-        "alignment": asdict(spec.alignment),
+        "alignment": asdict(spec.task.alignment),
         "extractor_spacing_mm": None if config.extractor is None else config.extractor.spacing_mm,
     }

@@ -23,8 +23,9 @@ from mixpriv.bundle import Bundle
 from mixpriv.engine import load
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.engine.precision import mixed_precision
-from mixpriv.training.config import TrainingConfig, load_config
-from mixpriv.training.joint import JointConfig, JointModel
+from mixpriv.training.config import JointConfig, TrainingConfig, load_config
+from mixpriv.training.data.augment import one_hot
+from mixpriv.training.joint import JointModel
 from mixpriv.training.networks import Alone, SpaceToDepthUNet, unmixer_input
 
 PARITY = "parity_with_torch_f64"
@@ -48,7 +49,7 @@ def measure_parity(spec: JointConfig, graphs: Mapping[str, Graph], folder: Path)
         fewer than 99.9 % of the values agree within one level of 255.
     """
     # Torch has no fast convolution in float64, and this is not about size.
-    inputs = examples(spec, _smaller(spec.crop))
+    inputs = examples(spec, _smaller(spec.data.crop))
     return {
         name: {runtime: asdict(value) for runtime, value in _compare(graph, inputs[name], folder, name).items()}
         for name, graph in graphs.items()
@@ -122,16 +123,16 @@ def torch_segmenter(config: JointConfig, run: Path) -> Callable[[NDArray[np.floa
 
 def examples(spec: JointConfig, shape: tuple[int, int, int]) -> dict[str, dict[str, Tensor]]:
     """Inputs by name of every network, smooth and random, with the statistics of real ones."""
-    classes, modalities = len(spec.classes), len(spec.modalities)
+    classes, modalities = len(spec.task.classes), len(spec.task.modalities)
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, max(2 * classes + 1, modalities), *(n // 8 for n in shape), generator=generator)
     fine = nn.functional.interpolate(coarse, shape, mode="trilinear")
     image = fine[:, :modalities].half().float()
-    reference = nn.functional.one_hot(fine[:, classes : 2 * classes].argmax(1), classes).permute(0, 4, 1, 2, 3).float()
+    reference = one_hot(fine[:, classes : 2 * classes].argmax(1), classes)
     weight = 0.5
     mixed = weight * (8 * fine[:, :classes]).softmax(1) + (1 - weight) * reference
     known = unmixer_input(mixed, reference, torch.full_like(image[:, :1], weight))
-    seen = {"target": image} if spec.unmixer_sees == "target" else {}
+    seen = {"target": image} if spec.networks.unmixer_sees == "target" else {}
     return {
         "segmenter": {"mixture": image.half()},
         "unmixer": {"unmixer_input": known, **seen},

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixpriv.errors import InputError
-from mixpriv.training.data.crops import Region, split
 
 
 @dataclass(frozen=True)
@@ -18,6 +17,13 @@ class Case:
     name: str
     scan: Path
     labels: Path
+
+
+def split(names: Sequence[str], every: int) -> tuple[list[str], list[str]]:
+    """Training names and held-out names: every ``every``-th of the sorted names is held out."""
+    ordered = sorted(names)
+    held_out = ordered[every - 1 :: every]
+    return sorted(set(ordered) - set(held_out)), held_out
 
 
 def find_heads(folder: Path, subjects: Sequence[str] = ()) -> list[Case]:
@@ -42,8 +48,8 @@ def find_heads(folder: Path, subjects: Sequence[str] = ()) -> list[Case]:
     return cases
 
 
-def find_crops(folder: Path, region: Region, subjects: Sequence[str] = ()) -> list[Case]:
-    """Named crops of ``imagesTr`` with labels in ``labelsTr``, or those that the training holds out.
+def find_crops(folder: Path, held_out_every: int, subjects: Sequence[str] = ()) -> list[Case]:
+    """Named crops of ``imagesTr`` with labels in ``labelsTr``, or every ``held_out_every``-th: those held out.
 
     Raises
     ------
@@ -51,7 +57,7 @@ def find_crops(folder: Path, region: Region, subjects: Sequence[str] = ()) -> li
         no such case, or a named one is missing.
     """
     names = [path.name.removesuffix(".nii.gz") for path in (folder / "imagesTr").glob("[!.]*.nii.gz")]
-    chosen = list(subjects) or split(names, region.held_out_every)[1]
+    chosen = list(subjects) or split(names, held_out_every)[1]
     cases = [
         Case(name, name, folder / "imagesTr" / f"{name}.nii.gz", folder / "labelsTr" / f"{name}.nii.gz")
         for name in chosen
@@ -62,12 +68,12 @@ def find_crops(folder: Path, region: Region, subjects: Sequence[str] = ()) -> li
     return cases
 
 
-def not_measured(folder: Path, region: Region | None, measured: Sequence[Case]) -> list[Case]:
-    """Labelled scans of other people than those measured."""
-    if region is None:
+def not_measured(folder: Path, held_out_every: int | None, measured: Sequence[Case]) -> list[Case]:
+    """Labelled scans of other people than those measured: crops if some are held out by name, else heads."""
+    if held_out_every is None:
         everyone = find_heads(folder)
     else:
         names = [path.name.removesuffix(".nii.gz") for path in (folder / "imagesTr").glob("[!.]*.nii.gz")]
-        everyone = find_crops(folder, region, split(names, region.held_out_every)[0])
+        everyone = find_crops(folder, held_out_every, split(names, held_out_every)[0])
     seen = {case.subject for case in measured}
     return [case for case in everyone if case.subject not in seen]

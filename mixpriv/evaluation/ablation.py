@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import nibabel as nib
@@ -12,28 +11,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mixpriv.bundle import Shielded
+from mixpriv import bundle as bundles
+from mixpriv.bundle import Bundle
 from mixpriv.datasets import Case
-from mixpriv.evaluation.methods import (
-    ALONE,
-    BLANKED,
-    DRAWN,
-    NONE,
-    SHIELDED,
-    Method,
-    Methods,
-    Network,
-    Probabilities,
-    Proxy,
-)
-from mixpriv.imaging.preprocess.preprocessor import Conformer
+from mixpriv.evaluation import method_id as names
+from mixpriv.evaluation.method_id import MethodId
+from mixpriv.evaluation.methods import Method, Network
+from mixpriv.imaging.preprocess.preprocessor import Preprocessor
 from mixpriv.imaging.resample import Conformed, conform_labels
 from mixpriv.imaging.volume import load_volume
-from mixpriv.protection.keystream import Stream
-from mixpriv.protection.mixing import mix, straighten
-from mixpriv.protection.reference import Reference, draw_reference
-from mixpriv.timing import Stages
-from mixpriv.training.joint import Example, JointConfig, JointModel, one_hot
+from mixpriv.protection.draws import KeyedDraws
+from mixpriv.protection.mixing import normalised
+from mixpriv.protection.modes import Answer, Mixup, Mode, Plain, Probabilities, Protected, Secret, Shielded
+from mixpriv.protection.reference import Reference
+from mixpriv.protection.unmixing import Unmixer, unwarp
+from mixpriv.timing import Timings
+from mixpriv.training.config import JointConfig
+from mixpriv.training.data.augment import one_hot
+from mixpriv.training.examples import Example
+from mixpriv.training.joint import JointModel
 from mixpriv.training.loop import Initial
 from mixpriv.training.networks import unmixer_input
 
@@ -49,7 +45,7 @@ class TorchNetworks:
     config: JointConfig
     levels: int = 255
     control: Network | None = None  # a network of D's size that saw scans alone
-    shielded: Shielded | None = None  # if it was trained for that mode
+    shielded: bundles.Shielded | None = None  # if it was trained for that mode
 
     @staticmethod
     def of(
@@ -57,7 +53,7 @@ class TorchNetworks:
         weights: Initial,
         levels: int = 255,
         control: Network | None = None,
-        shielded: Shielded | None = None,
+        shielded: bundles.Shielded | None = None,
     ) -> TorchNetworks:
         """Networks with given weights.
 
@@ -73,109 +69,157 @@ class TorchNetworks:
     @torch.no_grad()
     def segment(self, image: NDArray[np.float16]) -> NDArray[Any]:
         """Image (D, H, W) to probabilities x 255 (C-1, D, H, W), uint8 or not rounded float32."""
-        assert self.model.segmenter is not None  # noqa: S101 - only a control has none
-        logits = self.model.segmenter(torch.from_numpy(image).float()[None, None])
+        if self.model.segmenter is None:
+            raise ValueError("config: expected one with a segmenter, got a control's")
+        logits = self.model.segmenter(_tensor(image[None]))
         answer: NDArray[np.float32] = logits.softmax(1)[0, 1:].numpy() * 255
         return np.rint(answer).astype(np.uint8) if self.levels else answer
 
-    @torch.no_grad()
-    def reveal(self, proxy: Proxy, answer: NDArray[Any]) -> Probabilities:
+    def reveal(self, conformed: Conformed, answers: Sequence[Answer], requests: Sequence[Protected]) -> Probabilities:
         """Unmix by this run's D, shown the images that it was trained with."""
-        assert proxy.reference is not None  # noqa: S101 - a mixture has one
-        straight = answer if proxy.warp is None else straighten(answer, proxy.warp)
-        share = torch.from_numpy(straight.astype(np.float32) / 255)[None]
+        parts = [self._unmix(conformed, *pair) for pair in zip(answers, requests, strict=True)]
+        return np.asarray(np.sum(parts, axis=0), np.float32)
+
+    @torch.no_grad()
+    def _unmix(self, conformed: Conformed, answer: Answer, request: Protected) -> Probabilities:
+        secret, reference = request.secret, request.secret.reference
+        if reference is None:
+            raise ValueError("secret: expected a reference in a mixture")
+        unwarped = answer if secret.warp is None else unwarp(answer, secret.warp)
+        share = torch.from_numpy(unwarped.astype(np.float32) / 255)[None]
         mixed = torch.cat([(1 - share.sum(1, keepdim=True)).clamp(min=0), share], 1)
-        known = one_hot([torch.from_numpy(proxy.reference.labels)], mixed.shape[1])
-        plain, other, image = (
-            torch.from_numpy(np.asarray(i, np.float32))[None, None]
-            for i in (proxy.plain, proxy.reference.image, proxy.image)
-        )
-        example = Example(image, known, known, torch.tensor([proxy.weight]), plain, other)
-        seen = example.seen(self.config.unmixer_sees)
-        corrected = self.model.unmixer(unmixer_input(mixed, known, torch.full_like(image, proxy.weight)), seen)
+        known = one_hot(torch.from_numpy(reference.labels)[None], mixed.shape[1])
+        image, scan, other = (_tensor(i) for i in (request.image, normalised(conformed), reference.image[None]))
+        example = Example(image, known, known, torch.tensor([secret.weight]), scan, other)
+        seen = example.seen(self.config.networks.unmixer_sees)
+        corrected = self.model.unmixer(unmixer_input(mixed, known, torch.full_like(image, secret.weight)), seen)
         return np.asarray(corrected.softmax(1)[0].numpy())
 
     @torch.no_grad()
-    def alone(self, proxy: Proxy, _answer: NDArray[Any]) -> Probabilities:
+    def alone(self, conformed: Conformed, _answers: Sequence[Answer], _requests: Sequence[Protected]) -> Probabilities:
         """What this run's D says without an answer."""
-        image = torch.from_numpy(np.asarray(proxy.plain, np.float32))[None, None]
-        return np.asarray(self.model.unmixer(None, image).softmax(1)[0].numpy())
+        return np.asarray(self.model.unmixer(None, _tensor(normalised(conformed))).softmax(1)[0].numpy())
 
-    def methods(
-        self, own: Methods, name: str, fused: Sequence[int] = (), shielded: Sequence[float] = ()
-    ) -> Iterator[Method]:
+    def methods(self, variant: str, fused: Sequence[int] = (), shielded: Sequence[float] = ()) -> Iterator[Method]:
         """Its table rows: not mixed, mixed with a drawn weight or shielded, and what its D can do alone.
 
         ``shielded``: fixed weights in that mode, beside the ends of its range.
         """
         config = self.config
         # a frozen S is the bundle's
-        segment = None if config.frozen and self.levels else self.segment
-        if segment is not None and self.levels:
-            yield Method(f"{name}: {NONE}", own.plain, own.read, segment=segment)
-        if config.plain_steps >= config.steps:
+        network = None if config.frozen and self.levels else self.segment
+        if network is not None and self.levels:
+            yield Method(MethodId(names.NONE, variant=variant), Plain(), network)
+        if config.mixing.plain_steps >= config.schedule.steps:
             return
-        for views in (1, *fused) if config.shielded_share < 1 else ():
-            method = DRAWN if views == 1 else f"{DRAWN}, K = {views}"
-            yield Method(f"{name}: {method}", partial(own.mixture, None), self.reveal, views, segment=segment)
+        for count in (1, *fused) if config.mixing.shielded_share < 1 else ():
+            name = MethodId(names.MIXUP, references=count, variant=variant)
+            yield Method(name, Mixup(references=count), network, self.reveal)
         if self.shielded is not None:
             for weight in sorted({*shielded, *self.shielded.weight_range}, reverse=True):
-                protect = partial(own.mixture, weight, how=self.shielded)
-                yield Method(f"{name}: shielded, a = {weight}", protect, self.reveal, segment=segment)
-            protect = partial(own.mixture, None, how=self.shielded)
-            yield Method(f"{name}: {SHIELDED}", protect, self.reveal, segment=segment)
-        if self.levels and config.lone_unmixer and config.plain_share > 0:
-            yield Method(f"{name}: {BLANKED}", own.plain, self.alone, segment=segment, sends=False)
+                yield self._shielded(variant, self.shielded, weight, network)
+            yield self._shielded(variant, self.shielded, None, network)
+        if self.levels and config.lone_unmixer and config.mixing.plain_share > 0:
+            yield Method(MethodId(names.BLANKED, variant=variant), Plain(), network, self.alone, sends=False)
         if self.control is not None:
-            yield Method(f"{name}: {ALONE}", own.plain, own.read, segment=self.control, sends=False)
+            yield Method(MethodId(names.ALONE, variant=variant), Plain(), self.control, sends=False)
+
+    def _shielded(self, variant: str, how: bundles.Shielded, weight: float | None, network: Network | None) -> Method:
+        mode = Shielded(how.weight_range if weight is None else weight, how.warp_mm, check=False)
+        return Method(MethodId(names.SHIELDED, weight, variant=variant), mode, network, self.reveal)
 
 
-Choice = Callable[[bytes, Conformed, int], Reference]
-"""Reference number ``index`` for a target, by its content's digest."""
+def _tensor(images: NDArray[np.floating[Any]]) -> torch.Tensor:
+    """Images (M, D, H, W) as a batch of one, float32."""
+    return torch.from_numpy(np.asarray(images, np.float32))[None]
 
 
-class OtherReferences:
-    """References of another kind: real ones, and drawn ones that are like the target or far from it."""
-
-    def __init__(self, own: Methods, real: Sequence[Reference]) -> None:
-        self.own, self.real = own, real
-
-    def methods(self) -> Iterator[Method]:
-        """Its table rows."""
-        for name, choose in (("real", self._real), ("like the target", self._near), ("far from it", self._far)):
-            yield Method(f"reference {name}: {DRAWN}", partial(self._protect, choose), self.own.unmix)
-
-    def _protect(self, choose: Choice, content: bytes, target: Conformed, index: int) -> Proxy:
-        weight = self.own.mixture(None, content, target, index).weight
-        reference = choose(content, target, index)
-        return Proxy(mix(target, reference, weight), mix(target, None, 1.0), reference, weight)
-
-    def _real(self, content: bytes, _target: Conformed, index: int) -> Reference:
-        number = int.from_bytes(self.own.key.derive("evaluation/real", content, index)[:8], "little")
-        return self.real[number % len(self.real)]
-
-    def _near(self, content: bytes, target: Conformed, index: int) -> Reference:
-        return self._by_likeness(content, target, index)[-1]
-
-    def _far(self, content: bytes, target: Conformed, index: int) -> Reference:
-        return self._by_likeness(content, target, index)[0]
-
-    def _by_likeness(self, content: bytes, target: Conformed, index: int) -> list[Reference]:
-        """Drawn references, that with the lowest correlation with the target first."""
-        plain = mix(target, None, 1.0).astype(np.float32).ravel()
-        seeds = (self.own.key.derive("evaluation/likeness", content, index * TRIES + n) for n in range(TRIES))
-        drawn = [draw_reference(self.own.model, Stream(seed)) for seed in seeds]
-        return sorted(drawn, key=lambda r: float(np.corrcoef(plain, r.image.ravel())[0, 1]))
+Choice = Callable[[KeyedDraws, Conformed, int], Reference]
+"""Reference number ``index`` for a scan, with what could be drawn for it."""
 
 
-def real_references(cases: Sequence[Case], conformer: Conformer, classes: int) -> list[Reference]:
+@dataclass(frozen=True)
+class _Chosen(KeyedDraws):
+    """Draws but for the references, which are chosen."""
+
+    choose: Callable[[int], Reference] | None = field(default=None, repr=False)
+
+    def reference(self, purpose: str, index: int = 0) -> Reference:
+        if self.choose is None:
+            raise ValueError("choose: expected a way to choose a reference")
+        return self.choose(index)
+
+
+@dataclass(frozen=True)
+class ChosenReferences:
+    """Another mode with references that are chosen in a way that no client has; all else is drawn as it draws it."""
+
+    inner: Mode
+    choose: Choice
+
+    @property
+    def name(self) -> str:
+        """The inner mode's."""
+        return self.inner.name
+
+    @property
+    def count(self) -> int:
+        """The inner mode's."""
+        return self.inner.count
+
+    @property
+    def unmixes(self) -> bool:
+        """As the inner mode."""
+        return self.inner.unmixes
+
+    def require(self, bundle: Bundle) -> None:
+        """As the inner mode."""
+        self.inner.require(bundle)
+
+    def requests(self, conformed: Callable[[], Conformed], draws: KeyedDraws) -> Iterator[Protected]:
+        """Those of the inner mode, with the chosen references."""
+        scan = conformed()
+        own = (draws.terms, draws.key, draws.content, draws.model, draws.lend)
+        yield from self.inner.requests(conformed, _Chosen(*own, lambda index: self.choose(draws, scan, index)))
+
+    def reveal(
+        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], unmixer: Unmixer | None
+    ) -> Probabilities:
+        """As the inner mode."""
+        return self.inner.reveal(conformed, answers, secrets, unmixer)
+
+
+def other_references(real: Sequence[Reference]) -> Iterator[Method]:
+    """Table rows of references of another kind: real ones, and drawn ones that are like the target or far from it."""
+
+    def a_real_one(draws: KeyedDraws, _scan: Conformed, index: int) -> Reference:
+        number = int.from_bytes(draws.key.derive("evaluation/real", draws.content, index)[:8], "little")
+        return real[number % len(real)]
+
+    kinds: dict[str, Choice] = {
+        "reference real": a_real_one,
+        "reference like the target": lambda *given: _by_similarity(*given)[-1],
+        "reference far from it": lambda *given: _by_similarity(*given)[0],
+    }
+    for variant, choose in kinds.items():
+        yield Method(MethodId(names.MIXUP, variant=variant), ChosenReferences(Mixup(), choose))
+
+
+def _by_similarity(draws: KeyedDraws, scan: Conformed, index: int) -> list[Reference]:
+    """Drawn references, that with the lowest correlation with the scan first."""
+    plain = normalised(scan)[0].astype(np.float32).ravel()
+    drawn = [draws.reference("evaluation/similarity", index * TRIES + n) for n in range(TRIES)]
+    return sorted(drawn, key=lambda r: float(np.corrcoef(plain, r.image.ravel())[0, 1]))
+
+
+def real_references(cases: Sequence[Case], preprocess: Preprocessor, classes: int) -> list[Reference]:
     """Labelled scans as references; for a comparison only, never for a client."""
     references = []
     for case in cases:
         scan = load_volume(case.scan)
         voxels = np.asanyarray(nib.Nifti1Image.from_filename(case.labels).dataobj)
         labels = replace(scan, voxels=np.asfortranarray(voxels, dtype=np.float32))
-        target = conformer(scan, Stages())
-        image = mix(target, None, 1.0).astype(np.float32)
-        references.append(Reference(image, conform_labels(labels, target.grid, classes), target.mask))
+        target = preprocess(scan, Timings())
+        images = normalised(target).astype(np.float32)
+        references.append(Reference(images, conform_labels(labels, target.grid, classes), target.mask))
     return references

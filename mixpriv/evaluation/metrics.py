@@ -12,6 +12,8 @@ from monai.metrics import compute_dice, compute_hausdorff_distance
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mixpriv.evaluation.method_id import MethodId
+
 
 @dataclass(frozen=True)
 class Score:
@@ -20,7 +22,7 @@ class Score:
     ``hd95_mm``: 95 % Hausdorff distance, NaN where one is empty. ``volume_similarity``: 1 - |V - V'| / (V + V').
     """
 
-    method: str
+    method: MethodId
     subject: str
     case: str
     label: int

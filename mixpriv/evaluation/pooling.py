@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mixpriv.errors import InputError
+from mixpriv.evaluation.method_id import MethodId
 from mixpriv.evaluation.metrics import Score
 from mixpriv.evaluation.report import (
     Run,
@@ -18,7 +19,7 @@ from mixpriv.evaluation.report import (
     table,
     the_worst,
 )
-from mixpriv.evaluation.statistics import per_subject
+from mixpriv.evaluation.subjects import per_subject
 
 _INTERVALS = "Intervals: bootstrap over subjects (visits of one person averaged first), 10,000 resamples;"
 
@@ -51,7 +52,7 @@ def pool(paths: Sequence[Path]) -> list[Score]:
     return [score for part in parts for score in part]
 
 
-def common_parts(paths: Sequence[Path]) -> tuple[list[list[Score]], list[str]]:
+def common_parts(paths: Sequence[Path]) -> tuple[list[list[Score]], list[MethodId]]:
     """Scores of several files by the methods that all have, and the other methods; InputError if none is common."""
     parts = [read_scores(path) for path in paths]
     methods = dict.fromkeys(score.method for part in parts for score in part)
@@ -69,7 +70,7 @@ def average(paths: Sequence[Path]) -> list[Score]:
     InputError
         the files have no method in common, or differ in their scans.
     """
-    found: dict[tuple[str, str, str, int], list[Score]] = defaultdict(list)
+    found: dict[tuple[MethodId, str, str, int], list[Score]] = defaultdict(list)
     for part in common_parts(paths)[0]:
         for score in part:
             found[score.method, score.subject, score.case, score.label].append(score)
@@ -112,7 +113,7 @@ def write_pooled(
             "how far the trainings lie apart stands in the second table.",
         ]
         left_out = common_parts(paths)[1]
-        what += [f"Not every training measured {', '.join(left_out)}."] if left_out else []
+        what += [f"Not every training measured {', '.join(map(str, left_out))}."] if left_out else []
     else:
         what = [
             f"{len(cases)} scans of {len(subjects)} subjects, each measured with the networks of the fold that held",

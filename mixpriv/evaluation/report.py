@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle
 from mixpriv.errors import InputError
-from mixpriv.evaluation.methods import ALONE, BLANKED, DRAWN, NONE, SHIELDED, SHIELDED_BLANKED, Cost, Linkage
+from mixpriv.evaluation import method_id as names
+from mixpriv.evaluation.evaluator import Cost, Linkage
+from mixpriv.evaluation.method_id import MethodId
 from mixpriv.evaluation.metrics import Score
-from mixpriv.evaluation.statistics import bootstrap, difference, per_subject
+from mixpriv.evaluation.subjects import difference, per_subject
 from mixpriv.provenance import hardware
+from mixpriv.statistics import bootstrap
 
-_FIXED = "mixup, a = "
+NONE = MethodId(names.NONE)
 
-PLAIN = f"plain: {NONE}"
+PLAIN = MethodId(names.NONE, variant="plain")
 """The row of an S that was trained on scans alone, a config's ``[variants.plain]``."""
-
-RIVALS = ("warp, ", "noise, ")
-"""What the names of other methods begin with."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,11 @@ def write_scores(scores: Sequence[Score], path: Path) -> None:
     """All scores as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([field.name for field in fields(Score)])
-        writer.writerows([f"{v:.4f}" if isinstance(v, float) else v for v in astuple(score)] for score in scores)
+        columns = [field.name for field in fields(Score)]
+        writer.writerow(columns)
+        for score in scores:
+            values = (getattr(score, column) for column in columns)
+            writer.writerow([f"{value:.4f}" if isinstance(value, float) else value for value in values])
 
 
 def read_scores(path: Path) -> list[Score]:
@@ -62,7 +65,7 @@ def read_scores(path: Path) -> list[Score]:
         file.seek(0)
         return [
             Score(
-                row["method"], row["subject"], row["case"], int(row["label"]),
+                MethodId.parse(row["method"]), row["subject"], row["case"], int(row["label"]),
                 float(row["dice"]), float(row["hd95_mm"]), float(row["volume_similarity"]),
             )
             for row in csv.DictReader(file)
@@ -73,8 +76,8 @@ def table(
     scores: Sequence[Score],
     classes: Sequence[str],
     counted: Sequence[int],
-    costs: Mapping[str, Cost],
-    linkage: Mapping[str, Linkage],
+    costs: Mapping[MethodId, Cost],
+    linkage: Mapping[MethodId, Linkage],
 ) -> list[str]:
     """The result as markdown: means over the counted classes, difference to ``none``, each class, cost, the worst."""
     head = [
@@ -87,7 +90,7 @@ def table(
         mean = per_subject(scores, method, counted)
         worst = min(mean, key=lambda s: mean[s])
         cells = [
-            method,
+            str(method),
             interval(np.array(list(mean.values()))),
             interval(difference(scores, method, NONE, counted)) if method != NONE else "",
             *(_mean(scores, method, [label], "dice", 3) for label in range(1, len(classes))),
@@ -106,11 +109,9 @@ def against_the_client_alone(scores: Sequence[Score], counted: Sequence[int]) ->
     methods = dict.fromkeys(score.method for score in scores)
     lines = []
     for method in methods:
-        variant, mode = _parted(method)
-        if not mode.startswith((DRAWN, SHIELDED)):
+        if not (method.draws_weight and method.mixes):
             continue
-        blanked = SHIELDED_BLANKED if mode == SHIELDED and SHIELDED_BLANKED in methods else BLANKED
-        for control in (c for c in (variant + blanked, variant + ALONE) if c in methods):
+        for control in (c for c in _controls(method, methods) if c in methods):
             gain = difference(scores, method, control, counted)
             _, low, high = bootstrap(gain)
             words = (
@@ -124,23 +125,32 @@ def against_the_client_alone(scores: Sequence[Score], counted: Sequence[int]) ->
     return lines
 
 
+def _controls(method: MethodId, measured: Collection[MethodId]) -> list[MethodId]:
+    """What the client could do alone instead, with the same networks."""
+    blanked, own, alone = (
+        MethodId(family, variant=method.variant) for family in (names.BLANKED, names.SHIELDED_BLANKED, names.ALONE)
+    )
+    return [own if method.family == names.SHIELDED and own in measured else blanked, alone]
+
+
 def against_plain(scores: Sequence[Score], counted: Sequence[int]) -> list[str]:
     """What is lost to an S that was trained on scans alone, paired: none where no such was measured."""
     methods = dict.fromkeys(score.method for score in scores)
     if PLAIN not in methods:
         return []
-    modes = [m for m in methods if m == NONE or m.startswith((DRAWN, SHIELDED, *RIVALS))]
+    own = [m for m in methods if not m.variant]
+    modes = [m for m in own if m == NONE or m.is_rival or (m.draws_weight and m.mixes)]
     lines = [f"- *{m}* less *{PLAIN}*: {interval(difference(scores, m, PLAIN, counted))}" for m in modes]
     return ["", "Against the same S, trained on scans alone, paired:", "", *lines]
 
 
-def at_equal_linkage(scores: Sequence[Score], linkage: Mapping[str, Linkage], counted: Sequence[int]) -> list[str]:
+def at_equal_linkage(scores: Sequence[Score], linkage: Mapping[MethodId, Linkage], counted: Sequence[int]) -> list[str]:
     """Each other method against the most accurate mixture that is linked no more often, paired: none without both."""
     methods = [method for method in dict.fromkeys(score.method for score in scores) if method in linkage]
-    mixing = [method for method in methods if _parted(method)[1].startswith(("mixup, ", "shielded, "))]
+    mixing = [method for method in methods if method.mixes]
     mean = {method: float(np.mean(list(per_subject(scores, method, counted).values()))) for method in mixing}
     lines = []
-    for rival in (method for method in methods if method.startswith(RIVALS)):
+    for rival in (method for method in methods if method.is_rival):
         first = linkage[rival].first.value
         hidden = [method for method in mixing if linkage[method].first.value <= first]
         if not hidden:
@@ -173,12 +183,6 @@ def the_worst(scores: Sequence[Score], classes: Sequence[str], counted: Sequence
     )
 
 
-def _parted(method: str) -> tuple[str, str]:
-    """The name of a variant, with what parts it from the mode, and the mode."""
-    variant, colon, mode = method.rpartition(": ")
-    return variant + colon, mode
-
-
 def interval(values: NDArray[np.float64], digits: int = 3) -> str:
     """Mean and bootstrap interval as text."""
     mean, low, high = bootstrap(values)
@@ -190,7 +194,7 @@ def _linked(linkage: Linkage) -> str:
     return f"{first.value:.2f} [{first.low:.2f}, {first.high:.2f}], {linkage.above.value:.2f}"
 
 
-def _mean(scores: Sequence[Score], method: str, labels: Sequence[int], metric: str, digits: int) -> str:
+def _mean(scores: Sequence[Score], method: MethodId, labels: Sequence[int], metric: str, digits: int) -> str:
     values = list(per_subject(scores, method, labels, metric).values())
     return f"{np.mean(values):.{digits}f}" if values else "-"
 
@@ -199,8 +203,8 @@ def write_report(
     scores: Sequence[Score],
     bundle: Bundle,
     run: Run,
-    costs: Mapping[str, Cost],
-    linkage: Mapping[str, Linkage],
+    costs: Mapping[MethodId, Cost],
+    linkage: Mapping[MethodId, Linkage],
     path: Path,
 ) -> None:
     """Write the table, what the server adds, the plot of the weight sweep, and how it was made."""
@@ -246,17 +250,24 @@ def write_report(
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _seconds(costs: Mapping[str, Cost]) -> str:
-    told = [m for m in (NONE, DRAWN, SHIELDED) if m in costs]
+def _seconds(costs: Mapping[MethodId, Cost]) -> str:
+    told = [m for m in map(MethodId, (names.NONE, names.MIXUP, names.SHIELDED)) if m in costs]
     parts = [f"*{m}* {costs[m].segment_s:.2f} s in S, {costs[m].reveal_s:.2f} s to reveal" for m in told]
     return f"Seconds a scan here: {'; '.join(parts)}." if parts else ""
 
 
-def plot(scores: Sequence[Score], counted: Sequence[int], linkage: Mapping[str, Linkage], path: Path) -> bool:
+def _sweep(methods: Iterable[MethodId], family: str) -> dict[float, MethodId]:
+    """The bundle's own methods of a family at fixed weights, by weight."""
+    found = {m.weight: m for m in methods if m.family == family and m.weight is not None and not m.variant}
+    return dict(sorted(found.items()))
+
+
+def plot(scores: Sequence[Score], counted: Sequence[int], linkage: Mapping[MethodId, Linkage], path: Path) -> bool:
     """Draw mean Dice against the target's weight and against linkage; False if fewer than three weights were tried."""
     methods = dict.fromkeys(score.method for score in scores)
-    families = {"mixup": "unmixed by D", "linear unmixing": "unmixed linearly", "shielded": "shielded"}
-    if sum(name.startswith(_FIXED) for name in methods) < 3:
+    families = {names.MIXUP: "unmixed by D", names.LINEAR: "unmixed linearly", names.SHIELDED: "shielded"}
+    fixed = {family: _sweep(methods, family) for family in families}
+    if len(fixed[names.MIXUP]) < 3:
         return False
     import matplotlib as mpl
 
@@ -265,20 +276,20 @@ def plot(scores: Sequence[Score], counted: Sequence[int], linkage: Mapping[str, 
 
     means = {method: list(per_subject(scores, method, counted).values()) for method in methods}
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for prefix, name in families.items():
-        start = f"{prefix}, a = "
-        weights = sorted(method.removeprefix(start) for method in methods if method.startswith(start))
-        if not weights:
+    for family, name in families.items():
+        if not fixed[family]:
             continue
-        values = [bootstrap(np.array(means[start + w])) for w in weights]
-        mean, low, high = np.array(values).T
-        left.errorbar([float(w) for w in weights], mean, [mean - low, high - mean], marker="o", capsize=3, label=name)
+        mean, low, high = np.array([bootstrap(np.array(means[method])) for method in fixed[family].values()]).T
+        left.errorbar(list(fixed[family]), mean, [mean - low, high - mean], marker="o", capsize=3, label=name)
     left.axhline(float(np.mean(means[NONE])), linestyle="--", color="grey", label="not mixed")
     left.set(xlabel="weight of the target in the mixture", ylabel="mean Dice", ylim=(0, 1))
     left.legend()
-    for family in dict.fromkeys(name.split(",")[0] for name in linkage if not name.startswith("linear")):
-        points = sorted((linkage[n].first.value, np.mean(means[n])) for n in linkage if n.split(",")[0] == family)
-        right.plot(*np.array(points).T, marker="o", linestyle=":", label=family)
+    kinds = [(method.variant, method.family) for method in linkage]
+    for variant, family in dict.fromkeys(kind for kind in kinds if kind != ("", names.LINEAR)):
+        own = [method for method in linkage if (method.variant, method.family) == (variant, family)]
+        points = sorted((linkage[method].first.value, np.mean(means[method])) for method in own)
+        label = f"{variant}: {family}" if variant else family
+        right.plot(*np.array(points).T, marker="o", linestyle=":", label=label)
     right.set(xlabel="right person first, A1 (lower: better hidden)", ylabel="mean Dice", xlim=(0, 1.05))
     right.legend()
     figure.savefig(path, dpi=80, metadata={"Software": None})

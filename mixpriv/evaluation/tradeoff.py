@@ -9,20 +9,25 @@ from pathlib import Path
 
 import numpy as np
 
-from mixpriv.audit.views import parse_mode
+from mixpriv.audit.modes import parse_mode
 from mixpriv.bundle import Bundle
 from mixpriv.errors import InputError
-from mixpriv.evaluation.methods import BLANKED, DRAWN, NONE, SHIELDED
+from mixpriv.evaluation import method_id as names
+from mixpriv.evaluation.method_id import MethodId
 from mixpriv.evaluation.metrics import Score
-from mixpriv.evaluation.report import Run, interval
-from mixpriv.evaluation.statistics import bootstrap, difference, per_subject
+from mixpriv.evaluation.report import NONE, Run, interval
+from mixpriv.evaluation.subjects import difference, per_subject
+from mixpriv.protection.modes import Mixup, Mode, Plain, Shielded
+from mixpriv.statistics import bootstrap
+
+LOCAL = MethodId(names.BLANKED)
 
 LINKED = "rank-1, best way"
 """The figure of attack A1 that counts."""
 
 
 @dataclass(frozen=True)
-class Linkage:
+class FirstRank:
     """How often the right person came first in what a mode sends, with its interval, and in guessing."""
 
     value: float
@@ -35,14 +40,14 @@ class Linkage:
 class Point:
     """A mode on the front: mean Dice with its interval, and linkage."""
 
-    method: str
+    method: MethodId
     dice: tuple[float, float, float]
-    linkage: Linkage
+    linkage: FirstRank
 
 
-def read_linkage(paths: Sequence[Path]) -> dict[str, Linkage]:
+def read_linkage(paths: Sequence[Path]) -> dict[Mode, FirstRank]:
     """A1's figure by mode, of the ``audit.csv`` files of several audits; InputError if one has none."""
-    found: dict[str, Linkage] = {}
+    found: dict[Mode, FirstRank] = {}
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path.name}: no such file")
@@ -52,49 +57,47 @@ def read_linkage(paths: Sequence[Path]) -> dict[str, Linkage]:
             raise InputError(f"{path.name}: expected an audit.csv with attack A1, got none")
         for row in rows:
             value, low, high, chance = (float(row[name]) for name in ("value", "low", "high", "baseline"))
-            found[_canonical(row["mode"])] = Linkage(value, low, high, chance)
+            found[parse_mode(row["mode"])] = FirstRank(value, low, high, chance)
     return found
 
 
 def front(
-    scores: Sequence[Score], linkage: Mapping[str, Linkage], counted: Sequence[int], bundle: Bundle
+    scores: Sequence[Score], linkage: Mapping[Mode, FirstRank], counted: Sequence[int], bundle: Bundle
 ) -> list[Point]:
     """The modes that both have measured; in mode local nothing is sent, so there is nothing to link."""
     points, warp_mm = [], bundle.shielded.warp_mm if bundle.shielded else 0.0
     for method in dict.fromkeys(score.method for score in scores):
         mode = audited_mode(method, warp_mm)
-        if mode in linkage:
+        if mode is not None and mode in linkage:
             here = linkage[mode]
-        elif method == BLANKED and bundle.unmixer_alone:
+        elif method == LOCAL and bundle.unmixer_alone:
             chance = next(iter(linkage.values())).chance
-            here = Linkage(chance, chance, chance, chance)
+            here = FirstRank(chance, chance, chance, chance)
         else:
             continue
         points.append(Point(method, bootstrap(np.array(list(per_subject(scores, method, counted).values()))), here))
     return points
 
 
-def audited_mode(method: str, warp_mm: float) -> str:
-    """How an audit calls a method of the evaluation."""
-    name, _, weight = method.partition(", a = ")
-    fixed = {"mixup": f"mixup={weight}", "shielded": f"warp={warp_mm}+mixup={weight}"}
-    known = {NONE: "none", DRAWN: "mixup", SHIELDED: "shielded"}
-    return _canonical(fixed.get(name, "")) if weight else known.get(method, "")
-
-
-def _canonical(mode: str) -> str:
-    """One spelling of each mode with numbers."""
-    if "=" not in mode:
-        return mode
-    parsed = parse_mode(mode)
-    parts = [f"warp={parsed.warp_mm:g}"] if parsed.warp_mm else []
-    if parsed.mixes:
-        parts.append("mixup" if parsed.weight is None else f"mixup={parsed.weight:g}")
-    return "+".join(parts)
+def audited_mode(method: MethodId, warp_mm: float) -> Mode | None:
+    """The mode that an audit attacks for a method of the evaluation; None if it attacks none."""
+    if method.variant or method.references > 1:
+        return None
+    modes: dict[str, Mode] = {
+        names.NONE: Plain(),
+        names.MIXUP: Mixup(method.weight),
+        names.SHIELDED: Shielded() if method.draws_weight else Shielded(method.weight, warp_mm, check=False),
+    }
+    return modes.get(method.family)
 
 
 def write_front(
-    scores: Sequence[Score], linkage: Mapping[str, Linkage], bundle: Bundle, run: Run, files: Sequence[str], path: Path
+    scores: Sequence[Score],
+    linkage: Mapping[Mode, FirstRank],
+    bundle: Bundle,
+    run: Run,
+    files: Sequence[str],
+    path: Path,
 ) -> None:
     """Write the picture and the table."""
     points = front(scores, linkage, run.counted, bundle)
@@ -103,11 +106,11 @@ def write_front(
     head = ["method", "mean Dice [95 %]", "difference to none [95 %]", "A1: right person first [95 %]", "times chance"]
     rows = [
         [
-            point.method,
+            str(point.method),
             "{:.3f} [{:.3f}, {:.3f}]".format(*point.dice),
             interval(difference(scores, point.method, NONE, run.counted)) if point.method != NONE else "",
             "nothing is sent"
-            if point.method == BLANKED
+            if point.method == LOCAL
             else f"{point.linkage.value:.2f} [{point.linkage.low:.2f}, {point.linkage.high:.2f}]",
             f"{point.linkage.value / point.linkage.chance:.1f}",
         ]
@@ -143,14 +146,16 @@ def plot(points: Sequence[Point], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     families: dict[str, list[Point]] = {}
     for point in points:
-        families.setdefault("local" if point.method == BLANKED else point.method.split(",")[0], []).append(point)
+        families.setdefault("local" if point.method == LOCAL else point.method.family, []).append(point)
     for family, own in families.items():
         own = sorted(own, key=lambda point: point.linkage.value)
         (line,) = axes.plot([p.linkage.value for p in own], [p.dice[0] for p in own], marker="o", label=family)
         for p in own:
             axes.vlines(p.linkage.value, p.dice[1], p.dice[2], color=line.get_color(), alpha=0.4)
-            if ", " in p.method:
-                axes.annotate(p.method.split(", ")[1], (p.linkage.value, p.dice[0]), fontsize=7)
+            if p.method.family in names.WEIGHTED:
+                axes.annotate(
+                    str(p.method).removeprefix(f"{p.method.family}, "), (p.linkage.value, p.dice[0]), fontsize=7
+                )
     if points:
         axes.axvline(3 * points[0].linkage.chance, linestyle="--", color="grey", label="three times chance")
     axes.set(xlabel="right person first (A1)", ylabel="mean Dice", xlim=(0, 1.05))

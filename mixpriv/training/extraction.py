@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mixpriv.training.data.labels import FIRST_OUTER, Head, load_heads
-from mixpriv.training.data.synth import Augmentation, deform, imperfect_mask, paint_scan, random_affine
-from mixpriv.training.loop import Initial, Schedule, autocast, fit
+from mixpriv.training.data.synth import deform, imperfect_mask, paint_scan, random_affine
+from mixpriv.training.loop import Initial, autocast, fit
 from mixpriv.training.networks import SpaceToDepthUNet
-
-
-@dataclass(frozen=True)
-class ExtractorConfig:
-    """What ``[extractor]`` in a training config says. ``crop``: the client's window, voxels of ``spacing_mm``."""
-
-    spacing_mm: float
-    filters: tuple[int, ...]
-    crop: tuple[int, int, int]
-    steps: int
-    learning_rate: float
-    seed: int
-
+from mixpriv.training.specs import Augmentation, ExtractorConfig, Schedule
 
 _AUGMENTATION = Augmentation(rotation_deg=12.0, scale=0.12, shear=0.03, shift_voxels=0.0, elastic_voxels=1.0)
 
@@ -48,7 +35,7 @@ def example(config: ExtractorConfig, heads: list[Head], step: int) -> tuple[Tens
     matrix = np.column_stack([linear, middle - linear @ (np.array(shape) - 1) / 2])
     classes = deform(torch.from_numpy(head.classes), matrix, shape, rng, _AUGMENTATION.elastic_voxels)
     brain = (classes > 0) & (classes < FIRST_OUTER)
-    image = paint_scan(classes, rng)
+    image = paint_scan([classes], rng)
     if rng.random() < 0.35:
         image = image * _strip(brain, rng)
     elif rng.random() < 0.5:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import json
-import math
 import sys
 import time
 from collections import defaultdict
@@ -19,19 +18,12 @@ from torch import Tensor, nn
 
 from mixpriv.errors import InputError
 from mixpriv.training.optimiser import optimisers
+from mixpriv.training.specs import Schedule
 
-
-@dataclass(frozen=True)
-class Schedule:
-    """100 steps of linear warm-up, then cosine to 2 % of ``learning_rate`` at the last step."""
-
-    steps: int
-    learning_rate: float
-
-    def rate_at(self, step: int) -> float:
-        """Learning rate of a step (counted from 0)."""
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
-        return self.learning_rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * cosine)
+LOG_EVERY = 50
+"""Steps to a line of the log."""
+SAVE_EVERY_S = 180.0
+"""What a run that is stopped loses at most."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,7 @@ def fit(
     averaged = copy.deepcopy(model).requires_grad_(False)
     both = optimisers(model, schedule.learning_rate)
     step, earlier = _resume(folder, model, averaged, both) or (0, 0 if initial is None else initial.steps)
-    start, since = step, time.monotonic()
+    start, since, saved = step, time.monotonic(), time.monotonic()
     history: dict[str, list[float]] = defaultdict(list)
     while step < schedule.steps:
         for group in (group for optimiser in both for group in optimiser.param_groups):
@@ -121,10 +113,13 @@ def fit(
         _average(averaged, model, min(0.998, (step - start) / (step - start + 10)))
         for name, value in losses.items():
             history[name].append(value.item())
-        if step % 50 == 0 or step == schedule.steps:
-            _log(folder, step, earlier, history, (time.monotonic() - since) / 50)
-            since = time.monotonic()
+        now = time.monotonic()
+        if step % LOG_EVERY == 0 or step == schedule.steps:
+            _log(folder, step, earlier, history, (now - since) / LOG_EVERY)
+            since = now
+        if now - saved > SAVE_EVERY_S or step == schedule.steps:
             _save(folder, model, averaged, both, step, earlier)
+            saved = time.monotonic()
     return folder / "averaged.pt"
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from mixpriv.bundle import load_bundle
 from mixpriv.cli.research.main import main
+from mixpriv.evaluation.method_id import MethodId
 from mixpriv.evaluation.report import read_scores
-from mixpriv.evaluation.statistics import per_subject
+from mixpriv.evaluation.subjects import per_subject
 from tests.training.data.test_crops import write_crops
 
 CONFIG = """
@@ -92,7 +93,7 @@ def test_a_bundle_knows_strangers_and_an_unmixer_that_does_without(made: Path) -
     bundle = load_bundle(made / "bundle")
     assert bundle.unmixer_alone
     assert bundle.shielded is not None
-    strangers = bundle.shielded.strangers
+    strangers = bundle.shielded.impostors
     assert strangers is not None
     assert strangers.limit == 3.0
     assert 0 < strangers.mean < 1
@@ -125,7 +126,7 @@ def test_a_table_is_made_again_by_its_command(made: Path, tmp_path: Path) -> Non
     assert (tmp_path / "one.csv").read_text() == (tmp_path / "two.csv").read_text()
     scores = read_scores(tmp_path / "one.csv")
     assert {score.case for score in scores} == {"part_002", "part_005"}
-    methods = list(dict.fromkeys(score.method for score in scores))
+    methods = list(dict.fromkeys(str(score.method) for score in scores))
     assert methods[0] == "none"
     assert methods[methods.index("warp, 2 mm") + 1 :] == [
         "answers not rounded: mixup, a drawn",
@@ -150,7 +151,7 @@ def test_a_table_is_made_again_by_its_command(made: Path, tmp_path: Path) -> Non
         "small: network of D's size on the scan",
     ]
     # without rounding the same networks in another runtime: close to what is shipped
-    means = {m: sum(per_subject(scores, m, [1, 2]).values()) for m in methods}
+    means = {m: sum(per_subject(scores, MethodId.parse(m), [1, 2]).values()) for m in methods}
     assert abs(means["answers not rounded: mixup, a drawn"] - means["mixup, a drawn"]) < 0.05
     assert {"mixup, a drawn, K = 2", "D, answer blanked", "network of D's size on the scan"} <= set(methods)
     text = (tmp_path / "one.md").read_text()

@@ -11,7 +11,9 @@ from mixpriv.audit.findings import Finding
 from mixpriv.bundle import load_bundle
 from mixpriv.datasets import find_crops, find_heads
 from mixpriv.errors import InputError
-from mixpriv.evaluation.methods import Cost, Linkage, to_answer
+from mixpriv.evaluation.evaluator import Cost, Linkage
+from mixpriv.evaluation.method_id import MethodId
+from mixpriv.evaluation.methods import to_answer
 from mixpriv.evaluation.metrics import Score, dice, hd95_mm, volume_similarity
 from mixpriv.evaluation.pooling import average, common_parts, each_training, pool
 from mixpriv.evaluation.report import (
@@ -24,13 +26,13 @@ from mixpriv.evaluation.report import (
     the_worst,
     write_scores,
 )
-from mixpriv.evaluation.statistics import bootstrap, difference, per_subject
+from mixpriv.evaluation.subjects import difference, per_subject
 from mixpriv.protection.reference import ReferenceModel
-from mixpriv.training.data.crops import Region
+from mixpriv.statistics import bootstrap
 
 
 def score(method: str, subject: str, case: str, label: int, value: float) -> Score:
-    return Score(method, subject, case, label, value, 2.0, 0.9)
+    return Score(MethodId.parse(method), subject, case, label, value, 2.0, 0.9)
 
 
 def linkage(first: float, above: float) -> Linkage:
@@ -55,15 +57,14 @@ class TestCases:
             find_heads(tmp_path)
 
     def test_crops_held_out_are_every_nth_by_name(self, tmp_path: Path) -> None:
-        region = Region("part", (8.0,) * 3, (16.0,) * 3, 3, 2)
         for folder in ("imagesTr", "labelsTr"):
             (tmp_path / folder).mkdir()
             for name in "abcdefg":
                 (tmp_path / folder / f"{name}.nii.gz").touch()
-        assert [case.name for case in find_crops(tmp_path, region)] == ["c", "f"]
-        assert [case.name for case in find_crops(tmp_path, region, ["a"])] == ["a"]
+        assert [case.name for case in find_crops(tmp_path, 3)] == ["c", "f"]
+        assert [case.name for case in find_crops(tmp_path, 3, ["a"])] == ["a"]
         with pytest.raises(InputError, match="expected labelled crops x, got none"):
-            find_crops(tmp_path, region, ["x"])
+            find_crops(tmp_path, 3, ["x"])
 
 
 class TestMetrics:
@@ -96,9 +97,9 @@ class TestStatistics:
             score("none", "sub-1", "sub-1_ses-2", 1, 0.8),
             score("none", "sub-2", "sub-2_ses-1", 1, 0.9),
             score("none", "sub-2", "sub-2_ses-1", 5, 0.0),
-            score("mixup", "sub-2", "sub-2_ses-1", 1, 0.1),
+            score("mixup, a drawn", "sub-2", "sub-2_ses-1", 1, 0.1),
         ]
-        assert per_subject(scores, "none", [1]) == pytest.approx({"sub-1": 0.7, "sub-2": 0.9})
+        assert per_subject(scores, MethodId("none"), [1]) == pytest.approx({"sub-1": 0.7, "sub-2": 0.9})
 
     def test_interval_holds_the_mean_and_shrinks_with_agreement(self) -> None:
         mean, low, high = bootstrap(np.array([0.7, 0.8, 0.9]))
@@ -111,15 +112,16 @@ class TestStatistics:
         for label in range(1, len(classes)):
             for subject, plain in (("sub-1", 0.9), ("sub-2", 0.5)):
                 scores.append(score("none", subject, subject, label, plain))
-                scores.append(score("mixup", subject, subject, label, plain - 0.1))
+                scores.append(score("mixup, a drawn", subject, subject, label, plain - 0.1))
+        mixed = MethodId("mixup")
         mixup = next(
             line
-            for line in table(scores, classes, (1, 2, 3, 4), {"mixup": Cost(8, 4)}, {"mixup": linkage(0.5, 0.75)})
+            for line in table(scores, classes, (1, 2, 3, 4), {mixed: Cost(8, 4)}, {mixed: linkage(0.5, 0.75)})
             if line.startswith("| mixup")
         )
         assert "-0.100 [-0.100, -0.100]" in mixup
         assert mixup.rstrip("| ").endswith("8 + 4 | 0.50 [0.40, 0.60], 0.75 | sub-2 0.400")
-        assert difference(scores, "none", "mixup", (1,)) == pytest.approx([0.1, 0.1])
+        assert difference(scores, MethodId("none"), mixed, (1,)) == pytest.approx([0.1, 0.1])
 
     def test_controls_are_told_apart_in_pairs(self) -> None:
         scores = [
@@ -129,13 +131,16 @@ class TestStatistics:
         ]
         (line,) = against_the_client_alone(scores, (1,))
         assert line == "- *mixup, a drawn* less *D, answer blanked*: 0.300 [0.300, 0.300]: the server adds"
-        worse = [score(s.method, s.subject, s.case, s.label, 1 - s.dice) for s in scores]
+        worse = [score(str(s.method), s.subject, s.case, s.label, 1 - s.dice) for s in scores]
         assert against_the_client_alone(worse, (1,))[0].endswith(
             "-0.300 [-0.300, -0.300]: **the client does better alone**"
         )
 
     def test_scores_come_back_from_their_file(self, tmp_path: Path) -> None:
-        scores = [score("none", "sub-1", "sub-1", 1, 0.25), Score("none", "sub-2", "sub-2", 1, 0.0, float("nan"), 0.5)]
+        scores = [
+            score("none", "sub-1", "sub-1", 1, 0.25),
+            Score(MethodId("none"), "sub-2", "sub-2", 1, 0.0, float("nan"), 0.5),
+        ]
         write_scores(scores, tmp_path / "s.csv")
         again = read_scores(tmp_path / "s.csv")
         assert again[0] == scores[0]
@@ -143,7 +148,7 @@ class TestStatistics:
 
     def test_files_are_pooled_only_if_they_are_alike_and_apart(self, tmp_path: Path) -> None:
         paths = [tmp_path / name for name in ("a.csv", "b.csv", "c.csv")]
-        parts = [("none", "sub-1"), ("none", "sub-2"), ("mixup", "sub-3")]
+        parts = [("none", "sub-1"), ("none", "sub-2"), ("mixup, a drawn", "sub-3")]
         for path, (method, subject) in zip(paths, parts, strict=True):
             write_scores([score(method, subject, subject, 1, 0.5)], path)
         assert [s.subject for s in pool(paths[:2])] == ["sub-1", "sub-2"]
@@ -163,10 +168,10 @@ class TestStatistics:
 
     def test_trainings_are_averaged_over_what_all_measured(self, tmp_path: Path) -> None:
         paths = [tmp_path / name for name in ("a.csv", "b.csv", "c.csv")]
-        for path, methods in zip(paths, (("none", "warp"), ("none",), ("other",)), strict=True):
+        for path, methods in zip(paths, (("none", "warp, 2 mm"), ("none",), ("other",)), strict=True):
             write_scores([score(method, "sub-1", "sub-1", 1, 0.5) for method in methods], path)
-        assert [s.method for s in average(paths[:2])] == ["none"]
-        assert common_parts(paths[:2])[1] == ["warp"]
+        assert [str(s.method) for s in average(paths[:2])] == ["none"]
+        assert common_parts(paths[:2])[1] == [MethodId("warp", strength=2.0)]
         with pytest.raises(InputError, match=r"c\.csv: expected a method of a\.csv, got others"):
             average(paths)
 
@@ -184,7 +189,7 @@ class TestStatistics:
         values = {"mixup, a = 0.7": (0.8, 0.9), "shielded, a = 0.2": (0.7, 0.2), "linear unmixing, a = 0.2": (0.9, 0.2),
                   "warp, 8 mm": (0.65, 0.3), "noise, 0.1": (0.82, 1.0), "warp, 9 mm": (0.1, 0.1)}  # fmt: skip
         scores = [score(method, "sub-1", "sub-1", 1, dice) for method, (dice, _) in values.items()]
-        linked = {method: linkage(first, 0.9) for method, (_, first) in values.items()}
+        linked = {MethodId.parse(method): linkage(first, 0.9) for method, (_, first) in values.items()}
         assert at_equal_linkage(scores, linked, (1,))[3:] == [
             "- *shielded, a = 0.2*, linked 0.20, less *warp, 8 mm*, linked 0.30: 0.050 [0.050, 0.050]",
             "- *mixup, a = 0.7*, linked 0.90, less *noise, 0.1*, linked 1.00: -0.020 [-0.020, -0.020]",
@@ -205,10 +210,10 @@ class TestStatistics:
     def test_a_sweep_is_drawn_from_three_weights_on(self, tmp_path: Path) -> None:
         scores = [score("none", "sub-1", "sub-1", 1, 0.9)]
         for weight in (0.3, 0.5, 0.7):
-            assert not plot(scores, (1,), {"none": linkage(1, 1)}, tmp_path / "p.png")
+            assert not plot(scores, (1,), {MethodId("none"): linkage(1, 1)}, tmp_path / "p.png")
             for method in ("mixup", "linear unmixing"):
                 scores.append(score(f"{method}, a = {weight}", "sub-1", "sub-1", 1, weight))
-        assert plot(scores, (1,), {"none": linkage(1, 1)}, tmp_path / "p.png")
+        assert plot(scores, (1,), {MethodId("none"): linkage(1, 1)}, tmp_path / "p.png")
         assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from mixpriv.audit.findings import COLUMNS
+from mixpriv.audit.modes import parse_mode
 from mixpriv.bundle import Shielded, load_bundle
 from mixpriv.cli.research.main import main
 from mixpriv.errors import InputError
+from mixpriv.evaluation.method_id import MethodId
 from mixpriv.evaluation.metrics import Score
 from mixpriv.evaluation.report import write_scores
 from mixpriv.evaluation.tradeoff import audited_mode, front, read_linkage
@@ -20,7 +22,12 @@ DICE = {"none": 0.9, "mixup, a = 0.5": 0.8, "mixup, a drawn": 0.82, "shielded, a
 
 
 def scores() -> list[Score]:
-    return [Score(m, s, s, label, d, 1.0, 1.0) for m, d in DICE.items() for s in ("a", "b") for label in (1, 2, 3, 4)]
+    return [
+        Score(MethodId.parse(m), s, s, label, d, 1.0, 1.0)
+        for m, d in DICE.items()
+        for s in ("a", "b")
+        for label in (1, 2, 3, 4)
+    ]
 
 
 def write_audit(path: Path, modes: dict[str, float], attack: str = "A1") -> Path:
@@ -38,12 +45,17 @@ def write_audit(path: Path, modes: dict[str, float], attack: str = "A1") -> Path
         ("mixup, a = 0.5", "mixup=0.5"),
         ("shielded, a = 0.1", "warp=8+mixup=0.1"),
         ("shielded, a = 0.10", "warp=8+mixup=0.1"),
-        ("mixup, a drawn, K = 5", ""),
-        ("linear unmixing, a = 0.5", ""),
     ],
 )
 def test_a_method_is_found_in_an_audit(method: str, mode: str) -> None:
-    assert audited_mode(method, 8.0) == mode
+    assert audited_mode(MethodId.parse(method), 8.0) == parse_mode(mode)
+
+
+@pytest.mark.parametrize(
+    "method", ["mixup, a drawn, K = 5", "linear unmixing, a = 0.5", "small: none", "D, answer blanked"]
+)
+def test_what_no_audit_attacks_is_not_found(method: str) -> None:
+    assert audited_mode(MethodId.parse(method), 8.0) is None
 
 
 def test_what_both_measured_is_joined(tmp_path: Path) -> None:
@@ -51,13 +63,13 @@ def test_what_both_measured_is_joined(tmp_path: Path) -> None:
     second = write_audit(tmp_path / "two.csv", {"mixup": 0.95, "mixup=.10+warp=8.0": 0.2})
     bundle = replace(load_bundle("brain-t1"), shielded=Shielded((0.1, 0.2), 8.0), unmixer_alone=True)
     points = front(scores(), read_linkage([first, second]), (1, 2, 3, 4), bundle)
-    found = {point.method: (round(point.dice[0], 3), point.linkage.value) for point in points}
+    found = {str(point.method): (round(point.dice[0], 3), point.linkage.value) for point in points}
     assert found == {
         "none": (0.9, 1.0), "mixup, a = 0.5": (0.8, 0.7), "mixup, a drawn": (0.82, 0.95),
         "shielded, a = 0.1": (0.7, 0.2), "D, answer blanked": (0.6, 0.05),
     }  # fmt: skip
     needs_an_answer = front(scores(), read_linkage([first]), (1, 2, 3, 4), replace(bundle, unmixer_alone=False))
-    assert "D, answer blanked" not in {point.method for point in needs_an_answer}
+    assert "D, answer blanked" not in {str(point.method) for point in needs_an_answer}
 
 
 def test_an_audit_without_linkage_is_refused(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from mixpriv.export.comparison import Comparison
 from mixpriv.export.parity import REFERENCE, runtimes
 
 from mixpriv.bundle import load_bundle
-from mixpriv.imaging.preprocess.preprocessor import load_conformer
+from mixpriv.imaging.preprocess.preprocessor import load_preprocessor
 from mixpriv.imaging.volume import load_volume
 from mixpriv.protection.mixing import mix
-from mixpriv.timing import Stages
+from mixpriv.timing import Timings
 from mixpriv.training.config import load_config
 
 SCANS = sorted(Path(os.environ.get("MIXPRIV_DATA", "absent")).glob("sub-*/**/*_T1w.nii.gz"))
@@ -30,7 +30,7 @@ SCANS = sorted(Path(os.environ.get("MIXPRIV_DATA", "absent")).glob("sub-*/**/*_T
 @pytest.mark.skipif(not SCANS, reason="MIXPRIV_DATA names no BIDS folder with T1-weighted scans")
 def test_all_runtimes_answer_alike() -> None:
     bundle = load_bundle("brain-t1")
-    target = load_conformer(bundle)(load_volume(SCANS[0]), Stages())
+    target = load_preprocessor(bundle)(load_volume(SCANS[0]), Timings())
     image = np.ascontiguousarray(mix(target, None, 1.0)[None, None])
     answers = {name: run(image) for name, run in runtimes(bundle, load_config("brain-t1")).items()}
     for name, answer in answers.items():

@@ -17,30 +17,23 @@ from mixpriv.export.pack import pack
 from mixpriv.export.parity import PARITY, joint_graphs, measure_parity
 from torch import nn
 
-from mixpriv.bundle import Alignment, load_bundle
+from mixpriv.bundle import Alignment, load_bundle, shipped_bundles
 from mixpriv.cli.research.main import main
 from mixpriv.engine import load
 from mixpriv.errors import InputError
-from mixpriv.training.config import load_config
-from mixpriv.training.data.labels import TISSUES, Head
+from mixpriv.training.config import JointConfig, control_config, load_config, parse_config, with_steps
+from mixpriv.training.data.labels import STRUCTURE_ANATOMY, STRUCTURES, TISSUES, Head
 from mixpriv.training.data.sources import SyntheticHeads
-from mixpriv.training.extraction import ExtractorConfig, example
-from mixpriv.training.joint import (
-    Examples,
-    JointConfig,
-    JointModel,
-    ReferencePool,
-    SegmentationLoss,
-    control_config,
-    losses,
-    with_steps,
-)
-from mixpriv.training.loop import Initial, Schedule, fit, steps_of
+from mixpriv.training.examples import Ahead, Examples, ReferencePool
+from mixpriv.training.extraction import example
+from mixpriv.training.joint import JointModel, SegmentationLoss, losses
+from mixpriv.training.loop import Initial, fit, steps_of
 from mixpriv.training.networks import SpaceToDepthUNet, Unmixer, multiply_adds, unmixer_input
 from mixpriv.training.optimiser import optimisers, orthogonal
+from mixpriv.training.specs import ExtractorConfig, Schedule
 
 C = len(TISSUES)
-CONFIG = JointConfig(
+CONFIG = JointConfig.of(
     classes=TISSUES,
     grid_shape=(64, 64, 64),
     spacing_mm=1.5,
@@ -64,7 +57,7 @@ CONFIG = JointConfig(
 @pytest.fixture(scope="module")
 def source(head: Head) -> Examples:
     targets = SyntheticHeads([head], CONFIG)
-    return Examples(CONFIG, targets, ReferencePool(targets.reference_model(), CONFIG.seed, CONFIG.references))
+    return Examples(CONFIG, targets, ReferencePool(targets.reference_model(), CONFIG.seed, CONFIG.data.references))
 
 
 class TestExamples:
@@ -87,7 +80,7 @@ class TestExamples:
         assert torch.equal(mixed.reference.sum(1), torch.ones(1, 32, 32, 32))
 
     def test_a_batch_is_of_one_kind(self, head: Head) -> None:
-        config = replace(CONFIG, batch=2)
+        config = CONFIG.changed(batch=2)
         targets = SyntheticHeads([head], config)
         batches = Examples(config, targets, ReferencePool(targets.reference_model(), 0, 2))
         for step in range(1, 6):
@@ -103,6 +96,90 @@ class TestExamples:
         assert image.shape == brain.shape
         assert 0.0 <= float(image.min()) <= float(image.max()) <= 1.0
         assert set(np.unique(brain.numpy())) <= {0.0, 1.0}
+
+
+class TestLoss:
+    WEIGHTS = (0.5, 4.0, 1.0)
+
+    def test_weights_do_not_bias_what_the_network_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        truth = torch.tensor([0.7, 0.2, 0.1]).view(1, 3, 1, 1, 1).expand(1, 3, 4, 4, 4)
+        logits = truth.log().clone().requires_grad_()
+        loss = SegmentationLoss(self.WEIGHTS)
+        monkeypatch.setattr(loss.dice, "forward", lambda _logits, _target: torch.zeros(()))
+        loss(logits, truth).backward()
+        assert logits.grad is not None
+        assert float(logits.grad.abs().max()) < 1e-6
+
+    def test_errors_in_a_heavy_class_cost_more(self) -> None:
+        truth = nn.functional.one_hot(torch.arange(3)).T.float().reshape(1, 3, 3, 1, 1)
+        missed = [8 * truth - 16 * truth * (torch.arange(3) == k).view(1, 3, 1, 1, 1) for k in (1, 2)]
+        loss = SegmentationLoss(self.WEIGHTS)
+        assert loss(missed[0], truth) > loss(missed[1], truth)
+
+    def test_one_weight_for_each_class(self) -> None:
+        with pytest.raises(InputError, match="class_weights: expected 6, got 2"):
+            CONFIG.changed(class_weights=(1.0, 2.0))
+
+
+class TestAhead:
+    def test_every_step_has_its_own_example(self) -> None:
+        with Ahead(lambda step: step) as examples:
+            assert [examples(step) for step in (3, 4, 5, 9, 10)] == [3, 4, 5, 9, 10]
+
+    def test_a_fault_in_making_one_is_raised(self) -> None:
+        def make(step: int) -> int:
+            if step == 1:
+                raise InputError("no data")
+            return step
+
+        with Ahead(make) as examples:
+            assert examples(0) == 0
+            with pytest.raises(InputError, match="no data"):
+                examples(1)
+
+
+class TestSchedule:
+    def test_the_rate_stays_until_the_decay(self) -> None:
+        schedule = Schedule(1000, 0.1, 200)
+        assert [schedule.rate_at(step) for step in (100, 500, 800)] == [0.1] * 3
+        assert 0.1 > schedule.rate_at(850) > schedule.rate_at(950) > schedule.rate_at(999) > 0.002
+
+    def test_without_one_it_falls_from_the_start(self) -> None:
+        rates = [Schedule(1000, 0.1).rate_at(step) for step in range(100, 1000, 100)]
+        assert rates == sorted(rates, reverse=True)
+        assert len(set(rates)) == len(rates)
+
+    def test_a_short_run_is_all_decay(self) -> None:
+        assert Schedule(150, 0.1, 200).rate_at(120) == Schedule(150, 0.1).rate_at(120)
+
+
+def test_structures_are_trained_with_shares_and_weights(head: Head) -> None:
+    spec = load_config("brain-t1-structures")
+    joint = spec.segmenter
+    assert joint.task.classes == STRUCTURES
+    assert len(joint.losses.class_weights) == len(STRUCTURES)
+    assert [STRUCTURES[label] for label in set(range(1, len(STRUCTURES))) - set(spec.counted)] == [
+        "extraventricular CSF"
+    ]
+    small = CONFIG.changed(classes=STRUCTURES, class_weights=joint.losses.class_weights, unmixer_sees="labels",
+        augmentation=joint.data.augmentation,
+    )  # fmt: skip
+    targets = SyntheticHeads([replace(head, anatomy=STRUCTURE_ANATOMY)], small)
+    source = Examples(small, targets, ReferencePool(targets.reference_model(), 0, 2))
+    one = next(e for e in map(source.at, range(1, 40)) if e.reference is not None)
+    assert one.target.shape == (1, len(STRUCTURES), 32, 32, 32)
+    terms = losses(JointModel.of(small), SegmentationLoss(small.losses.class_weights), one, small)
+    assert all(torch.isfinite(term) for term in terms.values())
+
+
+def test_the_structures_unmixer_sees_labels_alone_and_is_small() -> None:
+    spec = load_config("brain-t1-structures").segmenter
+    model, classes = JointModel.of(spec), len(spec.task.classes)
+    assert model.unmixer.look is None
+    assert model.segmenter is not None
+    grid = (1, 1, 32, 32, 32)
+    known = torch.zeros(1, 2 * classes + 1, *grid[2:])
+    assert multiply_adds(model.unmixer, known) < 0.025 * multiply_adds(model.segmenter, torch.zeros(grid))
 
 
 class TestNetworks:
@@ -152,8 +229,7 @@ class TestNetworks:
 
 
 class TestShielded:
-    CONFIG = replace(
-        CONFIG,
+    CONFIG = CONFIG.changed(
         plain_steps=0,
         plain_share=0.0,
         shielded_share=1.0,
@@ -170,7 +246,7 @@ class TestShielded:
         assert example.back is not None
         weight = example.weight.view(-1, 1, 1, 1, 1)
         mixture = weight * example.target_image + (1 - weight) * example.reference_image
-        back = example.straight(torch.cat([1 - example.image, example.image], 1))
+        back = example.unwarped(torch.cat([1 - example.image, example.image], 1))
         assert torch.allclose(back.sum(1), torch.ones_like(back[:, 0]), atol=1e-5)
         inner = (..., *(slice(8, -8),) * 3)  # what came from beyond the crop is lost
         apart = [float((image - mixture)[inner].abs().mean()) for image in (back[:, 1:], example.image)]
@@ -265,8 +341,8 @@ class TestFit:
 
     def test_a_control_of_more_steps_still_mixes_nothing(self) -> None:
         control = with_steps(control_config(CONFIG, 2, 1e-3), 9)
-        assert (control.steps, control.plain_steps) == (9, 9)
-        assert with_steps(CONFIG, 9).plain_steps == CONFIG.plain_steps
+        assert (control.schedule.steps, control.mixing.plain_steps) == (9, 9)
+        assert with_steps(CONFIG, 9).mixing.plain_steps == CONFIG.mixing.plain_steps
         with pytest.raises(InputError, match="steps: expected at least 1, got 0"):
             with_steps(CONFIG, 0)
 
@@ -314,7 +390,7 @@ class TestInitial:
     @pytest.mark.filterwarnings("ignore")
     def test_a_run_and_a_bundle_make_a_bundle(self, tmp_path: Path) -> None:
         config = load_config("brain-t1")
-        small = replace(config, segmenter=replace(config.segmenter, filters=(8, 16, 16), crop=(32, 32, 32)))
+        small = replace(config, segmenter=config.segmenter.changed(filters=(8, 16, 16), crop=(32, 32, 32)))
         shipped = load_bundle("brain-t1")
         with pytest.raises(InputError, match="config brain-t1: expected training data, to measure"):
             pack(small, shipped.directory, shipped.directory, tmp_path / "bundle", "9.9.9")
@@ -355,8 +431,8 @@ class TestInitial:
 class TestConfig:
     def test_the_shipped_config_is_whole(self) -> None:
         config = load_config("brain-t1")
-        assert config.segmenter.grid_shape == (96, 128, 112)
-        assert config.control.plain_steps == config.control.steps
+        assert config.segmenter.task.grid_shape == (96, 128, 112)
+        assert config.control.mixing.plain_steps == config.control.schedule.steps
 
     def test_an_unknown_name_lists_the_known(self) -> None:
         with pytest.raises(InputError, match=r"config 'nope' not found: expected a TOML file or one of .*brain-t1"):
@@ -378,5 +454,25 @@ class TestConfig:
 
     def test_the_control_sees_what_the_segmenter_sees(self) -> None:
         config = load_config("brain-t1")
-        assert config.control.crop == config.segmenter.crop
-        assert config.control.augmentation == config.segmenter.augmentation
+        assert config.control.data.crop == config.segmenter.data.crop
+        assert config.control.data.augmentation == config.segmenter.data.augmentation
+
+    @pytest.mark.parametrize("name", shipped_bundles())
+    def test_what_a_shipped_bundle_recorded_is_still_read(self, name: str) -> None:
+        recorded = load_bundle(name).extra["config"]
+        config = parse_config(recorded)
+        assert config.segmenter.task.classes == tuple(recorded["bundle"]["classes"])
+        assert config.segmenter.mixing.weight_range == tuple(recorded["segmenter"]["weight_range"])
+        assert config.segmenter.schedule.steps == recorded["segmenter"]["steps"]
+
+
+class TestJointConfig:
+    def test_fields_go_to_their_parts(self) -> None:
+        changed = CONFIG.changed(batch=3, frozen=True, weight_range=(0.1, 0.2))
+        assert (changed.data.batch, changed.frozen, changed.mixing.weight_range) == (3, True, (0.1, 0.2))
+        assert changed.changed(batch=1, frozen=False, weight_range=(0.3, 0.7)) == CONFIG
+
+    @pytest.mark.parametrize("field", ["steps_", "task_", "proxy"])
+    def test_an_unknown_field_is_refused(self, field: str) -> None:
+        with pytest.raises(TypeError, match=field):
+            CONFIG.changed(**{field: 1})

@@ -12,21 +12,31 @@ from scipy import ndimage
 from mixpriv import kernels
 from mixpriv.bundle import Alignment
 from mixpriv.protection.reference import ReferenceModel
-from mixpriv.training.data.labels import FIRST_OUTER, INTENSITY_CLASSES, TISSUE_OF, Head
+from mixpriv.training.data.labels import FIRST_OUTER, Head
 
 _SMOOTHING = (0.6, 0.6, 0.6)  # voxels: what few maps leave rough
 
 ATLAS_STEP = 4 / 3
 """Bundle voxels per atlas voxel: 2 mm at a spacing of 1.5 mm."""
 
-_FOLDED = {"csf": 0, "cortex": 1, "cerebellar_cortex": 1, "cerebral_wm": 2, "cerebellar_wm": 2, "lesion": 2}
+_FOLDED = {
+    "csf": 0,
+    "cortex": 1,
+    "cerebellar_cortex": 1,
+    "cerebral_wm": 2,
+    "cerebellar_wm": 2,
+    "lesion": 2,
+    "claustrum": 2,
+}
 
 # T1 contrast relative to white matter, generous around what 1.5 T and 3 T MPRAGE show
 _INTENSITY_RANGE = {
     "background": (0, 0), "cerebral_wm": (0.92, 1.0), "cerebellar_wm": (0.86, 1.0), "brainstem": (0.82, 0.98),
     "lesion": (0.7, 0.9), "cortex": (0.55, 0.75), "cerebellar_cortex": (0.52, 0.76), "hippocampus": (0.54, 0.76),
     "caudate": (0.6, 0.8), "putamen": (0.66, 0.86), "pallidum": (0.78, 0.97), "thalamus": (0.72, 0.92),
-    "ventricle": (0.12, 0.35), "choroid": (0.3, 0.55), "csf": (0.15, 0.42),
+    "ventricle": (0.12, 0.35), "choroid": (0.3, 0.55), "csf": (0.15, 0.42), "ventral_dc": (0.76, 0.96),
+    "amygdala": (0.54, 0.76), "accumbens": (0.6, 0.8), "third_ventricle": (0.12, 0.38),
+    "fourth_ventricle": (0.12, 0.38), "claustrum": (0.7, 0.9),
 }  # fmt: skip
 
 
@@ -92,32 +102,32 @@ def ranges_of(means: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
 
 
 def fit_reference_model(
-    heads: Iterable[Head], alignment: Alignment, grid_shape: Sequence[int], spacing_mm: float, warp_mm: float
+    heads: Sequence[Head], alignment: Alignment, grid_shape: Sequence[int], spacing_mm: float, warp_mm: float
 ) -> ReferenceModel:
     """Average the heads' class maps in the bundle's grid.
 
-    Returns the generator's model; its class order is that of ``INTENSITY_CLASSES``.
+    Returns the generator's model; its class order is that of the heads' anatomy, which is the same for all.
     """
+    anatomy = heads[0].anatomy
+    names = anatomy.intensity_classes
     shape = tuple(int(np.ceil(n / ATLAS_STEP)) for n in grid_shape)
-    total = np.zeros((len(INTENSITY_CLASSES), *shape))
-    count = 0
+    total = np.zeros((len(names), *shape))
     for head in heads:
         matrix = grid_to_head(head, alignment, spacing_mm)
         # atlas index -> grid index (block centres) -> head index
         offset = matrix[:, :3] @ np.full(3, 0.5 * ATLAS_STEP - 0.5) + matrix[:, 3]
         inner = np.where(head.classes >= FIRST_OUTER, 0, head.classes)
-        for index in range(len(INTENSITY_CLASSES)):
+        for index in range(len(names)):
             smooth = ndimage.uniform_filter((inner == index).astype(np.float32), 2)
             total[index] += ndimage.affine_transform(
                 smooth, np.diag(matrix)[:3] * ATLAS_STEP, offset, shape, order=1, cval=float(index == 0)
             )
-        count += 1
     return ReferenceModel(
-        atlas=np.rint(total / count * 255).astype(np.uint8),
+        atlas=np.rint(total / len(heads) * 255).astype(np.uint8),
         step=ATLAS_STEP,
-        tissue_of=TISSUE_OF,
-        fold_rank=np.array([_FOLDED.get(name, -1) for name in INTENSITY_CLASSES], np.int8),
-        intensity_range=np.array([_INTENSITY_RANGE[name] for name in INTENSITY_CLASSES], np.float32),
+        tissue_of=anatomy.class_of,
+        fold_rank=np.array([_FOLDED.get(name, -1) for name in names], np.int8),
+        intensity_range=np.array([_INTENSITY_RANGE[name] for name in names], np.float32),
         warp_mm=warp_mm,
         grid_shape=(int(grid_shape[0]), int(grid_shape[1]), int(grid_shape[2])),
         spacing_mm=spacing_mm,

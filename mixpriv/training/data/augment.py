@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from mixpriv.training.data.synth import Augmentation, random_affine, resolution, smooth_noise
+from mixpriv.training.data.synth import random_affine, resolution, smooth_noise
+from mixpriv.training.specs import Augmentation
 
 
 def displaced(
@@ -28,6 +30,14 @@ def displaced(
     return (moved / half[:, None, None, None]).flip(0).permute(1, 2, 3, 0)[None]
 
 
+def move(images: Tensor, mask: Tensor, shares: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sample images (M, D, H, W), their mask (D, H, W) and shares of classes (K, D, H, W) where `displaced` says."""
+    known = torch.cat([images, mask[None].float(), shares])
+    moved = F.grid_sample(known[None], where, padding_mode="zeros", align_corners=True)[0]
+    at = len(images)
+    return moved[:at], moved[at] > 0.5, moved[at + 1 :]
+
+
 def repaint(image: Tensor, rng: np.random.Generator) -> Tensor:
     """Another contrast, bias field, resolution and noise for an image (D, H, W) in [0, 1]."""
     image = image.pow(float(np.exp(rng.normal(0, 0.25))))
@@ -36,6 +46,11 @@ def repaint(image: Tensor, rng: np.random.Generator) -> Tensor:
         image = resolution(image, rng)
     noise = torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
     return image.add_(noise, alpha=float(rng.uniform(0, 0.05)))
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Label map (..., D, H, W) to the shares of the classes (..., C, D, H, W) float32, background first."""
+    return F.one_hot(labels.long(), classes).movedim(-1, -4).float()
 
 
 def strongest(shares: Tensor) -> Tensor:

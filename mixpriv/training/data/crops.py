@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,30 +13,16 @@ from scipy.cluster.vq import ClusterError, kmeans2
 from torch import Tensor
 from torch.nn import functional as F
 
+from mixpriv.datasets import split
 from mixpriv.errors import InputError
 from mixpriv.imaging.preprocess.crop import first_voxel, turned
 from mixpriv.imaging.volume import load_volume
 from mixpriv.protection.reference import ReferenceModel
+from mixpriv.training.config import JointConfig
 from mixpriv.training.data.atlas import model_of_class_maps, normalised
-from mixpriv.training.data.augment import displaced, repaint, strongest
+from mixpriv.training.data.augment import displaced, one_hot, repaint, strongest
 from mixpriv.training.data.synth import normalise
-
-if TYPE_CHECKING:
-    from mixpriv.training.joint import JointConfig
-
-
-@dataclass(frozen=True)
-class Region:
-    """What ``[region]`` in a training config says: what a crop shows, the sizes that are accepted, and the split.
-
-    Every ``held_out_every``-th case by name is held out; ``tissues`` intensity classes are found by k-means.
-    """
-
-    name: str
-    min_mm: tuple[float, float, float]
-    max_mm: tuple[float, float, float]
-    held_out_every: int
-    tissues: int
+from mixpriv.training.specs import Region
 
 
 @dataclass(frozen=True)
@@ -47,13 +32,6 @@ class LabelledCrop:
     name: str
     image: NDArray[np.float32]
     labels: NDArray[np.uint8]
-
-
-def split(names: Sequence[str], every: int) -> tuple[list[str], list[str]]:
-    """Training names and held-out names: every ``every``-th of the sorted names is held out."""
-    ordered = sorted(names)
-    held_out = ordered[every - 1 :: every]
-    return sorted(set(ordered) - set(held_out)), held_out
 
 
 def read_crop(image: Path, labels: Path, spacing_mm: float, classes: int) -> LabelledCrop:
@@ -86,8 +64,10 @@ class LabelledCrops:
     def __init__(self, crops: Sequence[LabelledCrop], config: JointConfig, region: Region) -> None:
         self.crops, self.config, self.region = crops, config, region
         for crop in crops:
-            if any(s > n for s, n in zip(crop.image.shape, config.grid_shape, strict=True)):
-                raise InputError(f"{crop.name}: expected at most {config.grid_shape} voxels, got {crop.image.shape}")
+            if any(s > n for s, n in zip(crop.image.shape, config.task.grid_shape, strict=True)):
+                raise InputError(
+                    f"{crop.name}: expected at most {config.task.grid_shape} voxels, got {crop.image.shape}"
+                )
 
     @staticmethod
     def read(folder: Path, config: JointConfig, region: Region) -> LabelledCrops:
@@ -97,14 +77,14 @@ class LabelledCrops:
             raise InputError(f"{folder}: expected images in imagesTr and labels in labelsTr, found none")
         training, _ = split(list(paths), region.held_out_every)
         crops = [
-            read_crop(paths[name], folder / "labelsTr" / name, config.spacing_mm, len(config.classes))
+            read_crop(paths[name], folder / "labelsTr" / name, config.task.spacing_mm, len(config.task.classes))
             for name in training
         ]
         return LabelledCrops(crops, config, region)
 
     def draw(self, window: tuple[slice, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Deform a random crop smoothly, cut it to another field of view, change its contrast."""
-        crop, shape = self.crops[int(rng.integers(len(self.crops)))], self.config.grid_shape
+        crop, shape = self.crops[int(rng.integers(len(self.crops)))], self.config.task.grid_shape
         image, labels = self._deform(crop, rng)
         mask = torch.zeros(shape, dtype=torch.bool)
         mask[_another_box(crop.image.shape, shape, rng)] = True
@@ -113,9 +93,8 @@ class LabelledCrops:
 
     def _deform(self, crop: LabelledCrop, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Sample image (mirrored at its border) and labels (nothing beyond it) at smoothly displaced grid points."""
-        where = displaced(crop.image.shape, self.config.grid_shape, self.config.augmentation, rng)
-        one_hot = F.one_hot(torch.from_numpy(crop.labels).long(), len(self.config.classes))[..., 1:]
-        known = one_hot.permute(3, 0, 1, 2)[None].float()
+        where = displaced(crop.image.shape, self.config.task.grid_shape, self.config.data.augmentation, rng)
+        known = one_hot(torch.from_numpy(crop.labels), len(self.config.task.classes))[None, 1:]
         image = torch.from_numpy(crop.image)[None, None]
         image = F.grid_sample(image, where, padding_mode="reflection", align_corners=True)[0, 0]
         shares = F.grid_sample(known, where, padding_mode="zeros", align_corners=True)[0]
@@ -124,20 +103,20 @@ class LabelledCrops:
     def reference_model(self) -> ReferenceModel:
         """Average the crops' tissues (k-means of the intensities outside the labels) and labels in the grid."""
         config, tissues = self.config, self.region.tissues
-        labels = range(1, len(config.classes))
+        labels = range(1, len(config.task.classes))
         return model_of_class_maps(
             (self._painted(crop) for crop in self.crops),
             tissue_of=[0] * (1 + tissues) + list(labels),
             fold_rank=[-1, *range(tissues), *(-1 for _ in labels)],
-            spacing_mm=config.spacing_mm,
-            warp_mm=config.reference_warp_mm,
+            spacing_mm=config.task.spacing_mm,
+            warp_mm=config.data.reference_warp_mm,
         )
 
     def _painted(self, crop: LabelledCrop) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Class map and normalised image of a crop in the grid."""
         image = normalised(crop.image)
-        box = place(crop.image.shape, self.config.grid_shape)
-        placed = np.zeros(self.config.grid_shape, np.uint8), np.zeros(self.config.grid_shape, np.float32)
+        box = place(crop.image.shape, self.config.task.grid_shape)
+        placed = np.zeros(self.config.task.grid_shape, np.uint8), np.zeros(self.config.task.grid_shape, np.float32)
         placed[0][box], placed[1][box] = _classes(crop, image, self.region.tissues), image
         return placed
 

@@ -5,50 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from mixpriv.bundle import load_bundle
 from mixpriv.datasets import find_heads
-from mixpriv.errors import InputError
-from mixpriv.imaging.preprocess.preprocessor import load_conformer
+from mixpriv.imaging.preprocess.preprocessor import load_preprocessor
 from mixpriv.imaging.resample import conform_labels
 from mixpriv.imaging.volume import load_volume
 from mixpriv.protection.reference import ReferenceModel
-from mixpriv.timing import Stages
+from mixpriv.timing import Timings
+from mixpriv.training.config import JointConfig
 from mixpriv.training.data.atlas import model_of_class_maps, normalised
-from mixpriv.training.data.augment import displaced, repaint, strongest
+from mixpriv.training.data.augment import displaced, move, one_hot, repaint, strongest
 from mixpriv.training.data.synth import normalise
-
-if TYPE_CHECKING:
-    from mixpriv.training.joint import JointConfig
-
-
-@dataclass(frozen=True)
-class Folds:
-    """What ``[folds]`` in a training config says: cross-validation over subjects, a person's visits together.
-
-    ``extractor``: the bundle whose extractor finds the brains. ``folding``: label values from dark to bright that fold
-    (CSF, cortex, white matter), the others are solid in references. ``held_out``: the fold that is not trained on.
-    """
-
-    count: int
-    extractor: str
-    folding: tuple[int, ...]
-    held_out: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.held_out < self.count:
-            raise InputError(f"fold: expected 0 to {self.count - 1}, got {self.held_out}")
-
-    def subjects(self, everyone: Sequence[str]) -> list[str]:
-        """Who is held out."""
-        return sorted(set(everyone))[self.held_out :: self.count]
+from mixpriv.training.specs import Folds
 
 
 @dataclass(frozen=True)
@@ -65,12 +39,9 @@ def deformed(
     scan: LabelledScan, window: tuple[slice, ...], config: JointConfig, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """Deform a scan smoothly and repaint each modality: images (M, D, H, W) float32 and labels uint8 in a window."""
-    where = displaced(scan.mask.shape, config.grid_shape, config.augmentation, rng)
-    one_hot = F.one_hot(torch.from_numpy(scan.labels).long(), len(config.classes)).permute(3, 0, 1, 2)
-    known = torch.cat([torch.from_numpy(scan.images), torch.from_numpy(scan.mask)[None].float(), one_hot[1:]])
-    moved = F.grid_sample(known[None], where, padding_mode="zeros", align_corners=True)[0]
-    images, inside, shares = moved.split([len(scan.images), 1, len(config.classes) - 1])
-    mask = inside[0] > 0.5
+    where = displaced(scan.mask.shape, config.task.grid_shape, config.data.augmentation, rng)
+    labels = one_hot(torch.from_numpy(scan.labels), len(config.task.classes))
+    images, mask, shares = move(torch.from_numpy(scan.images), torch.from_numpy(scan.mask), labels[1:], where)
     painted = [normalise(repaint(normalise(image, mask), rng), mask)[window] for image in images]
     return torch.stack(painted), (strongest(shares) * mask)[window]
 
@@ -85,14 +56,16 @@ class LabelledScans:
     def read(folder: Path, config: JointConfig, folds: Folds) -> LabelledScans:
         """Read and conform all scans of a BIDS folder but those of the fold that is held out."""
         like = load_bundle(folds.extractor)
-        bundle = replace(like, grid_shape=config.grid_shape, spacing_mm=config.spacing_mm, alignment=config.alignment)
-        conformer, cases = load_conformer(bundle), find_heads(folder)
+        bundle = replace(
+            like, grid_shape=config.task.grid_shape, spacing_mm=config.task.spacing_mm, alignment=config.task.alignment
+        )
+        preprocess, cases = load_preprocessor(bundle), find_heads(folder)
         held_out = folds.subjects([case.subject for case in cases])
         scans = []
         for case in cases:
             if case.subject not in held_out:
-                target = conformer(load_volume(case.scan), Stages())
-                labels = conform_labels(load_volume(case.labels), target.grid, len(config.classes))
+                target = preprocess(load_volume(case.scan), Timings())
+                labels = conform_labels(load_volume(case.labels), target.grid, len(config.task.classes))
                 mask = target.mask.astype(bool)
                 scans.append(LabelledScan(case.subject, target.image[None], mask, (labels * mask).astype(np.uint8)))
         return LabelledScans(scans, config, folds)
@@ -103,11 +76,11 @@ class LabelledScans:
 
     def reference_model(self) -> ReferenceModel:
         """Average the label maps in the grid; one intensity class for each label."""
-        folding, values = self.folds.folding, range(len(self.config.classes))
+        folding, values = self.folds.folding, range(len(self.config.task.classes))
         return model_of_class_maps(
             ((scan.labels, normalised(scan.images[0], scan.mask)) for scan in self.scans),
             tissue_of=values,
             fold_rank=[folding.index(value) if value in folding else -1 for value in values],
-            spacing_mm=self.config.spacing_mm,
-            warp_mm=self.config.reference_warp_mm,
+            spacing_mm=self.config.task.spacing_mm,
+            warp_mm=self.config.data.reference_warp_mm,
         )

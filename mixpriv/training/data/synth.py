@@ -7,7 +7,8 @@ brain mask.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,21 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from mixpriv.training.data.labels import FIRST_OUTER, INTENSITY_CLASSES, TISSUE_OF, Head
-
-_INDEX = {name: i for i, name in enumerate(INTENSITY_CLASSES)}
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Strengths of the random deformation; ``flip``: probability of a left-right flip."""
-
-    rotation_deg: float = 9.0
-    scale: float = 0.05
-    shear: float = 0.02
-    shift_voxels: float = 2.0
-    elastic_voxels: float = 1.6
-    flip: float = 0.5
+from mixpriv.training.data.labels import FIRST_OUTER, TISSUE_ANATOMY, Anatomy, Head
+from mixpriv.training.specs import Augmentation
+from mixpriv.training.ventricles import widen
 
 
 def random_affine(rng: np.random.Generator, augmentation: Augmentation) -> NDArray[np.float64]:
@@ -55,6 +44,32 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], cell: int, ch
     return F.interpolate(coarse, shape, mode="trilinear", align_corners=True)[0]
 
 
+def positions(
+    matrix: NDArray[np.float64], shape: tuple[int, ...], rng: np.random.Generator, elastic_voxels: float
+) -> list[Tensor]:
+    """Where a grid's voxels lie in a class map, 3 of (D, H, W): ``matrix`` (3, 4) x index, displaced smoothly."""
+    displacement = smooth_noise(rng, shape, 24, 3) * (elastic_voxels * rng.uniform(0, 2))
+    displacement += smooth_noise(rng, shape, 8, 3) * (0.35 * elastic_voxels * rng.uniform(0, 1))
+    axes = [torch.arange(n, dtype=torch.float32) for n in shape]
+    grid = [axis.view([-1 if a == k else 1 for a in range(3)]) + displacement[k] for k, axis in enumerate(axes)]
+    result = []
+    for row in matrix:
+        source = (grid[0] * float(row[0])).add_(grid[1], alpha=float(row[1])).add_(grid[2], alpha=float(row[2]))
+        result.append(source.add_(float(row[3])))
+    return result
+
+
+def nearest(classes: Tensor, where: Sequence[Tensor], offset: Sequence[float] = (0.0, 0.0, 0.0)) -> Tensor:
+    """Sample a class map (uint8) at positions (3 of (D, H, W)) plus an offset; 0 outside."""
+    flat = torch.zeros(where[0].shape, dtype=torch.int64)
+    inside = torch.ones(where[0].shape, dtype=torch.bool)
+    for position, more, size in zip(where, offset, classes.shape, strict=True):
+        source = (position + more).round_()
+        inside &= (source >= 0) & (source < size)
+        flat.mul_(size).add_(source.clamp_(0, size - 1).long())
+    return torch.where(inside, classes.flatten()[flat], torch.zeros((), dtype=torch.uint8))
+
+
 def deform(
     classes: Tensor,
     matrix: NDArray[np.float64],
@@ -63,21 +78,16 @@ def deform(
     elastic_voxels: float,
 ) -> Tensor:
     """Sample a class map (uint8) at ``matrix`` (3, 4) x grid index, displaced smoothly (in grid voxels); nearest."""
-    displacement = smooth_noise(rng, shape, 24, 3) * (elastic_voxels * rng.uniform(0, 2))
-    displacement += smooth_noise(rng, shape, 8, 3) * (0.35 * elastic_voxels * rng.uniform(0, 1))
-    axes = [torch.arange(n, dtype=torch.float32) for n in shape]
-    grid = [axis.view([-1 if a == k else 1 for a in range(3)]) + displacement[k] for k, axis in enumerate(axes)]
-    flat = torch.zeros(shape, dtype=torch.int64)
-    inside = torch.ones(shape, dtype=torch.bool)
-    for row, size in zip(matrix, classes.shape, strict=True):
-        source = (grid[0] * float(row[0])).add_(grid[1], alpha=float(row[1])).add_(grid[2], alpha=float(row[2]))
-        source.add_(float(row[3])).round_()
-        inside &= (source >= 0) & (source < size)
-        flat.mul_(size).add_(source.clamp_(0, size - 1).long())
-    return torch.where(inside, classes.flatten()[flat], torch.zeros((), dtype=torch.uint8))
+    return nearest(classes, positions(matrix, shape, rng, elastic_voxels))
 
 
-def class_means(rng: np.random.Generator) -> NDArray[np.float32]:
+def subsample(classes: Tensor, where: Sequence[Tensor], linear: NDArray[np.float64], count: int) -> list[Tensor]:
+    """Class maps at ``count`` points along each axis of every voxel; ``linear`` (3, 3): what a voxel is in the map."""
+    steps = (np.arange(count) + 0.5) / count - 0.5
+    return [nearest(classes, where, linear @ np.array(step)) for step in itertools.product(steps, repeat=3)]
+
+
+def class_means(rng: np.random.Generator, anatomy: Anatomy = TISSUE_ANATOMY) -> NDArray[np.float32]:
     """(64,) mean intensity per class, T1-ordered; outer structures at random."""
 
     def between(low: float, high: float, a: float, b: float) -> float:
@@ -97,25 +107,50 @@ def class_means(rng: np.random.Generator) -> NDArray[np.float32]:
         "thalamus": between(cortex, wm, 0.25, 0.9), "ventricle": ventricle,
         "choroid": between(ventricle, cortex, 0.1, 1.1), "csf": csf,
     }  # fmt: skip
-    for name, value in inner.items():
-        means[_INDEX[name]] = value
     means[FIRST_OUTER] = csf
     means[FIRST_OUTER + 1 :] = rng.uniform(0.0, 1.1, 31)
+    if "accumbens" in anatomy.parts:
+        inner |= _means_of_parts(rng, inner)
+    for number, name in enumerate(anatomy.parts, start=1):
+        means[number] = inner[name]
     return means
 
 
-def paint_scan(classes: Tensor, rng: np.random.Generator) -> Tensor:
-    """Intensities (D, H, W) float32 for a class map: means, texture, gamma, bias field, resolution, noise."""
-    means = class_means(rng)
-    texture = np.abs(rng.normal(0, 0.035, 64)).astype(np.float32) + 0.005
-    flat = classes.long()
-    noise = torch.from_numpy(rng.standard_normal(tuple(classes.shape), dtype=np.float32))
-    image = torch.from_numpy(means)[flat] + noise * torch.from_numpy(texture)[flat]
+def _means_of_parts(rng: np.random.Generator, means: Mapping[str, float]) -> dict[str, float]:
+    """Means of what tissues do not tell apart, near those of the neighbours that they resemble."""
+    cortex, wm, ventricle = means["cortex"], means["cerebral_wm"], means["ventricle"]
+    striatum = 0.5 * (means["caudate"] + means["putamen"])
+    own = cortex + (wm - cortex) * rng.uniform(0.4, 1.05)
+    return {
+        "ventral_dc": 0.5 * (own + means["brainstem"]),
+        "amygdala": means["hippocampus"] * rng.uniform(0.92, 1.06),
+        "accumbens": striatum + rng.uniform(-0.35, 0.15) * max(striatum - 0.9 * cortex, 0.05),
+        "third_ventricle": ventricle + (cortex - ventricle) * max(0.0, rng.uniform(-0.1, 0.1)),
+        "fourth_ventricle": ventricle + (cortex - ventricle) * max(0.0, rng.uniform(-0.1, 0.1)),
+        "claustrum": cortex + (wm - cortex) * rng.uniform(0.1, 0.9),
+    }
+
+
+def paint_scan(maps: Sequence[Tensor], rng: np.random.Generator, anatomy: Anatomy = TISSUE_ANATOMY) -> Tensor:
+    """Intensities (D, H, W) float32: means, texture, gamma, bias field, resolution, noise.
+
+    ``maps``: class maps (D, H, W), one for each point in a voxel, which has their mean.
+    """
+    means = torch.from_numpy(class_means(rng, anatomy))
+    texture = torch.from_numpy(np.abs(rng.normal(0, 0.035, 64)).astype(np.float32) + 0.005)
+    shape = tuple(maps[0].shape)
+    noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+    image, rough = torch.zeros(shape), torch.zeros(shape)
+    for classes in maps:
+        flat = classes.long()
+        image += means[flat]
+        rough += texture[flat]
+    image = (image + noise * rough) / len(maps)
     # slow variation inside tissues: cortex is not one grey
-    image *= 1 + smooth_noise(rng, classes.shape, 10)[0] * rng.uniform(0, 0.05)
+    image *= 1 + smooth_noise(rng, shape, 10)[0] * rng.uniform(0, 0.05)
     image = resolution(image, rng).clamp_(min=0).pow_(rng.uniform(0.8, 1.3))
-    image *= torch.exp(smooth_noise(rng, classes.shape, 48)[0] * rng.uniform(0, 0.16))
-    second = torch.from_numpy(rng.standard_normal(tuple(classes.shape), dtype=np.float32))
+    image *= torch.exp(smooth_noise(rng, shape, 48)[0] * rng.uniform(0, 0.16))
+    second = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
     return image.add_(second, alpha=float(rng.uniform(0, 0.035))).clamp_(min=0)
 
 
@@ -170,7 +205,8 @@ def synthesise(
 ) -> tuple[Tensor, Tensor]:
     """One conformed training scan in a window of the bundle's grid.
 
-    Returns the image (D, H, W) float32 in [0, 1], zero outside its mask, and the tissue labels (D, H, W) uint8.
+    Returns the image (D, H, W) float32 in [0, 1], zero outside its mask, and the labels (D, H, W) uint8; of several
+    subsamples a voxel, the shares of the classes (C, D, H, W) float32.
     """
     start = np.array([s.start for s in window], float)
     shape = tuple(s.stop - s.start for s in window)
@@ -178,9 +214,21 @@ def synthesise(
     centre = np.linalg.solve(grid_to_head[:, :3], head.centre_mm - grid_to_head[:, 3])
     shift = rng.normal(0, augmentation.shift_voxels, 3)
     matrix = np.column_stack([linear, head.centre_mm + linear @ (start - centre + shift)])
-    classes = deform(torch.from_numpy(head.classes), matrix, shape, rng, augmentation.elastic_voxels)
-    brain = (classes > 0) & (classes < FIRST_OUTER)
-    mask = imperfect_mask(brain, rng)
-    image = normalise(paint_scan(classes, rng), mask)
-    tissue = torch.from_numpy(np.concatenate([TISSUE_OF, np.zeros(64 - len(TISSUE_OF), np.uint8)]))[classes.long()]
-    return image, tissue
+    where = positions(matrix, shape, rng, augmentation.elastic_voxels)
+    if augmentation.ventricles_mm:
+        where = widen(where, head.towards_ventricles, augmentation.ventricles_mm * float(rng.uniform(-1, 1)))
+    maps = subsample(torch.from_numpy(head.classes), where, linear, augmentation.subsamples)
+    inside = sum(((classes > 0) & (classes < FIRST_OUTER)).to(torch.uint8) for classes in maps)
+    mask = imperfect_mask(torch.as_tensor(2 * inside > len(maps)), rng)
+    image = normalise(paint_scan(maps, rng, head.anatomy), mask)
+    class_of = torch.from_numpy(np.pad(head.anatomy.class_of, (0, 64 - len(head.anatomy.class_of))))
+    labels = [class_of[classes.long()] for classes in maps]
+    return image, labels[0] if len(labels) == 1 else shares_of(labels, len(head.anatomy.classes))
+
+
+def shares_of(labels: Sequence[Tensor], classes: int) -> Tensor:
+    """(C, D, H, W) float32: in how many of several label maps (D, H, W) a voxel is of each class, all together 1."""
+    shares = torch.zeros(classes, *labels[0].shape)
+    for one in labels:
+        shares.scatter_add_(0, one.long()[None], torch.full((1, *one.shape), 1 / len(labels)))
+    return shares

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,39 +12,22 @@ from torch import Tensor
 
 from mixpriv.bundle import load_bundle
 from mixpriv.errors import InputError
-from mixpriv.imaging.preprocess.preprocessor import Conformer, load_conformer
+from mixpriv.imaging.preprocess.preprocessor import Preprocessor, load_preprocessor
 from mixpriv.imaging.resample import conform_labels
 from mixpriv.imaging.volume import Volume, load_volume
 from mixpriv.protection.reference import ReferenceModel
-from mixpriv.timing import Stages
+from mixpriv.timing import Timings
+from mixpriv.training.config import JointConfig
 from mixpriv.training.data.atlas import class_means, normalised, ranges_of
 from mixpriv.training.data.crops import by_brightness
 from mixpriv.training.data.scans import LabelledScan, deformed
-
-if TYPE_CHECKING:
-    from mixpriv.training.joint import JointConfig
+from mixpriv.training.specs import Tumours
 
 _HEALTHY = 3
 """Tissues found by brightness: CSF, grey and white matter, in this order in a T1-weighted image."""
 
 _BRIGHTNESS_OF = np.array([0, 3, 2, 2, 1, 1])
 """Which of them, from 1, the anatomy's tissues are: none, white matter, grey matter, nuclei, CSF inside and outside."""
-
-
-@dataclass(frozen=True)
-class Tumours:
-    """What ``[tumours]`` in a training config says: a folder for each case, skull-stripped.
-
-    ``images``: file name of each modality, in the bundle's order. ``labels``: file name of the label map. ``anatomy``:
-    the bundle whose atlas healthy references have. ``tissues_in``: the T1-weighted modality, counted from 0.
-    ``layers``: label values of a reference's tumour from outside in.
-    """
-
-    images: tuple[str, ...]
-    labels: str
-    anatomy: str
-    tissues_in: int
-    layers: tuple[int, ...]
 
 
 def read_case(folder: Path, tumours: Tumours) -> tuple[Volume, Volume]:
@@ -78,13 +60,13 @@ class LabelledTumours:
             raise InputError(f"{data}: expected a folder for each case with {tumours.labels}, found none")
         bundle = replace(
             load_bundle(tumours.anatomy),
-            grid_shape=config.grid_shape,
-            spacing_mm=config.spacing_mm,
-            alignment=config.alignment,
+            grid_shape=config.task.grid_shape,
+            spacing_mm=config.task.spacing_mm,
+            alignment=config.task.alignment,
             extractor_spacing_mm=None,
         )
-        conformer = load_conformer(bundle)
-        return LabelledTumours([_conformed(f, conformer, config, tumours) for f in folders], config, tumours)
+        preprocess = load_preprocessor(bundle)
+        return LabelledTumours([_conformed(f, preprocess, config, tumours) for f in folders], config, tumours)
 
     def draw(self, window: tuple[slice, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Deform a random case smoothly, change the contrast of each modality."""
@@ -96,7 +78,7 @@ class LabelledTumours:
         The atlas of so few cases would show them.
         """
         anatomy = ReferenceModel.load(load_bundle(self.tumours.anatomy).reference_path)
-        if (anatomy.grid_shape, anatomy.spacing_mm) != (self.config.grid_shape, self.config.spacing_mm):
+        if (anatomy.grid_shape, anatomy.spacing_mm) != (self.config.task.grid_shape, self.config.task.spacing_mm):
             raise InputError(f"config: expected [grid] to be that of {self.tumours.anatomy}")
         layers = np.array(self.tumours.layers)
         chosen = np.concatenate([_BRIGHTNESS_OF[anatomy.tissue_of], _HEALTHY + layers])
@@ -106,12 +88,12 @@ class LabelledTumours:
             tissue_of=np.concatenate([np.zeros_like(anatomy.tissue_of), layers.astype(np.uint8)]),
             intensity_range=first,
             further_ranges=tuple(further),
-            warp_mm=self.config.reference_warp_mm,
+            warp_mm=self.config.data.reference_warp_mm,
         )
 
     def _tables(self) -> list[NDArray[np.float32]]:
         """Range (K, 2) of each modality in background, healthy tissues and labels."""
-        count = _HEALTHY + len(self.config.classes)
+        count = _HEALTHY + len(self.config.task.classes)
         painted = [(self._classes(scan), scan) for scan in self.scans]
         return [
             ranges_of([class_means(classes, normalised(s.images[m], s.mask), count) for classes, s in painted])
@@ -127,11 +109,11 @@ class LabelledTumours:
         return classes
 
 
-def _conformed(folder: Path, conformer: Conformer, config: JointConfig, tumours: Tumours) -> LabelledScan:
+def _conformed(folder: Path, preprocess: Preprocessor, config: JointConfig, tumours: Tumours) -> LabelledScan:
     scan, truth = read_case(folder, tumours)
-    if not np.isin(truth.voxels, np.arange(len(config.classes))).all():
-        raise InputError(f"{truth.name}: expected labels 0 to {len(config.classes) - 1}, got others")
-    target = conformer(scan, Stages())
-    labels = conform_labels(truth, target.grid, len(config.classes)) * target.mask
-    images = np.stack([modality.image for modality in target.modalities])
+    if not np.isin(truth.voxels, np.arange(len(config.task.classes))).all():
+        raise InputError(f"{truth.name}: expected labels 0 to {len(config.task.classes) - 1}, got others")
+    target = preprocess(scan, Timings())
+    labels = conform_labels(truth, target.grid, len(config.task.classes)) * target.mask
+    images = target.images
     return LabelledScan(folder.name, images, target.mask.astype(bool), labels.astype(np.uint8))

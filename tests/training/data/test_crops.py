@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -10,20 +9,22 @@ import numpy as np
 import pytest
 import torch
 
+from mixpriv.datasets import split
 from mixpriv.errors import InputError
 from mixpriv.imaging.preprocess.crop import conform_crop
 from mixpriv.imaging.volume import Volume
-from mixpriv.protection.keystream import Stream
+from mixpriv.protection.keystream import Keystream
 from mixpriv.protection.reference import draw_reference
-from mixpriv.training.data.crops import LabelledCrop, LabelledCrops, Region, place, read_crop, split
+from mixpriv.training.data.crops import LabelledCrop, LabelledCrops, place, read_crop
 from mixpriv.training.data.sources import open_targets
-from mixpriv.training.joint import Examples, JointModel, ReferencePool, SegmentationLoss, losses
+from mixpriv.training.examples import Examples, ReferencePool
+from mixpriv.training.joint import JointModel, SegmentationLoss, losses
+from mixpriv.training.specs import Region
 from tests.support.toybundle import write_toy_crop_bundle
 from tests.training.test_training import CONFIG as HEADS
 
 REGION = Region("hippocampus", (12.0,) * 3, (32.0,) * 3, 4, 3)
-CONFIG = replace(
-    HEADS,
+CONFIG = HEADS.changed(
     classes=("background", "front", "back"),
     grid_shape=(32, 32, 32),
     spacing_mm=1.0,
@@ -132,7 +133,7 @@ class TestDrawing:
 class TestReferenceModel:
     def test_references_show_the_tissues_and_the_labels(self, crops: LabelledCrops) -> None:
         model = crops.reference_model()
-        reference = draw_reference(model, Stream(bytes(32)))
+        reference = draw_reference(model, Keystream(bytes(32)))
         assert set(np.unique(reference.labels)) == {0, 1, 2}
         assert 0.2 < reference.mask.mean() < 0.9
         assert reference.image[reference.mask == 0].max() == 0
@@ -141,7 +142,7 @@ class TestReferenceModel:
         assert middle[1] < middle[2] < middle[3]
 
     def test_a_joint_step_runs(self, crops: LabelledCrops) -> None:
-        source = Examples(CONFIG, crops, ReferencePool(crops.reference_model(), 0, CONFIG.references))
+        source = Examples(CONFIG, crops, ReferencePool(crops.reference_model(), 0, CONFIG.data.references))
         kinds = set()
         for step in range(6):
             example = source.at(step)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from mixpriv.bundle import Alignment
 from mixpriv.training.data.atlas import fit_reference_model, grid_to_head
-from mixpriv.training.data.labels import FIRST_OUTER, INTENSITY_CLASSES, TISSUE_OF, TISSUES, Head
-from mixpriv.training.data.synth import Augmentation, class_means, normalise, synthesise
+from mixpriv.training.data.labels import FIRST_OUTER, TISSUE_ANATOMY, TISSUES, Head
+from mixpriv.training.data.synth import class_means, nearest, normalise, paint_scan, positions, shares_of, synthesise
+from mixpriv.training.specs import Augmentation
+from mixpriv.training.ventricles import towards, widen
 
 ALIGNMENT = Alignment((18.0, 20.0, 18.0), (31.5, 31.5, 31.5))
 SHAPE = (64, 64, 64)
@@ -48,10 +52,64 @@ class TestSynthesise:
         assert tissue[0, 0, 0] == 0
 
 
+class TestSubsamples:
+    FINE = replace(STILL, subsamples=2)
+
+    def test_labels_are_the_shares_of_the_classes_in_a_voxel(self, head: Head) -> None:
+        image, shares = scan(head, 5, self.FINE)
+        assert image.shape == shares.shape[1:]
+        assert len(shares) == len(TISSUES)
+        torch.testing.assert_close(shares.sum(0), torch.ones(image.shape))
+        assert ((shares > 0) & (shares < 1)).any()
+
+    def test_they_agree_with_the_labels_of_whole_voxels(self, head: Head) -> None:
+        _, tissue = scan(head, 5)
+        _, shares = scan(head, 5, self.FINE)
+        assert (shares.argmax(0) == tissue).float().mean() > 0.95
+
+    def test_a_voxel_has_the_mean_of_its_points(self) -> None:
+        # no texture, blur or noise to speak of: half of ventricle, half of white matter
+        half = [torch.full((24, 24, 24), TISSUE_ANATOMY.number(name)) for name in ("cerebral_wm", "ventricle")]
+        both, white, dark = (
+            float(paint_scan(maps, np.random.default_rng(2)).mean()) for maps in (half, half[:1], half[1:])
+        )
+        assert dark < both < white
+
+    def test_shares_count_points(self) -> None:
+        points = [
+            torch.tensor([[[0, 1]]]),
+            torch.tensor([[[0, 2]]]),
+            torch.tensor([[[0, 1]]]),
+            torch.tensor([[[1, 1]]]),
+        ]
+        assert shares_of(points, 3)[:, 0, 0].tolist() == [[0.75, 0.0], [0.25, 0.75], [0.0, 0.25]]
+
+
+class TestVentricles:
+    def test_their_walls_move_both_ways(self, head: Head) -> None:
+        where = positions(np.eye(3, 4), head.classes.shape, np.random.default_rng(0), 0.0)
+        number = TISSUE_ANATOMY.number("ventricle")
+        classes = torch.from_numpy(head.classes)
+        sizes = [
+            int((nearest(classes, widen(where, head.towards_ventricles, mm)) == number).sum())
+            for mm in (-1.5, 0.0, 1.5)
+        ]
+        assert 0 < sizes[0] < 0.8 * sizes[1] < sizes[1] < 0.8 * sizes[2]
+
+    def test_what_is_far_from_them_stays(self, head: Head) -> None:
+        where = positions(np.eye(3, 4), head.classes.shape, np.random.default_rng(0), 0.0)
+        moved = widen(where, head.towards_ventricles, 1.5)
+        for before, after in zip(where, moved, strict=True):
+            torch.testing.assert_close(before[:20], after[:20])
+
+    def test_without_ventricles_nothing_moves(self) -> None:
+        assert not towards(np.zeros((9, 10, 11), bool)).any()
+
+
 class TestIntensities:
     def test_t1_ordering(self) -> None:
         for seed in range(50):
-            means = dict(zip(INTENSITY_CLASSES, class_means(np.random.default_rng(seed)), strict=False))
+            means = dict(zip(TISSUE_ANATOMY.intensity_classes, class_means(np.random.default_rng(seed)), strict=False))
             assert means["cerebral_wm"] > means["cortex"] > means["csf"]
             assert means["cortex"] > means["ventricle"]
 
@@ -68,8 +126,8 @@ class TestAtlas:
         model = fit_reference_model([head], ALIGNMENT, SHAPE, 1.5, 2.0)
         np.testing.assert_allclose(model.atlas.astype(int).sum(0), 255, atol=8)
         centre = tuple(n // 2 for n in model.atlas.shape[1:])
-        assert model.atlas[(INTENSITY_CLASSES.index("ventricle"), *centre)] > 200
+        assert model.atlas[(TISSUE_ANATOMY.number("ventricle"), *centre)] > 200
         assert model.atlas[0, 0, 0, 0] == 255
 
     def test_outer_structures_are_background(self, head: Head) -> None:
-        assert len(TISSUE_OF) == len(INTENSITY_CLASSES) < FIRST_OUTER
+        assert len(TISSUE_ANATOMY.class_of) == len(TISSUE_ANATOMY.intensity_classes) < FIRST_OUTER

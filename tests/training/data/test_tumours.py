@@ -18,12 +18,14 @@ from mixpriv.export.targets import export_bundle
 from mixpriv.bundle import load_bundle
 from mixpriv.cli.research.main import main
 from mixpriv.errors import InputError
-from mixpriv.protection.keystream import Stream
+from mixpriv.protection.keystream import Keystream
 from mixpriv.protection.reference import draw_reference
 from mixpriv.server.repository import config_text
-from mixpriv.training.config import TrainingConfig, load_config
-from mixpriv.training.data.tumours import LabelledTumours, Tumours, read_case
-from mixpriv.training.joint import Examples, JointModel, ReferencePool, SegmentationLoss, losses, proxy_config
+from mixpriv.training.config import TrainingConfig, load_config, rival_config
+from mixpriv.training.data.tumours import LabelledTumours, read_case
+from mixpriv.training.examples import Examples, ReferencePool
+from mixpriv.training.joint import JointModel, SegmentationLoss, losses
+from mixpriv.training.specs import Rival, Tumours
 from tests.support.phantom import pair_scan
 
 BACKGROUND, NECROSIS, OEDEMA, NON_ENHANCING, ENHANCING = range(5)
@@ -35,8 +37,7 @@ BRIGHTNESS = {NECROSIS: (0.5, 0.1), OEDEMA: (1.4, 0.2), NON_ENHANCING: (1.0, 0.3
 def config() -> TrainingConfig:
     """The shipped config, its networks small."""
     shipped = load_config("brats-tumour")
-    small = replace(
-        shipped.segmenter,
+    small = shipped.segmenter.changed(
         filters=(8, 16, 16),
         unmixer_filters=(8, 16),
         crop=(64, 64, 64),
@@ -48,8 +49,8 @@ def config() -> TrainingConfig:
 
 @pytest.fixture(scope="module")
 def tumours(config: TrainingConfig) -> Tumours:
-    assert config.segmenter.tumours is not None
-    return config.segmenter.tumours
+    assert config.segmenter.data.tumours is not None
+    return config.segmenter.data.tumours
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +109,9 @@ class TestReferences:
     def test_have_each_modality_and_the_tumour(self, source: LabelledTumours) -> None:
         model = source.reference_model()
         assert len(model.intensity_ranges) == 2
-        references = [draw_reference(model, Stream(bytes([seed]) * 32)) for seed in range(3)]
+        references = [draw_reference(model, Keystream(bytes([seed]) * 32)) for seed in range(3)]
         for reference in references:
-            first, second = reference.modalities
-            assert first.image.shape == second.image.shape == (96, 128, 112)
+            assert reference.images.shape == (2, 96, 128, 112)
             assert not reference.labels[reference.mask == 0].any()
             assert 0 < (reference.labels > 0).sum() < 0.5 * reference.mask.sum()
         assert any(set(np.unique(reference.labels)) == set(range(5)) for reference in references)
@@ -122,7 +122,7 @@ class TestReferences:
         assert max(middles[1], key=middles[1].__getitem__) == ENHANCING
 
     def test_another_grid_than_the_anatomy_is_refused(self, source: LabelledTumours) -> None:
-        other = replace(source.config, spacing_mm=2.0)
+        other = source.config.changed(spacing_mm=2.0)
         with pytest.raises(InputError, match=r"config: expected \[grid\] to be that of brain-t1"):
             LabelledTumours(source.scans, other, source.tumours).reference_model()
 
@@ -141,7 +141,7 @@ class TestTraining:
 
     def test_other_methods_are_for_one_modality(self, config: TrainingConfig) -> None:
         with pytest.raises(InputError, match="proxy: expected a config of one modality, got FLAIR, T1c"):
-            proxy_config(config.segmenter, "warp", 4.0)
+            rival_config(config.segmenter, Rival("warp", 4.0))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -161,7 +161,7 @@ def test_weights_become_a_bundle_that_is_exported_and_served(
     assert bundle.licence == "CC-BY-NC-SA-3.0"
     assert example_mixture(bundle).shape == (1, 2, *bundle.grid_shape)
     export_bundle(bundle, "onnx", tmp_path / "onnx")
-    assert "dims: [2, -1, -1, -1]" in config_text(bundle)
+    assert f"dims: {[2, *bundle.grid_shape]}" in config_text(bundle)
     evaluate = ["evaluate", "brats-tumour", "--bundle", str(bundle.directory), "--data", ".", "-o", "x.md"]
     assert main(evaluate) == 2
     expected = "bundle brats-tumour: evaluate: expected a bundle of one modality, got FLAIR, T1c\n"

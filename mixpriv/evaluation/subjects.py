@@ -1,4 +1,4 @@
-"""Means and intervals over subjects, never over cases, classes or seeds."""
+"""Scores of subjects: the mean over classes and visits."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mixpriv.evaluation.method_id import MethodId
 from mixpriv.evaluation.metrics import Score
 
 
-def bootstrap(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float, float]:
-    """Mean and 95 % percentile interval over subjects (one value each, 10,000 resamples)."""
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(len(values), size=(10_000, len(values)))].mean(1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(values.mean()), float(low), float(high)
-
-
-def per_subject(scores: Sequence[Score], method: str, labels: Sequence[int], metric: str = "dice") -> dict[str, float]:
+def per_subject(
+    scores: Sequence[Score], method: MethodId, labels: Sequence[int], metric: str = "dice"
+) -> dict[str, float]:
     """Mean of a metric for each subject: over the classes, then over the person's visits; NaN is left out."""
     cases: dict[tuple[str, str], list[float]] = defaultdict(list)
     for score in scores:
@@ -32,7 +27,9 @@ def per_subject(scores: Sequence[Score], method: str, labels: Sequence[int], met
     return {subject: float(np.mean(values)) for subject, values in sorted(subjects.items())}
 
 
-def difference(scores: Sequence[Score], method: str, other: str, labels: Sequence[int]) -> NDArray[np.float64]:
+def difference(
+    scores: Sequence[Score], method: MethodId, other: MethodId, labels: Sequence[int]
+) -> NDArray[np.float64]:
     """Dice of a method less another's, subject by subject."""
     ours, theirs = per_subject(scores, method, labels), per_subject(scores, other, labels)
     return np.array([ours[subject] - theirs[subject] for subject in theirs])
