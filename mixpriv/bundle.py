@@ -51,7 +51,7 @@ class Crop:
 
 
 @dataclass(frozen=True)
-class Strangers:
+class Impostors:
     """How alike mode ``shielded``'s mixtures and other people's scans are: mean and standard deviation of `risk`'s.
 
     A mixture that is more than ``limit`` standard deviations above the mean alike to its own scan is not sent.
@@ -66,12 +66,12 @@ class Strangers:
 class Shielded:
     """How mode ``shielded`` sends: the target's share is drawn from ``weight_range``, the mixture bent by ``warp_mm``.
 
-    ``warp_mm``: mean length of the displacement, mm. ``strangers``: None if nobody measured them.
+    ``warp_mm``: mean length of the displacement, mm. ``impostors``: None if nobody measured them.
     """
 
     weight_range: tuple[float, float]
     warp_mm: float
-    strangers: Strangers | None = None
+    impostors: Impostors | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class Bundle:
     Attributes
     ----------
     classes : names of the C classes, background first; the label value is the index.
+    abbreviations, colors : of the classes, ``#rrggbb``; None if the bundle names none.
+    recommended_mode : the mode in which a server is asked if the user names none.
     modalities : names of the M input channels, in the order in which a 4-D scan's last axis holds them.
     grid_shape, spacing_mm : the conformed grid (D, H, W), voxels and mm.
     multiple : every spatial size sent must be a multiple of this.
@@ -99,6 +101,9 @@ class Bundle:
     version: str
     fingerprint: str
     classes: tuple[str, ...]
+    abbreviations: tuple[str, ...] | None
+    colors: tuple[str, ...] | None
+    recommended_mode: str
     modalities: tuple[str, ...]
     grid_shape: tuple[int, int, int]
     spacing_mm: float
@@ -157,6 +162,10 @@ def require_one_modality(bundle: Bundle, purpose: str) -> None:
     ------
     InputError
         it has several.
+
+    Examples
+    --------
+    >>> require_one_modality(load_bundle("brain-t1"), "a picture")
     """
     if len(bundle.modalities) > 1:
         raise InputError(
@@ -170,7 +179,13 @@ def fingerprint_of(segmenter: Path) -> str:
 
 
 def shipped_bundles() -> tuple[str, ...]:
-    """Names of the bundles that came with the package."""
+    """Names of the bundles that came with the package.
+
+    Examples
+    --------
+    >>> shipped_bundles()
+    ('brain-t1', 'hippocampus')
+    """
     return tuple(sorted(p.parent.name for p in _SHIPPED.glob(f"*/{_RECORD}")))
 
 
@@ -182,6 +197,14 @@ def load_bundle(name_or_folder: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Bund
     InputError
         no such bundle, ``bundle.json`` unreadable, a field missing, unknown or out of its range, a file of another kind
         than a regular one, or the segmenter is not the recorded one, has other tensors or an operator that none needs.
+
+    Examples
+    --------
+    >>> bundle = load_bundle("hippocampus")
+    >>> bundle.classes
+    ('background', 'anterior hippocampus', 'posterior hippocampus')
+    >>> bundle.model_name
+    'hippocampus_segmenter'
     """
     folder = _folder_of(os.fspath(name_or_folder))
     if folder.parent != _SHIPPED:  # links among the package's own files are its installer's
@@ -236,7 +259,8 @@ def bundle_of(fields: Any, folder: Path) -> Bundle:
 
 _PLAIN = (
     "name", "version", "fingerprint", "classes", "modalities", "grid_shape", "spacing_mm", "multiple", "weight_range",
-    "unmixer_sharpness", "unmixer_alone", "extractor_spacing_mm", "licence",
+    "abbreviations", "colors", "recommended_mode", "unmixer_sharpness", "unmixer_alone", "extractor_spacing_mm",
+    "licence",
 )  # fmt: skip
 """Fields of the record that are a bundle's as they stand."""
 
@@ -246,7 +270,7 @@ def _shielded(fields: Mapping[str, Any] | None) -> Shielded | None:
         return None
     strangers = fields["strangers"]
     if strangers is not None:
-        strangers = Strangers(strangers["mean"], strangers["std"], fields["risk_limit"])
+        strangers = Impostors(strangers["mean"], strangers["std"], fields["risk_limit"])
     return Shielded(fields["weight_range"], fields["warp_mm"], strangers)
 
 

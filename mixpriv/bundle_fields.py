@@ -91,6 +91,9 @@ FIELDS: Mapping[str, Field] = {
     "version": Field(text("[0-9A-Za-z][0-9A-Za-z.+-]{0,31}", "a version such as 1.0.0")),
     "fingerprint": Field(text("[0-9a-f]{64}", "64 hex digits")),
     "classes": Field(sequence(label(64), 2, MOST_CLASSES, distinct=True)),
+    "abbreviations": Field(sequence(label(16), 2, MOST_CLASSES), None),
+    "colors": Field(sequence(text("#[0-9a-f]{6}", "a colour such as #00ff7f"), 2, MOST_CLASSES), None),
+    "recommended_mode": Field(one_of("mixup", "shielded"), "mixup"),
     "modalities": Field(sequence(label(64), 1, 16, distinct=True)),
     "grid_shape": Field(sequence(whole(2, 512), 3, 3)),
     "spacing_mm": Field(number(0.1, 10)),
@@ -119,6 +122,13 @@ def check_field(name: str, value: Any) -> Any:
     return record({name: FIELDS[name]} if name in FIELDS else {})({name: value})[name]
 
 
+def _check_each_class(found: Mapping[str, Any]) -> None:
+    """Refuse a list of something that belongs to each class and has another length."""
+    for name in ("abbreviations", "colors"):
+        if found[name] is not None and len(found[name]) != len(found["classes"]):
+            raise FieldError(f"{name}: expected one for each of the {len(found['classes'])} classes")
+
+
 def check_fields(fields: Any) -> dict[str, Any]:
     """Check each field of a record, and how they fit together; returns what they mean.
 
@@ -136,14 +146,23 @@ def check_fields(fields: Any) -> dict[str, Any]:
         raise FieldError(f"grid_shape: expected at most {_MOST_VOXELS} voxels, {_MOST_VALUES} for all classes")
     if found["shielded"] and found["shielded"]["strangers"] and found["shielded"]["risk_limit"] is None:
         raise FieldError("shielded.risk_limit: missing")
+    _check_each_class(found)
+    recommended = found["recommended_mode"]
+    if not found.get(recommended, True):  # a mode for which networks must be trained has a field of its name
+        raise FieldError(f"recommended_mode: expected mixup, since the bundle has no mode {recommended}")
     if found["crop"]:
         _check_crop(found["crop"], shape, found["spacing_mm"])
-    for name in () if found["crop"] else ("alignment", "extractor_spacing_mm"):
+    else:
+        _check_head(fields, found["alignment"], shape)
+    return found
+
+
+def _check_head(fields: Mapping[str, Any], alignment: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    for name in ("alignment", "extractor_spacing_mm"):
         if name not in fields:  # no extractor must be said, as null: a forgotten field is an error
             raise FieldError(f"{name}: missing")
-    if found["alignment"] and any(c > n - 1 for c, n in zip(found["alignment"]["centre_voxel"], shape, strict=True)):
-        raise FieldError(f"alignment.centre_voxel: {expected('a voxel of the grid', found['alignment'])}")
-    return found
+    if any(c > n - 1 for c, n in zip(alignment["centre_voxel"], shape, strict=True)):
+        raise FieldError(f"alignment.centre_voxel: {expected('a voxel of the grid', alignment)}")
 
 
 def _check_crop(crop: Mapping[str, Any], shape: tuple[int, ...], spacing_mm: float) -> None:

@@ -4,11 +4,16 @@ Messages are one line, name the argument or file, say what was expected and what
 header fields, keys, weights or references.
 """
 
+_LONGEST = 4000
+
 
 class MixprivError(Exception):
     """Base of all errors raised on purpose; anything else is a bug."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), _LONGEST)  # a file's name may hold anything
 
 
 class InputError(MixprivError, ValueError):
@@ -54,6 +59,14 @@ class OutputError(MixprivError, OSError):
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """The text on one line that a terminal can show: what cannot be printed as its escape, cut at ``limit``."""
+    r"""The text on one line that a terminal can show: what cannot be printed as its escape, cut at ``limit``.
+
+    Examples
+    --------
+    >>> printable("two\nlines")
+    'two\\nlines'
+    >>> printable("much too long", 4)
+    'much...'
+    """
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return line if len(line) <= limit else line[:limit] + "..."

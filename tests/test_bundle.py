@@ -21,8 +21,8 @@ from mixpriv.bundle import Bundle, load_bundle, shipped_bundles
 from mixpriv.bundle_fields import FIELDS, check_field
 from mixpriv.cli.client.main import main
 from mixpriv.errors import InputError
-from mixpriv.protection.mixing import Unmixer
 from mixpriv.protection.reference import ReferenceModel
+from mixpriv.protection.unmixing import Unmixer
 from mixpriv.schema import FieldError
 from tests.support.toybundle import write_toy_bundle, write_toy_crop_bundle
 

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
+from mixpriv import __version__
+from mixpriv.bundle import DEFAULT_BUNDLE
 from mixpriv.cli.terminal import say_text
 from mixpriv.errors import InputError
 
@@ -37,6 +39,53 @@ def a_name_or_folder(text: str) -> str:
     """Like `a_path`, of what may also be a name that we know."""
     a_path(text)
     return text
+
+
+def add_program_options(parser: argparse.ArgumentParser) -> None:
+    """What every program can tell of itself: its version, and a script by which a shell completes its options."""
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=("bash", "zsh", "tcsh"),
+        help="print a script by which this shell completes commands, options and files",
+    )
+
+
+class _PrintCompletion(argparse.Action):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        import shtab
+
+        _complete_files(parser, shtab.FILE)
+        say_text(shtab.complete(parser, str(values)).rstrip("\n"))
+        parser.exit()
+
+
+def _complete_files(parser: argparse.ArgumentParser, how: Any) -> None:
+    """Let the shell offer files and folders for all options that take one."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in set(action.choices.values()):
+                _complete_files(command, how)
+        elif action.type in (a_path, a_name_or_folder):
+            action.complete = how  # type: ignore[attr-defined]
+
+
+def add_bundle_option(parser: argparse.ArgumentParser) -> None:
+    """Which trained networks."""
+    parser.add_argument(
+        "--bundle",
+        type=a_name_or_folder,
+        default=DEFAULT_BUNDLE,
+        metavar="NAME",
+        help=f"trained networks, name or folder ({DEFAULT_BUNDLE})",
+    )
 
 
 def add_connection_options(group: Any) -> None:

@@ -15,7 +15,7 @@ from types import FrameType
 
 from mixpriv.cli.terminal import LONGEST_LINE, complain, flush, open_streams
 from mixpriv.errors import InputError, MixprivError, OutputError, printable
-from mixpriv.memory import memory_limit
+from mixpriv.memory import CLIENT_MIB, lack_of_memory, memory_limit
 
 EXIT_BUG = 1
 EXIT_SIGNAL = 128
@@ -29,6 +29,13 @@ _SAME_END_S = 3.0
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 _SURROUNDINGS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG,
                  errno.ELOOP, errno.ESTALE, errno.EFBIG, errno.EPIPE)  # fmt: skip
+_EXTRAS = {
+    "server": ("pytriton", "tritonserver"),
+    "train": ("matplotlib", "monai", "onnx", "onnxruntime", "onnxscript", "torch"),
+    "gpu": ("cuda", "tensorrt", "tensorrt_bindings"),
+}
+"""Packages that are there only with an extra, by that extra."""
+
 _NO_MEMORY = (
     "bad_alloc",
     "ailed to allocate",
@@ -68,6 +75,13 @@ def run(program: str, command: Callable[[], int]) -> int:
         return code
 
 
+def require_memory(program: str) -> None:
+    """Refuse, by an `InputError`, to work in less memory than a client needs."""
+    lack = lack_of_memory(CLIENT_MIB)
+    if lack:
+        raise InputError(f"{program} {lack}")
+
+
 def forbid_core_dumps() -> None:
     """Let nobody find scan and key in a core dump of this process; those that it starts inherit the limit."""
     if sys.platform == "win32":
@@ -105,6 +119,8 @@ def _known(error: Exception) -> MixprivError | None:
     short = _memory_is_short()
     if isinstance(error, MixprivError):
         return type(error)(f"{error} (memory is short: {short})") if short else error
+    if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error.name or "")):
+        return InputError(f"{error.name} is not installed here: pip install 'mixpriv[{extra}]'")
     said = str(error)
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM or short or _lacks_memory(said):
         return InputError(f"not enough memory{f': {short}' if short else ''}")
@@ -118,6 +134,12 @@ def _known(error: Exception) -> MixprivError | None:
     if error.errno in _SURROUNDINGS:
         return OutputError(f"{what}: cannot be used ({error.strerror})")
     return None
+
+
+def _extra_of(module: str) -> str:
+    """The extra that installs a module; empty for one that every installation has."""
+    package = module.partition(".")[0]
+    return next((extra for extra, packages in _EXTRAS.items() if package in packages), "")
 
 
 def _lacks_memory(said: str) -> bool:

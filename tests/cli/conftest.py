@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import pytest
 
+from mixpriv.api import EMBEDDED, Client
 from mixpriv.bundle import Bundle
-from mixpriv.cli.client import segment as segmenting
 from mixpriv.cli.client.main import main
-from mixpriv.client.ledger import EMBEDDED
-from mixpriv.client.segment import Client, open_client
 from mixpriv.engine.in_process import InProcessSegmenter
-from mixpriv.key import load_or_create_key
 from tests.cli.running import Run
 from tests.support.phantom import write_reference_model, write_scan
 from tests.support.remote import RemoteSegmenter
@@ -23,17 +19,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     bundle = write_toy_bundle(tmp_path_factory.mktemp("toy"))
     write_reference_model(bundle)
     return bundle
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's own folders, empty, and no settings from outside."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home" / "data"))
-    for variable in ("MIXPRIV_SERVER", "MIXPRIV_TRACEBACK", "MIXPRIV_DEVICE", "MIXPRIV_CUDA_EMULATION"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("MIXPRIV_THREADS", "")  # so that what a command sets is undone
-    return tmp_path
 
 
 @pytest.fixture
@@ -52,20 +37,18 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[Client]:
     """No server: the segmenter runs here. Holds every client that was opened."""
     opened: list[Client] = []
 
-    def connect(connection: segmenting.Connection, stack: contextlib.ExitStack) -> Client:
-        bundle = connection.bundle
-        key = load_or_create_key()
-        remote = connection.server != EMBEDDED
-        segmenter = RemoteSegmenter(bundle, connection.server) if remote else InProcessSegmenter(bundle.segmenter_path)
-        opened.append(open_client(bundle, key, segmenter, device=connection.device))
-        return opened[-1]
+    def segmenter(client: Client) -> InProcessSegmenter:
+        opened.append(client)
+        if client.server in (None, EMBEDDED):
+            return InProcessSegmenter(client.bundle.segmenter_path)
+        return RemoteSegmenter(client.bundle, client.server)
 
-    monkeypatch.setattr(segmenting, "connect", connect)
+    monkeypatch.setattr(Client, "_segmenter", segmenter)
     return opened
 
 
 @pytest.fixture
-def run(bundle: Bundle, in_process: list[Client], capsys: pytest.CaptureFixture[str]) -> Run:
+def run_as_given(bundle: Bundle, in_process: list[Client], capsys: pytest.CaptureFixture[str]) -> Run:
     """Run ``segment`` on the toy bundle: exit code, standard output, standard error."""
 
     def segment(*arguments: object) -> tuple[int, str, str]:
@@ -74,3 +57,9 @@ def run(bundle: Bundle, in_process: list[Client], capsys: pytest.CaptureFixture[
         return code, out, err
 
     return segment
+
+
+@pytest.fixture
+def run(run_as_given: Run) -> Run:
+    """The same in mode mixup, where the arguments name no other."""
+    return lambda *arguments: run_as_given("--mode", "mixup", *arguments)

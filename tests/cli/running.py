@@ -31,17 +31,10 @@ def slowness_of(seconds: float, most: int, folder: Path) -> int:
 
 
 IN_PROCESS = """
-import contextlib
-from mixpriv.cli.client import segment as segmenting
-from mixpriv.key import load_or_create_key
-from mixpriv.client.segment import open_client
+from mixpriv.api import Client
 from mixpriv.engine.in_process import InProcessSegmenter
 
-def connect(connection, stack):
-    segmenter = InProcessSegmenter(connection.bundle.segmenter_path)
-    return open_client(connection.bundle, load_or_create_key(), segmenter, server=connection.server)
-
-segmenting.connect = connect
+Client._segmenter = lambda client: InProcessSegmenter(client.bundle.segmenter_path)
 """
 """Python for `started` that spares a run its server: the segmenter runs in the client."""
 

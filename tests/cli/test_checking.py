@@ -21,14 +21,11 @@ from tests.wire.fakeserver import FakeServer
 from tests.wire.http2 import Http2Server, Reply, failure, good_answer, good_config
 
 
-def right_server(bundle: Bundle) -> tuple[Reply, Reply, Reply]:
-    """Asked what it serves, asked again before it gets a volume, and its answer to that."""
-    config = Reply([good_config(FakeServer(SegmenterContract.of(bundle), lambda context: None))])
-    return (
-        config,
-        config,
-        Reply([good_answer(np.zeros((1, len(bundle.classes) - 1, *3 * (bundle.multiple,)), np.uint8))]),
-    )
+def right_server(bundle: Bundle) -> tuple[Reply, Reply]:
+    """What it says that it serves, and its answer to a volume."""
+    contract = SegmenterContract.of(bundle)
+    config = Reply([good_config(FakeServer(contract, lambda context: None))])
+    return config, Reply([good_answer(np.zeros((1, *contract.segmentation_mixture.shape), np.uint8))])
 
 
 ODD = [

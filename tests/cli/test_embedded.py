@@ -31,7 +31,10 @@ def command(*arguments: object) -> list[str]:
 
 def test_a_scan_through_a_server_of_its_own(bundle: Bundle, scan: Path) -> None:
     done = subprocess.run(
-        command("segment", scan, "--bundle", bundle.directory, "--json"), capture_output=True, text=True, check=False
+        command("segment", scan, "--bundle", bundle.directory, "--mode", "mixup", "--json"),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     document = json.loads(done.stdout)
@@ -45,8 +48,10 @@ def test_a_scan_of_two_modalities_through_a_server_of_its_own(home: Path, folder
     write_reference_model(pair)
     scan, _ = pair_scan()
     nib.save(nib.Nifti1Image(scan.voxels, scan.affine), folder / "pair.nii.gz")
-    arguments = ("segment", folder / "pair.nii.gz", "--bundle", pair.directory, "--save-wire", folder / "wire")
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
+    arguments = ("segment", folder / "pair.nii.gz", "--bundle", pair.directory, "--mode", "mixup")
+    done = subprocess.run(
+        command(*arguments, "--save-wire", folder / "wire"), capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert nib.load(folder / "pair_dseg.nii.gz").shape == scan.shape
     assert nib.load(folder / "wire" / "mixture.nii.gz").shape == (*pair.grid_shape, 2)
@@ -109,7 +114,8 @@ def slow(home: Path, slowness: int) -> Bundle:
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_in_mid_request(sent: signal.Signals, code: int, scan: Path, home: Path, slow: Bundle) -> None:
-    with started("segment", scan, "--bundle", slow.directory, "--save-wire", scan.parent / "wire") as running:
+    arguments = ("segment", scan, "--bundle", slow.directory, "--mode", "mixup", "--save-wire", scan.parent / "wire")
+    with started(*arguments) as running:
         server = wait_until_in_flight(home, running)
         os.kill(running.pid, sent)
         out, err = running.communicate(timeout=30)

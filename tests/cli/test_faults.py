@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -115,14 +116,17 @@ class TestServerInMidRequest:
     def is_answered(self, slow: Bundle, scan: Path) -> Iterator[None]:
         """Afterwards: as the network answers to the same mixture in this process."""
         from mixpriv.client.ledger import Ledger
-        from mixpriv.client.segment import Options, open_client, segment
+        from mixpriv.client.pipeline import open_pipeline
+        from mixpriv.client.segment import segment
         from mixpriv.imaging.volume import load_volume
         from mixpriv.key import load_or_create_key
+        from mixpriv.protection.modes import named
 
         yield
         network = InProcessSegmenter(slow.segmenter_path)
-        client = open_client(slow, load_or_create_key(), network, ledger=Ledger(scan.parents[1] / "other.sqlite3"))
-        assert labels(scan) == segment(load_volume(scan), client, Options()).labels.tobytes()
+        pipeline = open_pipeline(slow, named(slow.recommended_mode), load_or_create_key(), network)
+        pipeline = replace(pipeline, ledger=Ledger(scan.parents[1] / "other.sqlite3"))
+        assert labels(scan) == segment(load_volume(scan), pipeline).labels.tobytes()
 
     def test_killed_and_started_again(self, slow: Bundle, scan: Path, ledger: Path) -> None:
         with command(slow, "--port", "0") as operator:

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from mixpriv.bundle import Bundle
-from mixpriv.cli.client import segment as segmenting
 from mixpriv.cli.client.main import main
 from mixpriv.engine.in_process import InProcessSegmenter
+from mixpriv.imaging import inputs
 from tests.cli.running import Run
 from tests.support.phantom import write_scan
 
@@ -31,13 +31,13 @@ def scans(folder: Path) -> list[Path]:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the scans whose loading has begun."""
     names: list[str] = []
-    load = segmenting.load_volume
+    load = inputs.load_volume
 
     def load_and_note(path: Path, modalities: Sequence[str]) -> Any:
         names.append(path.name)
         return load(path, modalities)
 
-    monkeypatch.setattr(segmenting, "load_volume", load_and_note)
+    monkeypatch.setattr(inputs, "load_volume", load_and_note)
     return names
 
 

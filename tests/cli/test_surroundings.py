@@ -19,21 +19,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mixpriv.api import Client
 from mixpriv.bundle import Bundle
-from mixpriv.cli.client import segment as segmenting
 from mixpriv.cli.client.main import main
 from mixpriv.cli.process import explain
 from mixpriv.cli.progress import shown
 from mixpriv.client import ledger as ledgers
+from mixpriv.client import segmentation
 from mixpriv.client.ledger import Ledger, ledger_path
-from mixpriv.client.report import class_volumes
-from mixpriv.client.segment import Client
+from mixpriv.client.table import class_volumes
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import ServerBusyError, printable
+from mixpriv.imaging import inputs
 from mixpriv.key import key_path
 from tests.cli.running import IN_PROCESS, Run
 from tests.support.phantom import write_scan
 
+MIXUP = ("--mode", "mixup")
 HOSTILE = "[red]\x1b[31m\nb\u202e\udcff"
 ESCAPED = r"[red]\x1b[31m\nb\u202e\udcff"
 
@@ -72,14 +74,16 @@ class TestStreams:
     ) -> None:
         scans = [write_scan(folder / f"s{n}.nii.gz", seed=n) for n in range(2)]
         how = {"preexec_fn": closes(1)} if output is None else {"stdout": output()}
-        done = client("segment", *scans, "--bundle", bundle.directory, first=IN_PROCESS, **how)
+        done = client("segment", *scans, "--bundle", bundle.directory, *MIXUP, first=IN_PROCESS, **how)
         assert done.returncode == 5
         assert done.stderr == f"mixpriv-client: error: standard output: cannot be written ({reason})\n"
         assert {"s0_dseg.nii.gz", "s1_dseg.nii.gz"} <= {path.name for path in folder.iterdir()}
 
     def test_a_lost_document_takes_no_report(self, bundle: Bundle, scan: Path, folder: Path) -> None:
         how = {"first": IN_PROCESS, "stdout": os.open("/dev/full", os.O_WRONLY)}
-        done = client("segment", scan, "--bundle", bundle.directory, "--json", "--report", folder / "r.json", **how)
+        done = client(
+            "segment", scan, "--bundle", bundle.directory, *MIXUP, "--json", "--report", folder / "r.json", **how
+        )
         assert (done.returncode, done.stderr.count("\n")) == (5, 1)
         assert json.loads((folder / "r.json").read_text())["scans"][0]["exit_code"] == 0
 
@@ -94,7 +98,7 @@ class TestStreams:
         self, closed: bool, bundle: Bundle, scan: Path, folder: Path
     ) -> None:
         how = {"preexec_fn": closes(2)} if closed else {"stderr": os.open("/dev/full", os.O_WRONLY)}
-        arguments = ("segment", folder / "missing.nii", scan, "--bundle", bundle.directory, "--json")
+        arguments = ("segment", folder / "missing.nii", scan, "--bundle", bundle.directory, *MIXUP, "--json")
         done = client(*arguments, first=IN_PROCESS, **how)
         assert done.returncode == 2
         assert [result["exit_code"] for result in json.loads(done.stdout)["scans"]] == [2, 0]
@@ -102,7 +106,7 @@ class TestStreams:
     def test_no_file_takes_the_place_of_a_closed_stream(self, bundle: Bundle, scan: Path, folder: Path) -> None:
         first = IN_PROCESS + "\nimport os, atexit\natexit.register(lambda: [os.write(n, b'library') for n in (1, 2)])"
         how = {"first": first, "preexec_fn": closes(0, 1, 2), "stdout": None, "stderr": None}
-        assert client("segment", scan, "--bundle", bundle.directory, **how).returncode == 5
+        assert client("segment", scan, "--bundle", bundle.directory, *MIXUP, **how).returncode == 5
         assert (folder / "head_dseg.nii.gz").exists()
         assert len(Ledger().entries()) == 1
 
@@ -155,9 +159,9 @@ class TestUser:
         """Told before a server is started, and before the scan is worked on."""
         (home / "file").touch()
         monkeypatch.setenv(variable, str(home / "file"))
-        monkeypatch.setattr(segmenting, "open_client", None)
+        monkeypatch.setattr("mixpriv.client.pipeline.open_pipeline", None)
         monkeypatch.setattr("mixpriv.server.embedded.embedded_server", None)
-        assert main(["segment", str(scan), "--bundle", str(bundle.directory)]) == 5
+        assert main(["segment", str(scan), "--bundle", str(bundle.directory), "--mode", "mixup"]) == 5
         err = capsys.readouterr().err
         assert err.count("\n") == 1
         assert f"{home}/file/mixpriv: cannot create this private folder (File exists)" in err
@@ -184,12 +188,12 @@ class TestWorkingFolder:
         gone = tmp_path / "gone"
         first = IN_PROCESS + f"\nimport os, sys; sys.path.remove(''); gone = {str(gone)!r}\n"
         first += "os.mkdir(gone); os.chdir(gone); os.rmdir(gone)"
-        done = client("segment", "scan.nii.gz", "--bundle", bundle.directory, first=first)
+        done = client("segment", "scan.nii.gz", "--bundle", bundle.directory, *MIXUP, first=first)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert (
             "scan.nii.gz: the working folder is gone (No such file or directory); expected a full path" in done.stderr
         )
-        done = client("segment", scan, "--bundle", bundle.directory, first=first)
+        done = client("segment", scan, "--bundle", bundle.directory, *MIXUP, first=first)
         assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -317,7 +321,7 @@ class TestOutputs:
 
     def test_a_full_disk_is_noticed_before_anything_is_sent(self, bundle: Bundle, scan: Path, folder: Path) -> None:
         first = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2**12, 2**12))\n" + IN_PROCESS
-        done = client("segment", scan, "--bundle", bundle.directory, first=first)
+        done = client("segment", scan, "--bundle", bundle.directory, *MIXUP, first=first)
         assert (done.returncode, done.stderr.count("\n")) == (5, 1)
         assert "head_dseg.nii.gz: cannot be written (File too large)" in done.stderr
         assert [path.name for path in folder.iterdir()] == ["head.nii.gz"]
@@ -332,7 +336,7 @@ class TestOutputs:
             (folder / name).write_text("mine")
             return class_volumes(*arguments)
 
-        monkeypatch.setattr(segmenting, "class_volumes", count)
+        monkeypatch.setattr(segmentation, "class_volumes", count)
         report = folder / ("r.json" if name == "r.json" else "r.png")
         arguments = (scan, "--report", report, "--save-wire", folder / "wire")
         code, _, err = run(*arguments)
@@ -395,7 +399,7 @@ class TestEnds:
                 os.kill(os.getpid(), sent)
                 cleaned.append(1)
 
-        monkeypatch.setattr(segmenting, "load_volume", load)
+        monkeypatch.setattr(inputs, "load_volume", load)
         with pytest.raises(SystemExit, match=str(128 + sent)):
             run(scan)
         assert cleaned == [1]
@@ -403,13 +407,13 @@ class TestEnds:
         assert signal.getsignal(sent) is signal.SIG_DFL
 
     def test_what_nohup_ignores_stays_ignored(self, run: Run, scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        load = segmenting.load_volume
+        load = inputs.load_volume
 
         def hang_up(path: Path, modalities: Sequence[str]) -> Any:
             os.kill(os.getpid(), signal.SIGHUP)
             return load(path, modalities)
 
-        monkeypatch.setattr(segmenting, "load_volume", hang_up)
+        monkeypatch.setattr(inputs, "load_volume", hang_up)
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             assert run(scan)[0] == 0
@@ -419,17 +423,17 @@ class TestEnds:
     def test_cleaning_up_after_the_work_is_not_disturbed(
         self, run: Run, scan: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        connect, closed = segmenting.connect, []
+        segmenter, closed = Client._segmenter, []
 
         def close() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             closed.append(1)
 
-        def connect_and_close(connection: segmenting.Connection, stack: Any) -> Client:
-            stack.callback(close)
-            return connect(connection, stack)
+        def segmenter_and_close(client: Client) -> Any:
+            client._stack.callback(close)
+            return segmenter(client)
 
-        monkeypatch.setattr(segmenting, "connect", connect_and_close)
+        monkeypatch.setattr(Client, "_segmenter", segmenter_and_close)
         assert run(scan)[0] == 0
         assert closed == [1]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from mixpriv.client.report import wire_files
+from mixpriv.client.wire_record import wire_files
 from mixpriv.errors import InputError
 from mixpriv.imaging.volume import SUFFIXES, stem
 
@@ -22,20 +22,21 @@ class Job:
     table: Path
     wire: Path | None
     picture: Path | None
+    requests: int
 
     def outputs(self) -> list[Path]:
         """The files that tell the result."""
         return [self.labels, self.table, *([self.picture] if self.picture else [])]
 
-    def wire_outputs(self, references: int) -> list[Path]:
+    def wire_outputs(self) -> list[Path]:
         """The files that tell what was sent and received."""
         if self.wire is None:
             return []
-        return [self.wire / "request.json", *chain.from_iterable(wire_files(self.wire, references))]
+        return [self.wire / "request.json", *chain.from_iterable(wire_files(self.wire, self.requests))]
 
 
-def plan(arguments: argparse.Namespace) -> list[Job]:
-    """Say which files are made of which scan.
+def plan(arguments: argparse.Namespace, requests: int) -> list[Job]:
+    """Say which files are made of which scan, and of how many requests.
 
     Raises
     ------
@@ -53,9 +54,9 @@ def plan(arguments: argparse.Namespace) -> list[Job]:
     for scan in scans:
         labels = _labels_path(scan, arguments.output, many=many)
         wire = arguments.save_wire and (arguments.save_wire / stem(scan) if many else arguments.save_wire)
-        jobs.append(Job(scan, labels, labels.with_name(f"{stem(labels)}.tsv"), wire, picture))
+        jobs.append(Job(scan, labels, labels.with_name(f"{stem(labels)}.tsv"), wire, picture, requests))
     report = [arguments.report] if arguments.report and not picture else []
-    written = [path for job in jobs for path in (*job.outputs(), *job.wire_outputs(arguments.references))]
+    written = [path for job in jobs for path in (*job.outputs(), *job.wire_outputs())]
     read, taken = {_place(scan) for scan in scans}, set[str]()
     for path in (*written, *report):
         place = _place(path)

@@ -12,18 +12,18 @@ from mixpriv.cli.terminal import complain, say
 from mixpriv.errors import InputError
 
 if TYPE_CHECKING:
+    from mixpriv.audit.cohort import Cohort
+    from mixpriv.audit.context import Budget
     from mixpriv.audit.findings import Finding
-    from mixpriv.audit.people import People
     from mixpriv.audit.policy import Verdict
-    from mixpriv.audit.report import Made
+    from mixpriv.audit.report import Provenance
     from mixpriv.audit.run import Audit
-    from mixpriv.audit.scene import Effort
-    from mixpriv.audit.views import World
+    from mixpriv.audit.simulation import Environment
 
 _DESCRIPTION = (
     "Attack what is sent. 'mixpriv audit --phantoms' needs no data; '--data DIR' takes scans of real people; 'wire DIR "
-    "--gallery DIR' takes what --save-wire wrote. Exit codes beside the usual: 6 a bar of the policy is not met, 7 a "
-    "control failed and the figures mean nothing."
+    "--gallery DIR' takes what --save-wire wrote. Exit codes beside the usual: 6 a figure is above a threshold of the "
+    "policy, 7 a control failed and the figures mean nothing."
 )
 
 
@@ -52,88 +52,95 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--queries", type=int, metavar="N", help="scans that costly attacks are tried on (8)")
     parser.add_argument("--costly-keys", type=int, metavar="N", help="client keys for each of these scans (1)")
     parser.add_argument("--steps", type=int, metavar="N", help="training steps of A2 and A6 (120)")
-    parser.add_argument("--policy", metavar="NAME", help="a TOML file of bars, or the shipped one: shielded")
+    parser.add_argument("--policy", metavar="NAME", help="a TOML file of thresholds, or the shipped one: shielded")
     parser.add_argument("-o", "--output", type=a_path, required=True, metavar="DIR",
                         help="audit.html (with pictures), audit.md, audit.csv; must not exist yet")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     """Audit, write the report, judge by the policy; returns the exit code."""
-    from mixpriv.audit.policy import EXIT_BARS, judge, load_policy
+    from mixpriv.audit.policy import EXIT_THRESHOLDS, judge, load_policy
+    from mixpriv.audit.registry import require_extra
 
+    require_extra()
     if sum((bool(args.wire), args.phantoms, args.data is not None)) != 1:
         raise InputError("audit: expected one of --phantoms, --data DIR, and wire DIR")
-    bars = load_policy(args.policy) if args.policy else []
+    thresholds = load_policy(args.policy) if args.policy else []
     if args.output.exists():
         raise InputError(f"{args.output}: exists; expected a new folder")
     if args.wire:
         audit, made = _wire(args)
     else:
         audit, made = _people(args)
-    verdicts = judge(audit.findings, bars)
+    verdicts = judge(audit.findings, thresholds)
     _write(args.output, audit, verdicts, made)
-    return 0 if all(verdict.met for verdict in verdicts) else EXIT_BARS
+    return 0 if all(verdict.met for verdict in verdicts) else EXIT_THRESHOLDS
 
 
-def _people(args: argparse.Namespace) -> tuple[Audit, Made]:
+def _people(args: argparse.Namespace) -> tuple[Audit, Provenance]:
     from mixpriv.audit import run as auditing
-    from mixpriv.audit.report import Made
-    from mixpriv.audit.views import parse_mode
+    from mixpriv.audit.modes import parse_mode
+    from mixpriv.audit.registry import attacks, find
+    from mixpriv.audit.report import Provenance
     from mixpriv.bundle import load_bundle
 
     shielded = load_bundle(args.bundle).shielded
     args.modes = args.modes or ["none", "mixup", *(["shielded"] if shielded else [])]
-    modes = [parse_mode(text, shielded) for text in args.modes]
-    world, people, about = _phantoms(args) if args.phantoms else _real(args)
-    audit = auditing.run(world, people, modes, args.attacks or list(auditing.ATTACKS), _effort(args), _tell)
+    modes = {text: parse_mode(text) for text in args.modes}
+    for mode in modes.values():
+        mode.require(load_bundle(args.bundle))
+    numbers = args.attacks or list(attacks())
+    for number in numbers:
+        find(number)  # what is unknown, or cannot be tried here, is told before the work begins
+    environment, people, about = _phantoms(args) if args.phantoms else _real(args)
+    audit = auditing.run(environment, people, modes, numbers, _effort(args), _tell)
     about += [
         f"{len(people.queries)} people attacked, a gallery of {len(people.gallery)} scans of "
         f"{len({visit.subject for visit in people.gallery})} people, {len(people.known)} scans of others to learn from;"
         f" {_effort(args).keys} client keys. Intervals: bootstrap over people, 95 %.",
         "Raw scans (none) must be linked and noise (blind) must not, else there would be no report.",
     ]
-    return audit, Made("Audit of what the server sees", about, _command(args))
+    return audit, Provenance("Audit of what the server sees", about, _command(args))
 
 
-def _effort(args: argparse.Namespace) -> Effort:
-    from mixpriv.audit.scene import Effort
+def _effort(args: argparse.Namespace) -> Budget:
+    from mixpriv.audit.context import Budget
 
     names = ("keys", "queries", "costly_keys", "steps")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return Effort(**given)
+    return Budget(**given)
 
 
-def _phantoms(args: argparse.Namespace) -> tuple[World, People, list[str]]:
-    from mixpriv.audit.phantoms import phantom_people, phantom_world
+def _phantoms(args: argparse.Namespace) -> tuple[Environment, Cohort, list[str]]:
+    from mixpriv.audit.phantoms import phantom_cohort, phantom_environment
     from mixpriv.provenance import commit, hardware
 
-    world = phantom_world()
+    environment = phantom_environment()
     attackers = args.subjects // 2 if args.attackers is None else args.attackers
     if not 0 < attackers < args.subjects:
         raise InputError(f"--attackers: expected 1 to {args.subjects - 1}, got {attackers}")
     about = [
-        f"Synthetic people, made by code and scanned twice; {world.spacing_mm:g} mm grid; the server's network makes "
-        f"no mistakes. References come from the generator that made the people. Commit {commit()}; {hardware()}."
+        f"Synthetic people, made by code and scanned twice; {environment.spacing_mm:g} mm grid; the server's network "
+        f"makes no mistakes. References come from the generator that made the people. Commit {commit()}; {hardware()}."
     ]
-    return world, phantom_people(world, args.subjects, attackers), about
+    return environment, phantom_cohort(environment, args.subjects, attackers), about
 
 
-def _real(args: argparse.Namespace) -> tuple[World, People, list[str]]:
-    from mixpriv.audit.people import MIRRORED, read_held_out, read_visits, simulate
-    from mixpriv.audit.views import World, served
+def _real(args: argparse.Namespace) -> tuple[Environment, Cohort, list[str]]:
+    from mixpriv.audit.cohort import MIRRORED, read_held_out, read_visits, simulate
+    from mixpriv.audit.simulation import Environment, served
     from mixpriv.bundle import load_bundle, require_one_modality
     from mixpriv.engine.in_process import InProcessSegmenter
-    from mixpriv.imaging.preprocess.preprocessor import load_conformer
+    from mixpriv.imaging.preprocess.preprocessor import load_preprocessor
     from mixpriv.protection.reference import ReferenceModel
     from mixpriv.provenance import commit, hardware
 
     bundle = load_bundle(args.bundle)
     require_one_modality(bundle, "audit")
     model = ReferenceModel.of(bundle)
-    world = World(bundle.spacing_mm, len(bundle.classes), bundle.weight_range, model,
-                  served(InProcessSegmenter(bundle.segmenter_path)))  # fmt: skip
+    environment = Environment(bundle, len(bundle.classes), model, served(InProcessSegmenter(bundle.segmenter_path)))
     read = read_held_out if (args.data / "imagesTr").is_dir() else read_visits
-    people = simulate(read(args.data, load_conformer(bundle), bundle), args.attackers or 4, args.rescans)
+    people = simulate(read(args.data, load_preprocessor(bundle), bundle), args.attackers or 4, args.rescans)
     mirrored = any(visit.subject.endswith(MIRRORED) for visit in people.gallery)
     made_up = ", and every person's mirror image is another person in the gallery, because there are so few"
     about = [
@@ -141,22 +148,22 @@ def _real(args: argparse.Namespace) -> tuple[World, People, list[str]]:
         f"{', '.join(people.repeated) or 'nobody'}; those of the others are simulated from the first (pose, partial "
         f"volume, small distortion, bias, contrast, noise, another edge of the mask){made_up if mirrored else ''}."
     ]
-    return world, people, about
+    return environment, people, about
 
 
-def _wire(args: argparse.Namespace) -> tuple[Audit, Made]:
-    from mixpriv.audit.report import Made
+def _wire(args: argparse.Namespace) -> tuple[Audit, Provenance]:
+    from mixpriv.audit.report import Provenance
     from mixpriv.audit.wire_audit import audit_wire
     from mixpriv.bundle import load_bundle, require_one_modality
-    from mixpriv.imaging.preprocess.preprocessor import load_conformer
+    from mixpriv.imaging.preprocess.preprocessor import load_preprocessor
     from mixpriv.provenance import commit, hardware
 
     if len(args.wire) != 2 or args.wire[0] != "wire" or args.gallery is None:
         raise InputError("audit wire: expected 'wire DIR --gallery DIR'")
     bundle = load_bundle(args.bundle)
     require_one_modality(bundle, "audit")
-    audit, about = audit_wire(Path(args.wire[1]), args.gallery, load_conformer(bundle), bundle)
-    return audit, Made(
+    audit, about = audit_wire(Path(args.wire[1]), args.gallery, load_preprocessor(bundle), bundle)
+    return audit, Provenance(
         "Audit of what was sent", [*about, f"Commit {commit()}; {hardware()}."], "mixpriv audit wire DIR --gallery DIR"
     )
 
@@ -173,7 +180,7 @@ def _command(args: argparse.Namespace) -> str:
     return " ".join([*parts, f"-o {args.output.name}"])
 
 
-def _write(folder: Path, audit: Audit, verdicts: Sequence[Verdict], made: Made) -> None:
+def _write(folder: Path, audit: Audit, verdicts: Sequence[Verdict], made: Provenance) -> None:
     from mixpriv.atomic import make_folder, write_file
     from mixpriv.audit.findings import to_csv
     from mixpriv.audit.report import markdown, page
@@ -188,7 +195,7 @@ def _write(folder: Path, audit: Audit, verdicts: Sequence[Verdict], made: Made) 
 def _summary(findings: Sequence[Finding], verdicts: Sequence[Verdict]) -> None:
     for one in findings:
         if one.attack == "A1" and one.figure == "rank-1, best way":
-            say(f"{one.mode}: right person first {one.value:.2f} [{one.low:.2f}, {one.high:.2f}], "
+            say(f"{one.mode}: rank-1 identification rate {one.value:.2f} [{one.low:.2f}, {one.high:.2f}], "
                 f"guessing {one.baseline:.3f}")  # fmt: skip
     for verdict in verdicts:
         if not verdict.met:
