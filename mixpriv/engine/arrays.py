@@ -32,6 +32,14 @@ def check_inputs(inputs: Mapping[str, NDArray[Any]], ports: Mapping[str, Port]) 
     ------
     InputError
         a name, an element type, a shape or the memory order is not the network's.
+
+    Examples
+    --------
+    >>> ports = {"mixture": Port((1, ANY), np.dtype("float16"))}
+    >>> check_inputs({"mixture": np.zeros((1, 4), np.float32)}, ports)
+    Traceback (most recent call last):
+    ...
+    mixpriv.errors.InputError: mixture: expected float16, got float32
     """
     if inputs.keys() != ports.keys():
         raise InputError(f"network inputs: expected {sorted(ports)}, got {sorted(inputs)}")

@@ -11,10 +11,10 @@ from mixpriv.engine import Precision, load
 
 
 class InProcessSegmenter:
-    """What a server does with a mixture, for measurements and tests."""
+    """What a server does with a mixture, without one."""
 
     leaves_machine = False
-    address = "this process"
+    address = ""
 
     def __init__(self, network: str | os.PathLike[str], *, precision: Precision = "auto") -> None:
         self._network = load(network, precision=precision)

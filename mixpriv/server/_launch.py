@@ -30,14 +30,21 @@ def watch(program: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-prctl = ctypes.CDLL(None).prctl
-prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-if os.getppid() == int(sys.argv[1]):  # else it died before it could be watched
+def become(parent: int, guard: str, command: list[str]) -> None:
+    """Become the program; nothing if the parent died before it could be watched."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     itself = os.getpid()
     if os.fork() == 0:
         watch(itself)
     others = os.environ.get("LD_PRELOAD")
-    os.environ["LD_PRELOAD"] = f"{sys.argv[2]}:{others}" if others else sys.argv[2]
-    os.execv(sys.argv[3], sys.argv[3:])  # noqa: S606 - no shell is wanted
+    os.environ["LD_PRELOAD"] = f"{guard}:{others}" if others else guard
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+
+
+prctl = ctypes.CDLL(None).prctl
+if __name__ == "__main__":
+    become(int(sys.argv[1]), sys.argv[2], sys.argv[3:])

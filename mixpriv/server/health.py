@@ -1,46 +1,52 @@
-"""Whether a tritonserver is well, found out by asking it for an inference, and what it has served."""
+"""What a tritonserver answers when it is asked: whether it is well, by an inference, and what it has served."""
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mixpriv.errors import IncompatibleServerError, ServerBusyError, ServerUnavailableError
-from mixpriv.server.events import EventLog
-from mixpriv.server.statistics import Statistics, read_statistics
 from mixpriv.server.triton import TritonServer
 from mixpriv.wire.address import Address
 from mixpriv.wire.channel import open_channel
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.transport import CHECK_TIMEOUT_S, GrpcSegmenter, Segmenter
 
-PROBE_EVERY_S = 60.0
 PROBE_TIMEOUT_S = 300.0
 """Longer than a request may have to wait in the queue behind others."""
 
-_LOOK_EVERY_S = 0.25
 
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over all requests of a model since its server started; seconds.
 
-def watch(server: TritonServer, events: EventLog) -> str:
-    """Wait until a server is lost: ended, without its model process, or standing still; returns what happened.
-
-    Now and then it is told what was served; a server that served nothing meanwhile is asked for an inference.
+    Attributes
+    ----------
+    requests, failures : answered, and answered with an error
+    executions : inferences; fewer than requests where Triton made batches
+    queue_s : waiting for the model
+    input_s, infer_s, output_s : Triton's copying in, the model itself, copying out
+    busy_s : during which an execution was under way; of a batch counted once
     """
-    next_probe = time.monotonic() + PROBE_EVERY_S
-    served: int | None = None
-    while True:
-        reason = server.lost()
-        if reason is None and time.monotonic() > next_probe:
-            now = statistics(server)
-            if now is None or now.requests == served:
-                reason = probe(server)
-            served = tell_served(server, events)
-            next_probe = time.monotonic() + PROBE_EVERY_S
-        if reason is not None:
-            return server.lost() or reason
-        server.cut_log()
-        time.sleep(_LOOK_EVERY_S)
+
+    requests: int
+    failures: int
+    executions: int
+    queue_s: float
+    input_s: float
+    infer_s: float
+    output_s: float
+    busy_s: float
+
+    def since(self, earlier: Statistics) -> Statistics:
+        """What came after an earlier reading."""
+        return Statistics(*(now - then for now, then in zip(_values(self), _values(earlier), strict=True)))
+
+
+def _values(statistics: Statistics) -> tuple[Any, ...]:
+    return tuple(vars(statistics).values())
 
 
 def probe(server: TritonServer) -> str | None:
@@ -63,16 +69,6 @@ def infer_zeros(segmenter: Segmenter, contract: SegmenterContract) -> None:
     segmenter.segment(np.zeros((1, *contract.mixture.shape), np.float16))
 
 
-def tell_served(server: TritonServer, events: EventLog) -> int | None:
-    """Tell how many requests were served, and where their time went; returns how many, None if that is not known."""
-    served = statistics(server)
-    if served is None:
-        return None
-    facts = {name: round(value, 3) for name, value in vars(served).items()}
-    events.tell("served", f"{served.requests} requests served, {served.failures} failed", **facts)
-    return served.requests
-
-
 def statistics(server: TritonServer) -> Statistics | None:
     """What a server has served so far; None if it does not let us in, or does not answer."""
     import grpc
@@ -88,4 +84,29 @@ def statistics(server: TritonServer) -> Statistics | None:
             answer = calls.ModelStatistics(request, timeout=CHECK_TIMEOUT_S, metadata=server.admin.metadata)
         except grpc.RpcError:
             return None
-        return read_statistics(answer)
+        return _read_statistics(answer)
+
+
+def _read_statistics(answer: Any) -> Statistics:
+    """Sum up a ModelStatisticsResponse."""
+    nanoseconds = 1e-9
+    models = answer.model_stats
+
+    def seconds(name: str) -> float:
+        return float(sum(getattr(model.inference_stats, name).ns for model in models)) * nanoseconds
+
+    return Statistics(
+        requests=sum(model.inference_stats.success.count for model in models),
+        failures=sum(model.inference_stats.fail.count for model in models),
+        executions=sum(model.execution_count for model in models),
+        queue_s=seconds("queue"),
+        input_s=seconds("compute_input"),
+        infer_s=seconds("compute_infer"),
+        output_s=seconds("compute_output"),
+        busy_s=nanoseconds
+        * sum(
+            batch.compute_input.ns + batch.compute_infer.ns + batch.compute_output.ns
+            for model in models
+            for batch in model.batch_stats
+        ),
+    )

@@ -1,13 +1,26 @@
-"""Looking at processes that we started, as Linux tells of them in /proc."""
+"""Processes that we started, by Linux's /proc and by what they logged: whether they live, and why they ended."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 from pathlib import Path
 
+from mixpriv.wire.contract import printable
+
 _STATE, _EXIT_CODE = 0, 49
 """Positions in /proc/PID/stat after the name."""
+
+_REASONS = (
+    r"failed to load '[^']+' version \d+: (?:Internal: )?(?:TritonModelException: )?(.+)",
+    r"Poll failed for model directory '[^']+': (.+)",
+    r"failed to start GRPC service: (.+)",
+    r"error while loading shared libraries: (.+)",
+    r"(object '[^']+' from LD_PRELOAD cannot be preloaded .+): ignored",
+    r"unrecognized option (.+)",
+)
+"""The first that is found decides; what stands around them (CUDA, summaries, tracebacks) explains nothing."""
 
 
 def children(pid: int) -> list[int]:
@@ -46,6 +59,19 @@ def killed_by(number: int) -> str:
     """What a signal's number, which ended a process, means to a person."""
     name = signal.Signals(number).name
     return f"killed by {name}" + (", as the kernel does when memory runs out" if number == signal.SIGKILL else "")
+
+
+def reason_in(log: Path) -> str:
+    """The one line of the log that says why the server ended: a known reason, else the last line."""
+    text = log.read_text(encoding="utf-8", errors="replace").replace(r"\n", "\n")
+    if re.search(r"Stub process '[^']+' is not healthy", text):
+        return "its model process died, as it does when memory runs out"
+    for pattern in _REASONS:
+        found = re.search(pattern, text)
+        if found:
+            return printable(found[1].strip(' "'), 300)
+    lines = text.split("\n")
+    return printable(next((line.strip() for line in reversed(lines) if line.strip()), "it wrote no reason"), 300)
 
 
 def _status(pid: int) -> list[str]:

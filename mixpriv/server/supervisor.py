@@ -8,13 +8,16 @@ from typing import NoReturn
 
 from mixpriv.errors import ServerUnavailableError
 from mixpriv.server.events import EventLog
-from mixpriv.server.health import watch
+from mixpriv.server.health import probe, statistics
 from mixpriv.server.triton import TritonServer
 
+PROBE_EVERY_S = 60.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 STABLE_S = 600.0
 """A server that worked for so long is forgiven its earlier ends."""
+
+_LOOK_EVERY_S = 0.25
 
 
 def keep_running(make: Callable[[], TritonServer], log: EventLog, *, restarts: int) -> NoReturn:
@@ -51,3 +54,34 @@ def keep_running(make: Callable[[], TritonServer], log: EventLog, *, restarts: i
             "restart", f"{reason}; starting it again in {pause:.1f} s", trouble=True, reason=reason, restarts=ended
         )
         time.sleep(pause)
+
+
+def watch(server: TritonServer, log: EventLog) -> str:
+    """Wait until a server is lost: ended, without its model process, or standing still; returns what happened.
+
+    Now and then it is told what was served; a server that served nothing meanwhile is asked for an inference.
+    """
+    next_probe = time.monotonic() + PROBE_EVERY_S
+    served: int | None = None
+    while True:
+        reason = server.lost()
+        if reason is None and time.monotonic() > next_probe:
+            now = statistics(server)
+            if now is None or now.requests == served:
+                reason = probe(server)
+            served = _tell_served(server, log)
+            next_probe = time.monotonic() + PROBE_EVERY_S
+        if reason is not None:
+            return server.lost() or reason
+        server.cut_log()
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _tell_served(server: TritonServer, log: EventLog) -> int | None:
+    """Tell how many requests were served, and where their time went; returns how many, None if that is not known."""
+    served = statistics(server)
+    if served is None:
+        return None
+    facts = {name: round(value, 3) for name, value in vars(served).items()}
+    log.tell("served", f"{served.requests} requests served, {served.failures} failed", **facts)
+    return served.requests

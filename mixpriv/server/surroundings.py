@@ -1,4 +1,4 @@
-"""What a tritonserver finds around it: links to its parts, its environment, a free port."""
+"""What a tritonserver finds around it: links to its parts, environment, standard input, a free port."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mixpriv.errors import ServerUnavailableError
@@ -13,6 +14,8 @@ from mixpriv.server.wheel import TritonWheel
 from mixpriv.wire.token import TOKEN_VARIABLE
 
 GUARD = "guard.so"
+OPEN = "@"
+"""An argument that ends in ``=@`` gets a line of the standard input there; without the library Triton refuses it."""
 
 
 def link_parts(wheel: TritonWheel, guard: Path, folder: Path) -> None:
@@ -45,6 +48,16 @@ def environment(folder: Path, threads: int) -> dict[str, str]:
     if shutil.which("bash", path=env["PATH"]) is None:
         raise ServerUnavailableError("tritonserver needs bash, found none in PATH")
     return env
+
+
+def standard_input(lines: Sequence[str]) -> int:
+    """A descriptor from which a new process can read these lines, and then the end; they are nowhere else."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, "".join(f"{line}\n" for line in lines).encode("ascii"))
+    finally:
+        os.close(writing)
+    return reading
 
 
 def free_port(host: str, port: int) -> int:

@@ -11,8 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -20,12 +20,10 @@ from mixpriv.bundle import Bundle
 from mixpriv.errors import MixprivError, ServerUnavailableError
 from mixpriv.memory import SERVER_MIB, lack_of_memory, memory_limit
 from mixpriv.server.access import Access
-from mixpriv.server.guard import OPEN, find_guard, standard_input
-from mixpriv.server.log import reason_in
-from mixpriv.server.processes import children, ending, is_alive, killed_by, program
+from mixpriv.server.processes import children, ending, is_alive, killed_by, program, reason_in
 from mixpriv.server.repository import write_repository
-from mixpriv.server.surroundings import GUARD, environment, free_port, link_parts
-from mixpriv.server.wheel import find_wheel
+from mixpriv.server.surroundings import GUARD, OPEN, environment, free_port, link_parts, standard_input
+from mixpriv.server.wheel import find_guard, find_wheel
 from mixpriv.server.workspace import Workspace, require_shared_memory
 from mixpriv.threads import available_threads
 from mixpriv.wire.address import Address
@@ -51,9 +49,8 @@ _SOCKET_PORT = 1
 class TritonServer:
     """A tritonserver that serves one bundle, as a context manager: ready on entry, gone after exit.
 
-    It dies with this process, also when that is killed. Start it from the main thread: the kernel counts the death of
-    the thread that started it as the parent's. Its model process sees what is installed in this environment, and
-    neither PYTHONPATH nor the user's own packages.
+    It dies with this process, also when that is killed, whichever thread starts it. Its model process sees what is
+    installed in this environment, and neither PYTHONPATH nor the user's own packages.
 
     Parameters
     ----------
@@ -147,8 +144,6 @@ class TritonServer:
         return self.address
 
     def _start(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("a server must be started from the main thread, with which it dies")
         wheel, guard = find_wheel(), find_guard()
         lack = lack_of_memory(SERVER_MIB)
         if lack:
@@ -176,9 +171,12 @@ class TritonServer:
         restrictions = self.access.restrictions(self.admin)
         restricted = [f"--grpc-restricted-protocol={OPEN}"] * len(restrictions)
         stdin = standard_input(restrictions)
+        # The kernel counts the death of the thread that starts it as the parent's: this one lives as long as it does.
+        starter = self._cleanup.enter_context(ThreadPoolExecutor(1))
         try:
             with self._log.open("ab") as log:  # appending, so that it can be cut
-                self._process = subprocess.Popen(
+                self._process = starter.submit(
+                    subprocess.Popen,
                     [*command, *self._options(), *restricted],
                     env=environment(self._folder, self._threads),
                     cwd=self._folder,
@@ -187,7 +185,7 @@ class TritonServer:
                     stderr=log,
                     # A Ctrl-C at the terminal is ours to handle, so that requests in flight can finish.
                     start_new_session=True,
-                )
+                ).result()
         finally:
             os.close(stdin)
 

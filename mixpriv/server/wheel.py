@@ -1,4 +1,4 @@
-"""The real tritonserver that the nvidia-pytriton wheel carries, and what it needs of this Python."""
+"""The real tritonserver that the nvidia-pytriton wheel carries, what it needs of this Python, and its guard."""
 
 from __future__ import annotations
 
@@ -63,6 +63,22 @@ def find_wheel() -> TritonWheel:
     if not wheel.server.is_file():
         raise ServerUnavailableError(f"nvidia-pytriton is incomplete: {wheel.server} is missing")
     return wheel
+
+
+def find_guard() -> Path:
+    """Find the library that hides what tritonserver makes and is told from other users (csrc/guard), built with us.
+
+    Raises
+    ------
+    ServerUnavailableError
+        it is missing: no server is started without it.
+    """
+    spec = importlib.util.find_spec("mixpriv.server._guard")
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise ServerUnavailableError(
+            "the library that hides a server's memory and secrets from other users is missing: install mixpriv again"
+        )
+    return Path(spec.origin)
 
 
 def _libpython(version: str) -> Path:

@@ -26,6 +26,15 @@ class Address:
     text : what gRPC is told
     host : without the port and brackets; None for a socket
     name : the DNS name that this address was found under, whose certificate it must have; None if it was given itself
+
+    Examples
+    --------
+    >>> Address.parse("[::1]:8001").is_local
+    True
+    >>> Address.parse("seg.example.org")
+    Traceback (most recent call last):
+    ...
+    mixpriv.errors.InputError: server address 'seg.example.org': expected HOST:PORT or unix:/path
     """
 
     text: str
@@ -81,6 +90,11 @@ def parse_servers(text: str) -> tuple[Address, ...]:
     ------
     InputError
         one of them is no address or given twice, or there are more than 64.
+
+    Examples
+    --------
+    >>> [address.host for address in parse_servers("a.example.org:8001, b.example.org:8001")]
+    ['a.example.org', 'b.example.org']
     """
     addresses = tuple(Address.parse(part.strip()) for part in text.split(","))
     if len(set(addresses)) < len(addresses) or len(addresses) > MAX_SERVERS:

@@ -19,7 +19,13 @@ WIRE_CONTRACT = "2"
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor: its name, KServe element type, and shape without the batch axis."""
+    """One tensor: its name, KServe element type, and shape without the batch axis.
+
+    Examples
+    --------
+    >>> print(TensorSpec("mixture", "FP16", (1, 64, 80, 64)))
+    mixture FP16 [1, 64, 80, 64]
+    """
 
     name: str
     dtype: str
@@ -40,6 +46,15 @@ class SegmenterContract:
     segmentation_mixture : UINT8 (C-1, D, H, W), probabilities x 255, background dropped
     multiple : every spatial size must be a multiple of this.
     parameters : what the server's model configuration says about the network, all compared.
+
+    Examples
+    --------
+    >>> from mixpriv.bundle import load_bundle
+    >>> contract = SegmenterContract.of(load_bundle("brain-t1"))
+    >>> contract.model_name, contract.mixture.dtype
+    ('brain-t1_segmenter', 'FP16')
+    >>> contract.difference({}, ())[:45]
+    'it serves a network without a fingerprint, th'
     """
 
     model_name: str

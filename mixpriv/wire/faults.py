@@ -43,7 +43,13 @@ _STATUSES: dict[str, tuple[type[MixprivError], str]] = {
 
 
 def fault(address: str, status: str, details: str) -> MixprivError:
-    """The error to raise for a gRPC status (its name) and details."""
+    """The error to raise for a gRPC status (its name) and details.
+
+    Examples
+    --------
+    >>> fault("seg.example.org:8001", "UNAVAILABLE", "exceeds maximum queue size")
+    ServerBusyError('server seg.example.org:8001 is busy: its queue is full: exceeds maximum queue size')
+    """
     kind, meaning = _STATUSES.get(status, (ServerUnavailableError, f"failed ({status})"))
     for words, meant_kind, meant in _MEANINGS:
         if words in details.lower():

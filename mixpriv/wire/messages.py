@@ -33,6 +33,14 @@ def encode_request(contract: SegmenterContract, mixture: NDArray[np.float16]) ->
     ------
     InputError
         the mixture is not C-contiguous float16 (N, M, D, H, W) with sizes that are multiples of the contract's.
+
+    Examples
+    --------
+    >>> from mixpriv.bundle import load_bundle
+    >>> contract = SegmenterContract.of(load_bundle("hippocampus"))
+    >>> request = encode_request(contract, np.zeros((1, *contract.mixture.shape), np.float16))
+    >>> [input.name for input in request.inputs]
+    ['mixture']
     """
     from tritonclient.grpc import service_pb2
 

@@ -31,6 +31,11 @@ class TlsOptions:
     private_key: Path | None = None
     server_name: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("root_certificates", "certificate_chain", "private_key"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, Path(getattr(self, name)))
+
     def credentials(self) -> Any:
         """Credentials for a gRPC channel.
 

@@ -18,9 +18,24 @@ _FORM = re.compile(r"[A-Za-z0-9._~+/-]{16,256}")
 
 @dataclass(frozen=True)
 class Token:
-    """A shared secret; its text is not part of its repr."""
+    """A shared secret; its text is not part of its repr.
+
+    Raises
+    ------
+    InputError
+        the text has another form; it is not shown.
+
+    Examples
+    --------
+    >>> Token("a-secret-0123456789")
+    Token()
+    """
 
     text: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not _FORM.fullmatch(self.text):
+            raise InputError("token: expected 16 to 256 letters, digits or any of ._~+/-")
 
     @classmethod
     def load(cls, path: Path | None) -> Token | None:
@@ -35,9 +50,10 @@ class Token:
         text = os.environ.get(TOKEN_VARIABLE, "") if path is None else _read(path)
         if path is None and not text:
             return None
-        if not _FORM.fullmatch(text):
-            raise InputError(f"token in {where}: expected 16 to 256 letters, digits or any of ._~+/-")
-        return cls(text)
+        try:
+            return cls(text)
+        except InputError as error:
+            raise InputError(str(error).replace("token", f"token in {where}", 1)) from None
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

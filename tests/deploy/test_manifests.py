@@ -222,7 +222,7 @@ class TestServe:
         assert len(ours) == 3
         for program, *arguments in ours:
             replaced = [re.sub(r"\$\{MIXPRIV_BATCH:-3\}", "3", a).replace("$platform", "tensorrt") for a in arguments]
-            parser = train._parser() if program == "mixpriv" else server._parser()
+            parser = train._parser() if program == "mixpriv" else server.make_parser()
             parser.parse_args(replaced)
 
     def test_gives_tritonserver_options_that_it_knows(self) -> None:

@@ -51,9 +51,9 @@ def ints(*values: int) -> np.ndarray:
 KERNEL = {"w": floats(6, 2, 3, 1, 2), "b": floats(6)}
 CALLS: list[tuple[str, dict, dict]] = [
     *((name, {}, {}) for name in (
-        "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor", "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity",
-        "LeakyRelu", "LogSoftmax", "Neg", "ReduceMean", "Relu", "Round", "Sigmoid", "Softmax", "Softplus", "Sqrt",
-        "Tanh", "Transpose",
+        "Abs", "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor", "GlobalAveragePool", "HardSigmoid", "HardSwish",
+        "Identity", "LeakyRelu", "LogSoftmax", "Neg", "ReduceMean", "Relu", "Round", "Sigmoid", "Softmax", "Softplus",
+        "Sqrt", "Tanh", "Transpose",
     )),
     *((name, {"c": floats(4, 1, 1, 8)}, {}) for name in ("Add", "Div", "Max", "Min", "Mul", "Pow", "PRelu", "Sub")),
     ("AveragePool", {}, {"kernel_shape": [2, 3, 2], "strides": [2, 1, 2], "pads": [0, 1, 0, 0, 1, 0]}),

@@ -46,6 +46,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
         get_input_tensor_by_name=lambda request, name: next(t for t in request if t.name == name),
     )
     monkeypatch.setitem(sys.modules, utils.__name__, utils)
+    # collecting doctests tries to import it, without Triton's module, and leaves what there was of it
+    sys.modules.pop("mixpriv.server.model", None)
     module = importlib.import_module("mixpriv.server.model")
     yield module.TritonPythonModel()
     sys.modules.pop("mixpriv.server.model")

@@ -21,7 +21,7 @@ import pytest
 
 from mixpriv.bundle import Bundle
 from mixpriv.errors import ServerUnavailableError
-from mixpriv.server import guard, triton
+from mixpriv.server import triton, wheel
 from mixpriv.server.triton import TritonServer
 from mixpriv.wire.contract import SegmenterContract
 from mixpriv.wire.token import Token
@@ -115,9 +115,9 @@ class TestSecrets:
 
 class TestGuard:
     def test_without_it_no_server_starts(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(guard.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(wheel.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(ServerUnavailableError, match="from other users is missing: install mixpriv again"):
-            guard.find_guard()
+            wheel.find_guard()
 
     def test_one_that_is_not_loaded_stops_the_start(
         self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

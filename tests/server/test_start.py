@@ -18,7 +18,7 @@ import pytest
 from mixpriv.bundle import Bundle
 from mixpriv.errors import ServerUnavailableError
 from mixpriv.server import triton, wheel
-from mixpriv.server.log import reason_in
+from mixpriv.server.processes import reason_in
 from mixpriv.server.triton import TritonServer
 
 needs_wheel = pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="needs the server extra")

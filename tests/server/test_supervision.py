@@ -56,12 +56,12 @@ class TestRestart:
         assert re.search(r"killed by SIGKILL, .*; given up after 1 restarts$", failed["message"])
 
     def test_a_server_that_stands_still_is_lost(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(health, "PROBE_EVERY_S", 0.1)
+        monkeypatch.setattr(supervisor, "PROBE_EVERY_S", 0.1)
         monkeypatch.setattr(health, "PROBE_TIMEOUT_S", 1.0)
         with TritonServer(bundle, stop_timeout_s=0) as server:
             assert health.probe(server) is None
             os.kill(model_process(server.pid), signal.SIGSTOP)
-            assert health.watch(server, EventLog()).endswith("gave no answer in time")
+            assert supervisor.watch(server, EventLog()).endswith("gave no answer in time")
 
     def test_a_first_start_that_fails_is_not_repeated(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
         from mixpriv.errors import ServerUnavailableError

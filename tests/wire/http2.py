@@ -142,7 +142,8 @@ class Http2Server:
             elif kind == DATA:
                 body += payload
                 if payload:
-                    client.sendall(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", len(payload))))
+                    for stream_number in (0, number):  # the connection's window, and the request's
+                        client.sendall(frame(WINDOW_UPDATE, 0, stream_number, struct.pack(">I", len(payload))))
             if kind in (DATA, HEADERS) and flags & END_STREAM:
                 self.requests.append(body)
                 reply = self.replies[min(answered, len(self.replies) - 1)]

@@ -66,7 +66,7 @@ class TestRequest:
             asked = [threads.submit(segmenter.segment, mixture()) for _ in range(8)]
             errors = [one.exception() for one in asked]
         assert [str(error) for error in errors if error] == [
-            f"server {segmenter.address.text} failed (INTERNAL): out of memory"
+            f"server {segmenter.address} failed (INTERNAL): out of memory"
         ]
 
     @pytest.mark.parametrize(
