@@ -2,7 +2,7 @@
 
 The code of ``mixpriv-client segment`` in this process, from a file to the bytes of a label map, neither zipped. The
 server is stood in for by its network in this process. Whatever a network takes is clocked and left out; waiting for a
-reference that is being drawn is not. Without a scan (``--scan``) it is a drawn brain in 256³ voxels of 1 mm. The stages
+reference that is being drawn is not. Without a scan (``--scan``) it is a drawn brain in 256³ voxels of 1 mm. The times
 are those of the fastest of several warm runs, which must all give the same label map; the median of all is told too.
 """
 
@@ -25,25 +25,24 @@ from numpy.typing import NDArray
 
 from mixpriv import engine, kernels
 from mixpriv.bundle import Bundle, load_bundle
-from mixpriv.client.report import class_volumes
-from mixpriv.client.segment import Client, Options, open_client, prepare, segment_prepared
+from mixpriv.client.pipeline import Pipeline, open_pipeline
+from mixpriv.client.segment import finish, prepare
 from mixpriv.engine import Engine
 from mixpriv.imaging.volume import encode_labels, load_volume
 from mixpriv.key import load_or_create_key
-from mixpriv.protection.keystream import Stream
+from mixpriv.protection.keystream import Keystream
+from mixpriv.protection.modes import named
 from mixpriv.protection.reference import ReferenceModel, draw_reference
 from mixpriv.provenance import commit, hardware
-from mixpriv.timing import STAGES, Stages
+from mixpriv.timing import STAGES, Timings
 
 WHAT = {
     "load": "file to float32, its values checked",
-    "digest": "waiting for the SHA-256 of all voxels",
     "extract": "block means, two samplings, robust ranges, component and holes",
     "conform": "sampling, mask, robust range, checks",
-    "ledger": "likeness, one SQLite transaction",
-    "reference": "waiting for its drawing",
-    "mix": "the plain target, the mixture",
-    "unmix": "unpack, unmix; what is left of the unmixer's call",
+    "protect": "likeness; waiting for the digest, the reference and the mixture",
+    "ledger": "one SQLite transaction",
+    "reveal": "unpack, unmix; what is left of the unmixer's call",
     "restore": "labels in the scan's grid",
     "report": "voxels of each class",
     "save": "the file's bytes",
@@ -67,15 +66,16 @@ class Clock:
 
 @dataclass
 class Bench:
-    """A client all of whose networks are clocked, the server's among them."""
+    """A pipeline all of whose networks are clocked, the server's among them."""
 
     bundle: Bundle
     clocks: list[Clock] = field(default_factory=list)
     leaves_machine: ClassVar[bool] = False
     address: ClassVar[str] = "this process"
 
-    def open(self) -> Client:
-        """The client as ``mixpriv-client`` opens it."""
+    def open(self, mode: str) -> Pipeline:
+        """The pipeline as ``mixpriv-client`` opens it."""
+        self.clocks.clear()
         load = engine.load
 
         def clocked(*args: Any, **how: Any) -> Clock:
@@ -84,34 +84,34 @@ class Bench:
 
         with patch.object(engine, "load", clocked):
             self.segmenter = engine.load(self.bundle.segmenter_path)
-            return open_client(self.bundle, load_or_create_key(), self)
+            return open_pipeline(self.bundle, named(mode), load_or_create_key(), self)
 
     def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
         """Answer as the server would."""
         return self.segmenter(mixture=mixture)["segmentation_mixture"]
 
-    def run(self, scan: Path, client: Client, mode: str) -> tuple[dict[str, float], bytes]:
+    def run(self, scan: Path, pipeline: Pipeline) -> tuple[dict[str, float], bytes]:
         """Segment a scan; seconds of each stage without its networks, and the label map's file."""
-        options, stages, networks = Options(mode), Stages(), dict.fromkeys(STAGES, 0.0)
+        timings, networks = Timings(), dict.fromkeys(STAGES, 0.0)
         for clock in self.clocks:
             clock.seconds = 0.0
-        with stages("load"):
+        with timings("load"):
             volume = load_volume(scan, self.bundle.modalities)
-        prepared = prepare(volume, client, options, stages)
+        prepared = prepare(volume, pipeline, timings)
         networks["extract"] = sum(clock.seconds for clock in self.clocks)
-        result = segment_prepared(prepared, client, options, stages)
+        result = finish(prepared, pipeline, timings)
         networks["server"] = self.clocks[0].seconds
-        networks["unmix"] = sum(clock.seconds for clock in self.clocks) - networks["extract"] - networks["server"]
-        with stages("report"):
-            class_volumes(result.labels, volume.voxel_ml, self.bundle.classes)
-        with stages("save"):
+        networks["reveal"] = sum(clock.seconds for clock in self.clocks) - networks["extract"] - networks["server"]
+        with timings("report"):
+            _ = result.volumes
+        with timings("save"):
             labels = encode_labels(result.labels, volume)
-        return {name: stages.seconds[name] - networks[name] for name in WHAT if name in stages.seconds}, labels
+        return {name: timings.seconds[name] - networks[name] for name in WHAT if name in timings.seconds}, labels
 
 
 def drawn_scan(bundle: Bundle, size: int, path: Path) -> Path:
     """Write a drawn brain in the middle of size³ voxels of 1 mm, axes left, posterior, superior as scanners have it."""
-    image = draw_reference(ReferenceModel.load(bundle.reference_path), Stream(bytes(32))).image
+    image = draw_reference(ReferenceModel.load(bundle.reference_path), Keystream(bytes(32))).image
     scale = 1.0 / bundle.spacing_mm
     first = [(n - 1) / 2 - scale * (size - 1) / 2 for n in image.shape]
     wide = kernels.resample(image, np.column_stack([scale * np.eye(3), first]), (size, size, size))
@@ -120,9 +120,10 @@ def drawn_scan(bundle: Bundle, size: int, path: Path) -> Path:
     return path
 
 
-def measure(bench: Bench, client: Client, scan: Path, mode: str, warm: int) -> list[dict[str, float]]:
+def measure(bench: Bench, scan: Path, mode: str, warm: int) -> list[dict[str, float]]:
     """The warm runs, fastest first."""
-    runs = [bench.run(scan, client, mode) for _ in range(warm + 1)][1:]
+    pipeline = bench.open(mode)
+    runs = [bench.run(scan, pipeline) for _ in range(warm + 1)][1:]
     if len({labels for _, labels in runs}) != 1 or not any(runs[0][1][352:]):
         raise SystemExit(f"bench: mode {mode}: runs on one scan gave different or empty label maps")
     return sorted((seconds for seconds, _ in runs), key=lambda seconds: sum(seconds.values()))
@@ -164,8 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ |= {"XDG_CONFIG_HOME": f"{folder}/config", "XDG_DATA_HOME": f"{folder}/data"}
         scan = args.scan or drawn_scan(bundle, args.size, Path(folder, "drawn.nii"))
         shape = "x".join(map(str, nib.Nifti1Image.from_filename(scan).shape))
-        client = bench.open()
-        modes = {mode: measure(bench, client, scan, mode, args.warm) for mode in ("none", "mixup")}
+        modes = {mode: measure(bench, scan, mode, args.warm) for mode in ("none", "mixup")}
     source = "--scan SCAN" if args.scan else f"--size {args.size}"
     command = (
         f"python bench/client.py --bundle {Path(args.bundle).name} {source} --warm {args.warm} -o {args.output.name}"

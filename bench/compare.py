@@ -1,7 +1,7 @@
 """Is one checkout as fast as another? ``python bench/compare.py OLD NEW --scan scan.nii.gz --modes none mixup``.
 
 Each checkout has an environment of its own (``.venv``), in which it is installed. The whole ``mixpriv-client segment``
-runs by turns, start of the server included, or with ``--warm`` several scans in one run, of which the first does not
+runs by turns, start of its own server included; with ``--warm`` several scans in one run, of which the first does not
 count. Printed is the median over the pairs of the ratio new/old, with its 95 % interval (bootstrap over the pairs), of
 wall-clock seconds and of processor seconds, the server's included.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -85,18 +86,26 @@ def measured(checkout: Path, scan: Path, options: Sequence[str], home: Path, sca
     return Cost(cost.wall_s, used)
 
 
-def compare(old: Path, new: Path, scan: Path, mode: str, pairs: int, scans: int) -> dict[str, Ratio | float]:
-    """Run both checkouts by turns: old new, new old, old new, and so on."""
-    costs: dict[Path, list[Cost]] = {old: [], new: []}
+@dataclass(frozen=True)
+class Side:
+    """A checkout, and the options that it alone is given."""
+
+    checkout: Path
+    options: tuple[str, ...]
+
+
+def compare(old: Side, new: Side, scan: Path, mode: str, pairs: int, scans: int) -> dict[str, Ratio | float]:
+    """Run both sides by turns: old new, new old, old new, and so on."""
+    costs: dict[Side, list[Cost]] = {old: [], new: []}
     with tempfile.TemporaryDirectory() as name:
         homes = {old: Path(name, "old"), new: Path(name, "new")}
         for pair in range(pairs + 1):
-            for checkout in (old, new) if pair % 2 else (new, old):
-                cost = measured(checkout, scan, ["--mode", mode], homes[checkout], scans)
+            for side in (old, new) if pair % 2 else (new, old):
+                cost = measured(side.checkout, scan, ["--mode", mode, *side.options], homes[side], scans)
                 if pair:  # the first pair fills caches
-                    costs[checkout].append(cost)
-    wall = {checkout: np.array([cost.wall_s for cost in costs[checkout]]) for checkout in costs}
-    processor = {checkout: np.array([cost.processor_s for cost in costs[checkout]]) for checkout in costs}
+                    costs[side].append(cost)
+    wall = {side: np.array([cost.wall_s for cost in costs[side]]) for side in costs}
+    processor = {side: np.array([cost.processor_s for cost in costs[side]]) for side in costs}
     return {
         "old_s": float(np.median(wall[old])),
         "new_s": float(np.median(wall[new])),
@@ -116,14 +125,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--warm", type=int, default=0, metavar="N", help="count the time of N scans after the first of each run"
     )
+    parser.add_argument("--old-options", default="", metavar="TEXT", help="options of segment for the old one alone")
+    parser.add_argument("--new-options", default="", metavar="TEXT", help="the same for the new one")
     arguments = parser.parse_args(argv)
     if arguments.pairs < LEAST_PAIRS:
         parser.error(f"--pairs: expected at least {LEAST_PAIRS}, got {arguments.pairs}")
     print("| mode | old, s | new, s | wall clock, new/old | processor, new/old |\n|---|---|---|---|---|")
     for mode in arguments.modes:
-        found = compare(
-            arguments.old.resolve(), arguments.new.resolve(), arguments.scan, mode, arguments.pairs, 1 + arguments.warm
-        )
+        old = Side(arguments.old.resolve(), tuple(shlex.split(arguments.old_options)))
+        new = Side(arguments.new.resolve(), tuple(shlex.split(arguments.new_options)))
+        found = compare(old, new, arguments.scan, mode, arguments.pairs, 1 + arguments.warm)
         print(
             f"| `{mode}` | {found['old_s']:.2f} | {found['new_s']:.2f} | {found['wall']} | {found['processor']} |",
             flush=True,

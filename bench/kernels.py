@@ -23,7 +23,7 @@ import numpy as np
 from scipy import ndimage
 
 from mixpriv import _native, cuda, kernels
-from mixpriv.protection.keystream import Stream
+from mixpriv.protection.keystream import Keystream
 from mixpriv.protection.warp import displacement, draw_warp
 from mixpriv.provenance import commit, hardware
 from mixpriv.threads import available_threads
@@ -140,7 +140,7 @@ class Scene:
         folds = ndimage.gaussian_filter(rng.standard_normal(self.shape, np.float32), 4)
         self.labels = (self.mask * (1 + np.clip(folds / folds.std() + 2, 0, CLASSES - 2))).astype(np.uint8)
         self.answer = rng.integers(0, 256 // CLASSES, (CLASSES - 1, *self.shape), np.uint8)
-        self.warp = draw_warp(Stream(bytes(32)), self.shape, 4.0, 1.0).forward
+        self.warp = draw_warp(Keystream(bytes(32)), self.shape, 4.0, 1.0).forward
         # another spacing, axes in reverse order, off centre: as a scan in the file's order is conformed
         self.matrix = np.array([[0, 0, 1.07, 1.3], [0, 0.95, 0, 2.6], [1.02, 0, 0, -1.9]])
         turn = np.linalg.qr(np.eye(3) + 0.1 * rng.standard_normal((3, 3)))[0]

@@ -26,7 +26,7 @@ import numpy as np
 import openvino as ov
 
 from mixpriv.bundle import Bundle, load_bundle
-from mixpriv.protection.keystream import Stream
+from mixpriv.protection.keystream import Keystream
 from mixpriv.protection.reference import ReferenceModel, draw_reference
 from mixpriv.provenance import commit, hardware
 from mixpriv.server.triton import TritonServer
@@ -57,7 +57,7 @@ class Costs:
 
     mode: Mode
     seconds: list[float] = field(default_factory=list)
-    stages: list[dict[str, float]] = field(default_factory=list)
+    timings: list[dict[str, float]] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     peak_mb: list[float] = field(default_factory=list)
     label_maps: set[bytes] = field(default_factory=set)
@@ -65,11 +65,11 @@ class Costs:
 
     def summary(self) -> dict[str, Any]:
         """Medians."""
-        stages = {name: float(np.median([s[name] for s in self.stages])) for name in self.stages[0]}
+        timings = {name: float(np.median([s[name] for s in self.timings])) for name in self.timings[0]}
         return {
             "mode": str(self.mode),
             "seconds": float(np.median(self.seconds)),
-            "stages": stages,
+            "timings": timings,
             "client_cpu_s": float(np.median(self.cpu_s)),
             "client_peak_mb": float(np.median(self.peak_mb)),
             "wire_bytes": self.wire_bytes,
@@ -104,7 +104,7 @@ def run(scan: Path, bundle: Bundle, address: str, home: Path, costs: Costs, scan
             return
         for told in json.loads((folder / "out").read_text())["scans"][1:]:
             costs.seconds.append(told["seconds"]["total"])
-            costs.stages.append(told["seconds"])
+            costs.timings.append(told["seconds"])
             costs.label_maps.add(np.asarray(nib.Nifti1Image.from_filename(told["output"]).dataobj).tobytes())
         costs.cpu_s.append((used.ru_utime + used.ru_stime) / (scans + 1))
         costs.peak_mb.append(used.ru_maxrss * 1024 / 1e6)
@@ -112,7 +112,7 @@ def run(scan: Path, bundle: Bundle, address: str, home: Path, costs: Costs, scan
 
 def drawn_scan(bundle: Bundle, path: Path) -> Path:
     """Write a drawn reference as a skull-stripped scan, or as a crop's whole field of view."""
-    image = draw_reference(ReferenceModel.load(bundle.reference_path), Stream(bytes(32))).image
+    image = draw_reference(ReferenceModel.load(bundle.reference_path), Keystream(bytes(32))).image
     voxels = np.asarray(image * 1000, np.int16)
     if bundle.crop is not None:
         size = [int(mm / bundle.spacing_mm) for mm in bundle.crop.max_mm]
@@ -188,11 +188,11 @@ def report(bundle: Bundle, costs: list[Costs], rounds: int, networks: dict[str, 
             f"{views * networks['segmenter'] / 1e9:.1f} | {unmixing / 1e9:.2f} | {summary['client_peak_mb']:.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    names = [name for name in (*STAGES, "total") if any(name in summary["stages"] for summary in summaries)]
+    names = [name for name in (*STAGES, "total") if any(name in summary["timings"] for summary in summaries)]
     lines += ["", "Seconds per stage:", "", f"| stage | {' | '.join(str(one.mode) for one in costs)} |"]
     lines.append("|---" * (len(costs) + 1) + "|")
     for name in names:
-        lines.append(f"| {name} | " + " | ".join(f"{s['stages'].get(name, 0.0):.3f}" for s in summaries) + " |")
+        lines.append(f"| {name} | " + " | ".join(f"{s['timings'].get(name, 0.0):.3f}" for s in summaries) + " |")
     return "\n".join([*lines, "", f"Made by `{command}`.", ""])
 
 

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle, load_bundle
 from mixpriv.datasets import Case, find_crops, find_heads
-from mixpriv.evaluation.methods import DRAWN, NONE, Evaluator, Methods
+from mixpriv.evaluation.evaluator import Evaluator
+from mixpriv.evaluation.method_id import MIXUP, NONE, MethodId
+from mixpriv.evaluation.methods import Methods, evaluation_key
 from mixpriv.provenance import commit, hardware
 from mixpriv.training.config import TrainingConfig, load_config
 
@@ -57,17 +59,18 @@ class Row:
 
 def measure(bundle: Bundle, config: TrainingConfig, cases: Sequence[Case]) -> list[Row]:
     """All runtimes on all cases; torch first."""
-    methods = [m for m in Methods(bundle, 0).all([], [], None) if m.name in (NONE, DRAWN)]
+    own = Methods(bundle, evaluation_key(0))
+    methods = [m for m in own.all([], [], None) if m.id in (MethodId(NONE), MethodId(MIXUP))]
     keepers, rows = {}, []
     for name, run in runtimes(bundle, config).items():
         keeper = keepers[name] = Keeper(run)
-        evaluator = Evaluator(bundle, keeper, methods)
+        evaluator = Evaluator(own, keeper, methods)
         scores = [score for case in cases for score in evaluator.evaluate(case) if score.label in config.counted]
         reference = keepers[REFERENCE].answers
         if reference.keys() != keeper.answers.keys():
             raise SystemExit(f"parity: {name} was asked something else than {REFERENCE}")
         ours, theirs = (np.concatenate([a[k].ravel() for k in sorted(reference)]) for a in (keeper.answers, reference))
-        dice = {m.name: float(np.mean([s.dice for s in scores if s.method == m.name])) for m in methods}
+        dice = {str(m.id): float(np.mean([s.dice for s in scores if s.method == m.id])) for m in methods}
         rows.append(Row(name, Comparison.of(ours, theirs, 1.0), dice))
         print(rows[-1], file=sys.stderr)
     return rows
@@ -117,8 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines, found = [], []
     for name, data in (("brain-t1", args.heads), ("hippocampus", args.crops)):
         bundle, config = load_bundle(name), load_config(name)
-        region = config.segmenter.region
-        cases = (find_heads(data) if region is None else find_crops(data, region))[: args.scans]
+        region = config.segmenter.data.region
+        cases = (find_heads(data) if region is None else find_crops(data, region.held_out_every))[: args.scans]
         rows = measure(bundle, config, cases)
         lines += table(bundle, cases, rows)
         found += failures(rows)

@@ -39,6 +39,8 @@ def run(scan: Path, mode: str, warm: int) -> dict[str, Any]:
             *map(str, copies),
             "--mode",
             mode,
+            "--server",
+            "embedded",
             "--json",
         ]
         command.append("--one-by-one")  # a scan prepared meanwhile would take its share of the cores
@@ -55,9 +57,9 @@ def run(scan: Path, mode: str, warm: int) -> dict[str, Any]:
 def rows(report: dict[str, Any]) -> list[str]:
     """Table cells of one mode: first run, then the median of the warm ones, per stage and in all."""
     seconds = [scan["seconds"] for scan in report["scans"]]
-    stages = [stage for stage in (*STAGES, "total") if stage in seconds[0]]
+    timings = [stage for stage in (*STAGES, "total") if stage in seconds[0]]
     cells = []
-    for stage in stages:
+    for stage in timings:
         warm = float(np.median([s[stage] for s in seconds[1:]]))
         cells.append(f"| {report['mode']} | {stage} | {seconds[0][stage]:.3f} | {warm:.3f} |")
     return [f"| {report['mode']} | start of server and networks | {report['start_seconds']:.3f} | |", *cells]

@@ -24,11 +24,10 @@ import psutil
 from mixpriv import kernels
 from mixpriv.bundle import Bundle, load_bundle
 from mixpriv.engine.in_process import InProcessSegmenter
-from mixpriv.protection.keystream import Stream
+from mixpriv.protection.keystream import Keystream
 from mixpriv.protection.reference import ReferenceModel, draw_reference
 from mixpriv.provenance import commit, hardware
-from mixpriv.server.health import statistics
-from mixpriv.server.statistics import Statistics
+from mixpriv.server.health import Statistics, statistics
 from mixpriv.server.triton import TritonServer
 from mixpriv.wire.address import Address
 from mixpriv.wire.messages import encode_request
@@ -105,7 +104,7 @@ def volumes(bundle: Bundle, mode: str) -> list[np.ndarray]:
     weight = 1.0 if mode == "none" else sum(bundle.weight_range) / 2
     made = []
     for number in range(VOLUMES):
-        target, other = (draw_reference(model, Stream(bytes([number, which]) * 16)) for which in (0, 1))
+        target, other = (draw_reference(model, Keystream(bytes([number, which]) * 16)) for which in (0, 1))
         reference = (None, None) if mode == "none" else (other.image, other.mask)
         made.append(kernels.mix(target.image, target.mask, (0.0, 1.0), *reference, weight)[None, None])
     return made

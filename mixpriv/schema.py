@@ -36,7 +36,17 @@ def expected(what: str, value: Any) -> FieldError:
 
 
 def number(low: float, high: float, *, above: bool = False) -> Check[float]:
-    """A number from ``low``, or only ``above`` it, to ``high``."""
+    """A number from ``low``, or only ``above`` it, to ``high``.
+
+    Examples
+    --------
+    >>> number(0, 1)(0.25)
+    0.25
+    >>> number(0, 1)(7)
+    Traceback (most recent call last):
+    ...
+    mixpriv.schema.FieldError: expected a number from 0 to 1, got 7
+    """
 
     def check(value: Any) -> float:
         if type(value) not in (int, float) or not low <= value <= high or (above and value == low):
@@ -138,7 +148,13 @@ def interval(low: float, high: float) -> Check[tuple[float, ...]]:
 
 
 def record(fields: Mapping[str, Field], *, others: bool = False) -> Check[dict[str, Any]]:
-    """An object with the fields of a table; unknown ones are refused, or kept as ``others``."""
+    """An object with the fields of a table; unknown ones are refused, or kept as ``others``.
+
+    Examples
+    --------
+    >>> record({"name": Field(label(8)), "size": Field(whole(1, 9), 3)})({"name": "brain"})
+    {'name': 'brain', 'size': 3}
+    """
 
     def check(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):

@@ -23,9 +23,9 @@ from mixpriv import engine
 from mixpriv.bundle import Bundle, load_bundle
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError
-from mixpriv.protection.keystream import Stream
-from mixpriv.protection.mixing import Unmixer
+from mixpriv.protection.keystream import Keystream
 from mixpriv.protection.reference import ReferenceModel, draw_reference
+from mixpriv.protection.unmixing import Unmixer
 from tests.fuzz.grown import grown_network
 from tests.fuzz.networks import other_bytes, other_network, other_parts
 from tests.support.toybundle import write_toy_bundle, write_toy_crop_bundle
@@ -202,4 +202,4 @@ def _use(bundle: Bundle, files: Example) -> None:
     if "extractor.onnx" in changed and bundle.extractor_spacing_mm is not None:
         engine.load(bundle.extractor_path, threads=1)(image=np.zeros((1, 1, *sizes), np.float32))
     if "reference.npz" in changed:
-        draw_reference(ReferenceModel.of(bundle), Stream(bytes(32)))
+        draw_reference(ReferenceModel.of(bundle), Keystream(bytes(32)))
