@@ -41,7 +41,7 @@ def draw_picture(result: Segmentation) -> bytes:
     top = _MARGIN + _LINE + _GAP
     legend = top + sum(heights) + _GAP * len(heights)
     width = 2 * _MARGIN + sum(widths) + _GAP * (len(columns) - 1)
-    height = legend + _LINE * _legend_rows(result.volumes) + _MARGIN
+    height = legend + _LINE * -(-len(result.volumes) // _per_row(len(result.volumes), width)) + _MARGIN
     canvas = Image.new("RGB", (width, height), _BACKGROUND)
     draw, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(20), ImageFont.load_default(15)
     x = _MARGIN
@@ -117,18 +117,21 @@ def _rgb(color: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-_PER_ROW = 5
+_ENTRY = 285
+"""Pixels of an entry in the legend, with a long name."""
 
 
-def _legend_rows(volumes: Sequence[ClassVolume]) -> int:
-    return -(-len(volumes) // _PER_ROW)
+def _per_row(count: int, width: int) -> int:
+    """Entries of the legend side by side."""
+    return max(1, min(count, (width - 2 * _MARGIN) // _ENTRY))
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, volumes: Sequence[ClassVolume], top: int, width: int) -> None:
     font = ImageFont.load_default(17)
-    step = (width - 2 * _MARGIN) / min(_PER_ROW, len(volumes))
+    per_row = _per_row(len(volumes), width)
+    step = (width - 2 * _MARGIN) / per_row
     for n, volume in enumerate(volumes):
-        x, y = _MARGIN + step * (n % _PER_ROW), top + _LINE * (n // _PER_ROW) + _LINE / 2
+        x, y = _MARGIN + step * (n % per_row), top + _LINE * (n // per_row) + _LINE / 2
         colour = _rgb(volume.color)
         draw.rounded_rectangle((x, y - 8, x + 16, y + 8), 4, colour)
         digits = 0 if volume.volume_ml >= 10 else 1
