@@ -6,7 +6,7 @@ over transposed, flipped axes and all, and the matrix with its axes reversed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
@@ -21,6 +21,9 @@ from mixpriv.imaging.device import CPU, Device
 from mixpriv.imaging.volume import Image, Volume
 
 _REVERSE = [2, 1, 0]
+
+Evened = Callable[[NDArray[np.float32], NDArray[np.uint8], "Grid"], NDArray[np.float32]]
+"""An image (D, H, W), a mask and the grid of both to the image without its bias, or the image itself."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ def block_means(volume: Image, spacing_mm: float, device: Device = CPU) -> Block
     Linear interpolation alone would pick single voxels out of a fine scan: noise instead of an average. Blocks stay
     smaller than the target's spacing, because interpolation smooths once more.
     """
-    flips, affine = _upright(volume)
+    flips, affine = upright(volume)
     array = device.to_device(_readable(volume.voxels[flips].T))
     factors = [max(1, round(spacing_mm / (1.5 * fine_mm))) for fine_mm in volume.spacing_mm]
     for axis, factor in enumerate(factors):
@@ -181,20 +184,28 @@ def box_around(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     return tuple(slice(max(f[0] - 1, 0), f[-1] + 2) if len(f) else slice(None) for f in filled)
 
 
-def sample(scan: Volume, place: Grid, mask: NDArray[np.uint8], grid: Grid, device: Device) -> Conformed:
+def sample(
+    scan: Volume, place: Grid, mask: NDArray[np.uint8], grid: Grid, device: Device, evened: Evened | None = None
+) -> Conformed:
     """Sample every modality of a scan in a grid and take its robust range inside the mask that all share.
 
     Parameters
     ----------
     place, grid : where it is sampled, and where that lies in the world; the same but for crops
     mask : (D, H, W) uint8, not empty
+    evened : what is done to each image before its range is taken; None for nothing
     """
     mask_there = device.to_device(mask)
-    images = [to_grid_on(device, modality, place) for modality in scan.modalities]
-    ranges = tuple(kernels.robust_range(image, mask_there) for image in images)
-    here = [device.to_host(image) for image in images]
-    stacked = here[0][None] if len(here) == 1 else np.stack(here)
-    return Conformed(stacked, mask, ranges, grid, device).with_placed(images, mask_there)
+    there = [to_grid_on(device, modality, place) for modality in scan.modalities]
+    here = [device.to_host(image) for image in there]
+    if evened is not None:
+        for m, image in enumerate(here):
+            here[m] = evened(image, mask, grid)
+            if here[m] is not image:
+                there[m] = device.to_device(here[m])
+    ranges = tuple(kernels.robust_range(image, mask_there) for image in there)
+    images = here[0][None] if len(here) == 1 else np.stack(here)
+    return Conformed(images, mask, ranges, grid, device).with_placed(there, mask_there)
 
 
 def conform_labels(labels: Volume, grid: Grid, classes: int) -> NDArray[np.uint8]:
@@ -231,7 +242,7 @@ def to_scan(
     -------
     labels : (I, J, K) uint8 in Fortran order, the class whose linearly interpolated probability is highest, 0 outside.
     """
-    flips, affine = _upright(volume)
+    flips, affine = upright(volume)
     matrix = np.ascontiguousarray(_index_map(affine, grid.affine)[:, [*_REVERSE, 3]])
     i, j, k = volume.shape
     inside = None if mask is None else device.to_device(mask)
@@ -244,7 +255,7 @@ def _index_map(source_affine: NDArray[np.float64], target_affine: NDArray[np.flo
     return np.ascontiguousarray(np.linalg.solve(target_affine, source_affine)[:3])
 
 
-def _upright(volume: Image) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
+def upright(volume: Image) -> tuple[tuple[slice, ...], NDArray[np.float64]]:
     """Slices that turn every array axis towards R, A or S, and the affine then: a flipped copy rounds alike."""
     affine, flips = volume.affine.copy(), []
     for axis, size in enumerate(volume.shape):

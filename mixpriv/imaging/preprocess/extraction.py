@@ -14,6 +14,7 @@ from mixpriv.engine import Engine
 from mixpriv.errors import InputError
 from mixpriv.imaging.alignment import MIN_BRAIN_ML, mask_moments_mm
 from mixpriv.imaging.device import CPU, Device
+from mixpriv.imaging.preprocess.bias import find_bias
 from mixpriv.imaging.resample import (
     Conformed,
     Grid,
@@ -24,18 +25,19 @@ from mixpriv.imaging.resample import (
     field_of_view,
     sample,
 )
-from mixpriv.imaging.volume import Image, Volume
+from mixpriv.imaging.volume import Volume
 
 MAX_BRAIN_ML = 2500.0
 MAX_UNSURE = 0.3
 """Voxels of probability .1 to .9 as a share of the mask: about .14 in T1-weighted heads, .4 without a brain."""
 
+_DOUBTFUL = 0.22
+"""More than that of a head once its bias is gone: perhaps that was none, and the answer without it is surer."""
+
 MIN_STRUCTURE = 0.5
 """Deviation of 4.5 mm block means by that of the voxels: .84 in a brain, .69 if it is very noisy, .38 in pure noise."""
 
 _BLOCK = 3  # voxels of the bundle's grid
-_AIR_HU = (-1100.0, -900.0)
-_AIR_SHARE = 0.01
 _BRIDGE_MM = 4.0  # half of what is no bridge any more
 _TISSUE = 0.25  # of the robust range: above noise, below grey matter and fat
 _SLICE_MM2 = 500.0  # of tissue in a slice that belongs to the head
@@ -72,22 +74,30 @@ def extract_brain(scan: Volume, extractor: Engine, bundle: Bundle) -> Brain:
     """Run the extractor over the head, then over a window of fixed size around the brain that it found there.
 
     The largest component, holes filled, is the brain. The second look makes the answer independent of how much air and
-    neck the scan shows: the extractor normalises over all it sees.
+    neck the scan shows: the extractor normalises over all it sees. What the first look found also tells how uneven the
+    brightness is, of which the second one is spared, unless it is surer without that.
+
+    Parameters
+    ----------
+    scan : its air is 0, see `with_air_at_zero`
 
     Raises
     ------
     InputError
-        no brain found: Hounsfield values, the component's volume is none that a brain has, or its border is unsure.
+        no brain found: the component's volume is none that a brain has, or its border is unsure.
     """
     assert bundle.extractor_spacing_mm is not None  # noqa: S101 - the bundle is one for heads
-    _refuse_hounsfield(scan)
-    shifted = _without_negatives(scan)
-    whole = field_of_view(shifted, bundle.extractor_spacing_mm, bundle.multiple)
-    means = block_means(shifted, bundle.extractor_spacing_mm)
-    brain = _find(*_without_air(means.sampled(whole), whole, bundle.multiple), extractor)
+    whole = field_of_view(scan, bundle.extractor_spacing_mm, bundle.multiple)
+    means = block_means(scan, bundle.extractor_spacing_mm)
+    head, place = _without_air(means.sampled(whole), whole, bundle.multiple)
+    brain = _find(head, place, extractor)
     if brain.mask.any():
         window = _window_around(brain, bundle.extractor_spacing_mm, bundle.multiple)
-        brain = _find(means.sampled(window), window, extractor)
+        seen = means.sampled(window)
+        bias = find_bias(head, brain.mask, place)
+        brain = _find(seen if bias is None else seen * bias.gain(window), window, extractor)
+        if bias is not None and brain.unsure > _DOUBTFUL:
+            brain = min(brain, _find(seen, window, extractor), key=lambda found: found.unsure)
     if not MIN_BRAIN_ML <= brain.volume_ml <= MAX_BRAIN_ML:
         raise InputError(
             f"{scan.name}: no brain found: expected {MIN_BRAIN_ML:.0f} to {MAX_BRAIN_ML:.0f} ml of brain in a "
@@ -102,7 +112,11 @@ def extract_brain(scan: Volume, extractor: Engine, bundle: Bundle) -> Brain:
 
 
 def conform(scan: Volume, brain: Brain, bundle: Bundle, device: Device = CPU) -> Conformed:
-    """Scan and brain mask in the bundle's grid, centred and sized like every other brain.
+    """Scan and brain mask in the bundle's grid, centred and sized like every other brain, evenly bright.
+
+    Parameters
+    ----------
+    scan : its air is 0, see `with_air_at_zero`
 
     Raises
     ------
@@ -111,7 +125,7 @@ def conform(scan: Volume, brain: Brain, bundle: Bundle, device: Device = CPU) ->
     """
     grid = brain_grid(brain.mask, brain.grid, bundle)
     mask = (between_grids(brain.probability, brain.grid, grid) >= 0.5).astype(np.uint8)
-    target = sample(scan, grid, mask, grid, device)
+    target = sample(scan, grid, mask, grid, device, _evened)
     for modality, image, (low, high) in zip(scan.modalities, target.images, target.intensity_ranges, strict=True):
         refusal = f"{modality.name}: no brain found: expected"
         if not low < high:
@@ -121,17 +135,10 @@ def conform(scan: Volume, brain: Brain, bundle: Bundle, device: Device = CPU) ->
     return target
 
 
-def _refuse_hounsfield(scan: Volume) -> None:
-    """Tell a CT by its air, which no magnetic resonance image has."""
-    low, high = _AIR_HU
-    if scan.lowest > high:
-        return
-    air = np.count_nonzero((scan.voxels >= low) & (scan.voxels <= high)) / scan.voxels.size
-    if air >= _AIR_SHARE:
-        raise InputError(
-            f"{scan.name}: no brain found: expected a T1-weighted head scan, got what looks like a CT "
-            f"({100 * air:.0f} % of the voxels are Hounsfield values of air)"
-        )
+def _evened(image: NDArray[np.float32], mask: NDArray[np.uint8], grid: Grid) -> NDArray[np.float32]:
+    """An image without its bias; the same array if that is weak."""
+    bias = find_bias(image, mask, grid)
+    return image if bias is None else image * bias.gain(grid)
 
 
 def _structure(image: NDArray[np.float32], mask: NDArray[np.uint8], limits: tuple[float, float]) -> float:
@@ -163,11 +170,6 @@ def _window_around(brain: Brain, spacing_mm: float, multiple: int) -> Grid:
     affine = np.diag((spacing_mm, spacing_mm, spacing_mm, 1.0))
     affine[:3, 3] = centre_mm - spacing_mm * (shape - 1) / 2
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
-
-
-def _without_negatives(scan: Volume) -> Image:
-    """Shift a scan that has negative values: outside its field of view 0 is to be the darkest value."""
-    return scan if scan.lowest >= 0 else Image(scan.voxels - np.float32(scan.lowest), scan.affine)
 
 
 def _without_air(image: NDArray[np.float32], grid: Grid, multiple: int) -> tuple[NDArray[np.float32], Grid]:

@@ -9,6 +9,7 @@ from mixpriv.bundle import Bundle
 from mixpriv.imaging.device import CPU, Device
 from mixpriv.imaging.preprocess.crop import conform_crop
 from mixpriv.imaging.preprocess.extraction import Brain, conform, extract_brain, load_extractor
+from mixpriv.imaging.preprocess.intensities import with_air_at_zero
 from mixpriv.imaging.preprocess.stripped import stripped_brain
 from mixpriv.imaging.resample import Conformed
 from mixpriv.imaging.volume import Volume
@@ -38,6 +39,8 @@ def load_preprocessor(bundle: Bundle, device: Device = CPU) -> Preprocessor:
 
     def head(scan: Volume, timings: Timings) -> Conformed:
         with timings("extract"):
+            if bundle.extractor_spacing_mm is not None:
+                scan = with_air_at_zero(scan)
             brain = find(scan)
         with timings("conform"):
             return conform(scan, brain, bundle, device)
