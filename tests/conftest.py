@@ -23,7 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's own folders, empty, and no settings from outside."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "config"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home" / "data"))
-    for variable in ("MIXPRIV_SERVER", "MIXPRIV_TRACEBACK", "MIXPRIV_DEVICE", "MIXPRIV_CUDA_EMULATION"):
+    for variable in ("MIXPRIV_SERVER", "MIXPRIV_TRACEBACK", "MIXPRIV_DEVICE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("MIXPRIV_THREADS", "")  # so that what a command sets is undone
     return tmp_path

@@ -21,6 +21,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return bundle
 
 
+@pytest.fixture(autouse=True)
+def no_emulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No device but what a test asks for."""
+    monkeypatch.delenv("MIXPRIV_CUDA_EMULATION", raising=False)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "scans").mkdir()
