@@ -36,7 +36,8 @@ STOP_TIMEOUT_S = 15.0
 _LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("_launch.py")))
 _MODEL_PROGRAM = "triton_python_backend_stub"
 _LONGEST_LOG = 2**22
-_RARELY = 25
+_LOOK_EVERY_S = 0.005
+_RARELY = 100
 """Its children are asked for at every so many looks only: that reads a file for each of its threads."""
 
 _LAST_WORDS_S = 2.0
@@ -248,7 +249,7 @@ class TritonServer:
                 )
             if time.monotonic() > until:
                 raise ServerUnavailableError(f"tritonserver {what}: {reason_in(self._log)}")
-            time.sleep(0.02)
+            time.sleep(_LOOK_EVERY_S)
 
     def _settle(self) -> None:
         """Once it listens: look at what it made, and ask what it serves."""
