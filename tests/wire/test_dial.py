@@ -23,6 +23,7 @@ from mixpriv.wire.tls import TlsOptions
 from mixpriv.wire.transport import GrpcSegmenter
 from tests.support.certificates import Authority, needs_openssl
 from tests.wire.fakeserver import FakeServer, response
+from tests.wire.forwarding import forward
 
 NAMED = "seg.example.org"
 
@@ -62,19 +63,7 @@ class Proxy:
             client.sendall(self._answer)
             if b" 200 " not in self._answer:
                 return
-            with socket.create_connection(("127.0.0.1", self._target)) as server:
-                answers = threading.Thread(target=self._pass, args=(server, client), daemon=True)
-                answers.start()
-                self._pass(client, server)
-                answers.join()
-
-    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(2**16):
-                sink.sendall(data)
-        for one in (source, sink):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+            forward(client, self._target)
 
 
 Lead = Callable[..., Proxy]

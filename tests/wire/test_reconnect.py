@@ -23,6 +23,7 @@ from mixpriv.wire.tls import TlsOptions
 from mixpriv.wire.transport import GrpcSegmenter
 from tests.support.certificates import Authority
 from tests.wire.fakeserver import FakeServer, response
+from tests.wire.forwarding import forward
 
 SHAPE = (1, 1, 16, 16, 16)
 
@@ -63,19 +64,8 @@ class Switch:
                 threading.Thread(target=self._serve, args=(client, self.port_behind), daemon=True).start()
 
     def _serve(self, client: socket.socket, port: int) -> None:
-        with client, socket.create_connection(("127.0.0.1", port)) as server:
-            answers = threading.Thread(target=self._pass, args=(server, client), daemon=True)
-            answers.start()
-            self._pass(client, server)
-            answers.join()
-
-    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(2**16):
-                sink.sendall(data)
-        for one in (source, sink):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+        with client:
+            forward(client, port)
 
 
 Start = Callable[..., int]
