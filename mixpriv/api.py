@@ -83,7 +83,7 @@ class Client:
     device : ``auto``, ``cpu`` or ``cuda``: where voxels are worked on
     scans : about how many will come, which decides ``auto``
     timeout_s : longest wait for one answer, s
-    tls : certificates for a server on another machine; None trusts the well-known authorities
+    tls : certificates for a server on another machine; None trusts those authorities that this system does
     insecure : allow plain text to another machine
     token : what the server asks for beside a certificate
     allow_repeat : send what the ledger would refuse

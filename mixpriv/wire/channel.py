@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +27,13 @@ class ChannelSettings:
 
     Attributes
     ----------
-    credentials : gRPC's; None for plain text
+    tls : None for plain text
+    context : for TLS of our own; None for plain text
     """
 
     address: Address
-    credentials: Any
+    tls: TlsOptions | None
+    context: ssl.SSLContext | None
     options: tuple[tuple[str, Any], ...]
 
     @classmethod
@@ -56,16 +59,28 @@ class ChannelSettings:
                 "token: expected TLS to another machine, got insecure: plain text would give the token away"
             )
         tls = (tls or TlsOptions()) if secure else None
-        return cls(address, tls and tls.credentials(), tuple(_options(address, tls)))
+        return cls(address, tls, tls.context() if tls else None, tuple(_options(address, tls)))
 
-    def open(self, target: str | None = None) -> Any:
-        """A gRPC channel to the address, or to the target that stands for it; nothing is sent yet."""
+    @property
+    def name(self) -> str:
+        """What the server's certificate must be for."""
+        return (self.tls and self.tls.server_name) or self.address.name or self.address.host or "localhost"
+
+    def open(self) -> Any:
+        """A gRPC channel straight to the address; nothing is sent yet."""
         import grpc
 
-        where = target or self.address.text
-        if self.credentials is None:
-            return grpc.insecure_channel(where, options=list(self.options))
-        return grpc.secure_channel(where, self.credentials, options=list(self.options))
+        if self.tls is None:
+            return grpc.insecure_channel(self.address.text, options=list(self.options))
+        options = [*self.options, ("grpc.ssl_target_name_override", self.name)]
+        return grpc.secure_channel(self.address.text, self.tls.credentials(), options=options)
+
+    def open_through(self, target: str) -> Any:
+        """A gRPC channel to what stands for the address, and has TLS beyond where there is any."""
+        import grpc
+
+        scheme = "http" if self.tls is None else "https"
+        return grpc.insecure_channel(target, options=[*self.options, ("grpc.http2_scheme", scheme)])
 
 
 def open_channel(
@@ -92,8 +107,6 @@ def _options(address: Address, tls: TlsOptions | None) -> list[tuple[str, Any]]:
     ]
     # As they would be if gRPC itself connected to the address.
     name = (tls and tls.server_name) or address.name
-    if tls is not None:
-        options.append(("grpc.ssl_target_name_override", name or address.host or "localhost"))
     if not address.text.startswith(UNIX):
         options.append(("grpc.default_authority", name or address.text))
     return options

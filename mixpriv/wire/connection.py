@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from mixpriv.wire.channel import ChannelSettings
 from mixpriv.wire.dial import dial
 from mixpriv.wire.faults import fault
 from mixpriv.wire.relay import Relay
+from mixpriv.wire.secured import SecuredSocket
 from mixpriv.wire.token import Token
 
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -24,24 +26,35 @@ _OVERHEAD = 2**20
 class Connection:
     """One connection to a server, never opened again; several threads may call over it.
 
+    Attributes
+    ----------
+    certificate : SHA-256 of the one that the server has shown on it, in hexadecimal digits; None in plain text
+
     Raises
     ------
     InputError
         the proxy that the environment names is none that we can use.
     ServerUnavailableError
-        nobody is there in time, or this system does not let us connect.
+        nobody is there in time, it is not trusted, or this system does not let us connect.
     """
 
     def __init__(self, settings: ChannelSettings, token: Token | None, deadline: float) -> None:
         self._server = settings.address.text
         self._metadata = token and token.metadata
-        server = dial(settings.address, proxied=settings.credentials is not None, deadline=deadline)
+        dialled = dial(settings.address, proxied=settings.context is not None, deadline=deadline)
+        self.certificate: str | None = None
+        server: socket.socket | SecuredSocket = dialled
+        if settings.context is not None:
+            server = SecuredSocket(
+                dialled, settings.context, name=settings.name, server=self._server, deadline=deadline
+            )
+            self.certificate = server.certificate
         try:
             self._relay = Relay(server)
         except OSError as error:
             reason = printable(error.strerror or str(error))
             raise ServerUnavailableError(f"server {self._server}: no private socket can be made: {reason}") from None
-        self._channel = settings.open(self._relay.target)
+        self._channel = settings.open_through(self._relay.target)
         self._calls, self._retired = 0, False
         self._changing = threading.Lock()
 

@@ -2,7 +2,7 @@
 
 gRPC reconnects as it likes, and nothing in Python ties a call to a connection. So gRPC is not told where the server is:
 it gets a socket of ours that lets in one connection, and the bytes pass from there to the one connection that we made.
-What passes is not looked at: TLS is between gRPC and the server.
+TLS is between here and the server: gRPC would not tell whose certificate it was shown. What passes is not looked at.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import struct
 import sys
 import threading
 from pathlib import Path
+
+from mixpriv.wire.secured import SecuredSocket
 
 _BUFFER = 2**20
 _ACCEPT_TIMEOUT_S = 30.0
@@ -31,7 +33,7 @@ class Relay:
     overrun : whether it ended because the server sent more than was allowed
     """
 
-    def __init__(self, server: socket.socket) -> None:
+    def __init__(self, server: socket.socket | SecuredSocket) -> None:
         self._server = server
         self._allowed = 0
         self._changing = threading.Lock()
@@ -167,6 +169,6 @@ def _is_ours(client: socket.socket) -> bool:
     return bool(pid == os.getpid())
 
 
-def _shut(one: socket.socket) -> None:
+def _shut(one: socket.socket | SecuredSocket) -> None:
     with contextlib.suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)

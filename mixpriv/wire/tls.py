@@ -21,7 +21,7 @@ class TlsOptions:
 
     Attributes
     ----------
-    root_certificates : whom to trust; None for the well-known authorities
+    root_certificates : whom to trust; None for those that this system trusts
     certificate_chain, private_key : who we are, both or neither (mutual TLS)
     server_name : the name that the server's certificate must have; None for the address's own
     """
@@ -36,25 +36,44 @@ class TlsOptions:
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, Path(getattr(self, name)))
 
-    def credentials(self) -> Any:
-        """Credentials for a gRPC channel.
+    def check(self) -> None:
+        """Judge the files before they are used.
 
         Raises
         ------
         InputError
             a file is unreadable, our certificate does not belong to its key, or no server could accept it now.
         """
-        import grpc
-
         if (self.certificate_chain is None) != (self.private_key is None):
             raise InputError("tls: certificate_chain and private_key belong together, got one of them")
         if self.root_certificates is not None:
             check_authorities(self.root_certificates)
         if self.certificate_chain is not None and self.private_key is not None:
             check_identity(self.certificate_chain, self.private_key)
+
+    def credentials(self) -> Any:
+        """Credentials for a gRPC channel; see `check`."""
+        import grpc
+
+        self.check()
         return grpc.ssl_channel_credentials(
             *(path and path.read_bytes() for path in (self.root_certificates, self.private_key, self.certificate_chain))
         )
+
+    def context(self) -> ssl.SSLContext:
+        """The same for TLS of our own; see `check`."""
+        self.check()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.set_alpn_protocols(["h2"])
+        # Whom the user names is trusted, also where it is no authority but the server itself.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if self.root_certificates is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(self.root_certificates)
+        if self.certificate_chain is not None:
+            context.load_cert_chain(self.certificate_chain, self.private_key, password=_no_password)
+        return context
 
 
 def check_authorities(path: Path) -> None:

@@ -61,7 +61,7 @@ class GrpcSegmenter:
     address : ``HOST:PORT`` or ``unix:/path``
     contract : the network that the server must serve
     timeout_s : the most that `segment` takes, whatever the server does
-    tls : certificates; None for none of our own and the well-known authorities
+    tls : certificates; None for none of our own, and the authorities that this system trusts
     insecure : allow plain text to another machine
     token : what the server asks for beside a certificate
 
