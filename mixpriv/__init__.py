@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from mixpriv.client.segmentation import Exchange as Exchange
     from mixpriv.client.segmentation import Segmentation as Segmentation
     from mixpriv.errors import MixprivError as MixprivError
+    from mixpriv.errors import UnfitScanError as UnfitScanError
     from mixpriv.protection.modes import Local as Local
     from mixpriv.protection.modes import Mixup as Mixup
     from mixpriv.protection.modes import Plain as Plain
     from mixpriv.protection.modes import Shielded as Shielded
+    from mixpriv.quality.check import Check as Check
     from mixpriv.wire.tls import TlsOptions as TlsOptions
     from mixpriv.wire.token import Token as Token
 
@@ -38,7 +40,9 @@ _PUBLIC = {
     "TlsOptions": "mixpriv.wire.tls:TlsOptions",
     "Token": "mixpriv.wire.token:Token",
     "bundles": "mixpriv.bundle:shipped_bundles",
+    "Check": "mixpriv.quality.check:Check",
     "MixprivError": "mixpriv.errors:MixprivError",
+    "UnfitScanError": "mixpriv.errors:UnfitScanError",
 }
 """Names that are imported when they are asked for: ``import mixpriv`` alone loads nothing heavy."""
 

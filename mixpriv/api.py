@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from mixpriv.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from mixpriv.bundle_fields import CHECKS_BEFORE
 from mixpriv.errors import InputError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mixpriv.client.pipeline import Pipeline
     from mixpriv.client.segment import Prepared
@@ -87,6 +88,7 @@ class Client:
     insecure : allow plain text to another machine
     token : what the server asks for beside a certificate
     allow_repeat : send what the ledger would refuse
+    send_anyway : names of checks that may fail and the scan is sent to another machine nevertheless
 
     Attributes
     ----------
@@ -118,8 +120,10 @@ class Client:
         insecure: bool = False,
         token: Token | None = None,
         allow_repeat: bool = False,
+        send_anyway: Sequence[str] = (),
     ) -> None:
         from mixpriv.imaging.device import choose_device
+        from mixpriv.quality.check import require_names
 
         _check_connection(server, timeout_s, tls, token)
         self.bundle = _bundle(bundle)
@@ -130,6 +134,7 @@ class Client:
         self.start_s: float | None = None
         self._how = {"timeout_s": timeout_s, "tls": tls, "insecure": insecure, "token": token}
         self._allow_repeat = allow_repeat
+        self._send_anyway = require_names(send_anyway, CHECKS_BEFORE)
         self._stack = ExitStack()
         self._leave = weakref.finalize(self, self._stack.close)  # also if nobody closes it
         self._pipeline: Pipeline | None = None
@@ -241,6 +246,7 @@ class Client:
             device=self.device,
             noted=kept,
             allow_repeat=self._allow_repeat,
+            send_anyway=self._send_anyway,
         )
 
     def _segmenter(self) -> Segmenter:

@@ -75,6 +75,16 @@ class Shielded:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """Of a check: where the user is warned, and where nothing is sent; None: at no value."""
+
+    warn_below: float | None = None
+    warn_above: float | None = None
+    refuse_below: float | None = None
+    refuse_above: float | None = None
+
+
+@dataclass(frozen=True)
 class Bundle:
     """What ``bundle.json`` says, checked. Shapes and spacings are in R, A, S order.
 
@@ -94,6 +104,7 @@ class Bundle:
     unmixer_sharpness : how much the linear unmixing counts beside what the unmixer corrects, at a weight of 1.
     unmixer_alone : it was also trained to do without an answer.
     extractor_spacing_mm : grid spacing of the brain extractor, mm; None: no extractor, for skull-stripped scans alone.
+    quality : the limits of the checks that are made, by name; checks without one are not made.
     fingerprint : 64 hex digits over the segmenter file; names the network that the unmixer was trained with.
     """
 
@@ -116,6 +127,7 @@ class Bundle:
     alignment: Alignment | None
     extractor_spacing_mm: float | None
     crop: Crop | None
+    quality: Mapping[str, Limit]
     licence: str
     directory: Path
     extra: Mapping[str, Any]
@@ -251,6 +263,7 @@ def bundle_of(fields: Any, folder: Path) -> Bundle:
         shielded=_shielded(found["shielded"]),
         unmixer_sees_target=found["unmixer_sees"] == "target",
         alignment=Alignment(**found["alignment"]) if found["alignment"] else None,
+        quality={name: Limit(**limit) for name, limit in (found["quality"] or {}).items() if limit},
         crop=Crop(**found["crop"]) if found["crop"] else None,
         directory=folder,
         extra={name: found[name] for name in NOTES if name in fields},

@@ -59,6 +59,13 @@ _CROP = {
     "min_mm": Field(_SIZES_MM),
     "max_mm": Field(_SIZES_MM),
 }
+_LIMIT = {name: Field(number(-1e6, 1e6), None) for name in ("warn_below", "warn_above", "refuse_below", "refuse_above")}
+CHECKS_BEFORE = ("resolution", "size")
+"""Names of the checks before anything is sent, which alone may refuse; see `mixpriv.quality`."""
+
+CHECKS_AFTER: tuple[str, ...] = ()
+"""Names of the checks of a result."""
+
 _COST = {
     "segmenter": Field(whole(1, 2**53)),
     "unmixer": Field(whole(1, 2**53)),
@@ -106,6 +113,7 @@ FIELDS: Mapping[str, Field] = {
     "alignment": Field(record(_ALIGNMENT), None),
     "extractor_spacing_mm": Field(or_nothing(number(1, 10)), None),
     "crop": Field(record(_CROP), None),
+    "quality": Field(record({name: Field(record(_LIMIT), None) for name in (*CHECKS_BEFORE, *CHECKS_AFTER)}), None),
     "licence": Field(label(200)),
     **NOTES,
 }

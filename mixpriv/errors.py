@@ -4,6 +4,11 @@ Messages are one line, name the argument or file, say what was expected and what
 header fields, keys, weights or references.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 _LONGEST = 4000
 
 
@@ -20,6 +25,14 @@ class InputError(MixprivError, ValueError):
     """Bad usage or bad input: a file, an array or an option is not what it must be."""
 
     exit_code = 2
+
+
+class UnfitScanError(InputError):
+    """The scan is not what the bundle is for, as ``checks`` (`mixpriv.quality.check.Check`) tell: it is not sent."""
+
+    def __init__(self, message: str, checks: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.checks = tuple(checks)
 
 
 class DeviceError(MixprivError, RuntimeError):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-STAGES = ("load", "extract", "conform", "protect", "ledger", "server", "reveal", "restore", "report", "save")
+STAGES = ("load", "extract", "conform", "check", "protect", "ledger", "server", "reveal", "restore", "report", "save")
 """In the order of the data flow; "protect" and "server" are repeated for every request.
 
 The first request is drawn and mixed beside "extract" and "conform", further ones beside "server": "protect" is what had

@@ -12,7 +12,7 @@ from tests.support.imports import circle, graph, imported, modules
 from tests.support.questions import constants, questions
 
 MODULES = modules()
-SECRET = ("imaging", "reid", "protection", "client")
+SECRET = ("imaging", "reid", "protection", "quality", "client")
 """What knows scans and secrets. Each may use those before it, and none after."""
 
 SERVER_SIDE = ("wire", "server", "engine")
@@ -21,9 +21,10 @@ RESEARCH = ("audit", "evaluation", "training", "export", "datasets")
 HEAVY = ("torch", "monai", "onnx")
 
 FORBIDDEN = {
-    "imaging": ("reid", "protection", "client", "wire", "server", *FRONT, *RESEARCH),
-    "reid": ("protection", "client", "wire", "server", *FRONT, *RESEARCH),
-    "protection": ("client", "wire", "server", *FRONT, *RESEARCH),
+    "imaging": ("reid", "protection", "quality", "client", "wire", "server", *FRONT, *RESEARCH),
+    "reid": ("protection", "quality", "client", "wire", "server", *FRONT, *RESEARCH),
+    "protection": ("quality", "client", "wire", "server", *FRONT, *RESEARCH),
+    "quality": ("client", "wire", "server", *FRONT, *RESEARCH),
     "client": ("server", *FRONT, *RESEARCH),
     "wire": ("server", "engine", *SECRET, "key", *FRONT, *RESEARCH),
     "server": (*SECRET, "key", *FRONT, *RESEARCH),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,9 +15,11 @@ from mixpriv.client.segmentation import Segmentation
 from mixpriv.client.table import ClassVolume
 
 _PIXEL_MM = 0.5
+_LETTER = 8  # pixels of the small font, about
 _LONGEST = 380  # pixels of a plane's longer side, where half a millimetre a pixel would be less: crops
 _MARGIN, _GAP, _LINE, _SIDE = 28, 14, 30, 22
 _BACKGROUND, _INK, _FAINT = (0, 0, 0), (236, 238, 240), (142, 149, 157)
+_WARNING = (255, 190, 92)
 _OPACITY = 0.62
 _PLANES = ((2, "L", "R"), (1, "L", "R"), (0, "P", "A"))
 """Axial, coronal, sagittal: the array axis that is cut, and what lies left and right in the picture (left is left)."""
@@ -27,7 +30,8 @@ Rgb = NDArray[np.uint8]
 def draw_picture(result: Segmentation) -> bytes:
     """A PNG: planes through the middle of the brain or crop (rows) of scan, mixture and segmentation (columns).
 
-    Of several modalities the first is shown; where no server was asked there is no mixture.
+    A line around the mask shows what was taken for brain; the checks that failed stand below. Of several modalities the
+    first is shown; where no server was asked there is no mixture.
     """
     columns = _panels(result)
     heads = ["the scan stays here", "the segmentation made here"]
@@ -41,7 +45,9 @@ def draw_picture(result: Segmentation) -> bytes:
     top = _MARGIN + _LINE + _GAP
     legend = top + sum(heights) + _GAP * len(heights)
     width = 2 * _MARGIN + sum(widths) + _GAP * (len(columns) - 1)
-    height = legend + _LINE * -(-len(result.volumes) // _per_row(len(result.volumes), width)) + _MARGIN
+    failed = _told(result, width)
+    rows = -(-len(result.volumes) // _per_row(len(result.volumes), width)) + len(failed)
+    height = legend + _LINE * rows + _MARGIN
     canvas = Image.new("RGB", (width, height), _BACKGROUND)
     draw, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(20), ImageFont.load_default(15)
     x = _MARGIN
@@ -56,6 +62,8 @@ def draw_picture(result: Segmentation) -> bytes:
             y += height + _GAP
         x += width + _GAP
     _draw_legend(draw, result.volumes, legend, canvas.width)
+    for n, line in enumerate(failed):
+        draw.text((_MARGIN, canvas.height - _MARGIN - _LINE * (len(failed) - n)), line, _WARNING, small)
     buffer = io.BytesIO()
     canvas.save(buffer, "PNG")
     return buffer.getvalue()
@@ -79,7 +87,8 @@ def _panels(result: Segmentation) -> list[list[Rgb]]:
         grey = _enlarge(np.take(scan, middle[axis], axis), size)
         sent = [_enlarge(np.take(e.sent[0].astype(np.float32), middle[axis], axis), size) for e in shown]
         seen = _enlarge_labels(np.take(labels, middle[axis], axis), size, len(result.probabilities))
-        planes.append([_grey(grey), *map(_grey, sent), _overlay(grey, seen, colors)])
+        inside = _enlarge(np.take(target.mask, middle[axis], axis).astype(np.float32), size) > 0.5
+        planes.append([_outlined(_grey(grey), inside), *map(_grey, sent), _overlay(grey, seen, colors)])
     return [list(column) for column in zip(*planes, strict=True)]
 
 
@@ -102,6 +111,20 @@ def _enlarge_labels(plane: NDArray[np.uint8], size: tuple[int, ...], classes: in
 
 def _grey(plane: NDArray[np.float32]) -> Rgb:
     return np.asarray(np.repeat((np.clip(plane, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2))
+
+
+def _outlined(picture: Rgb, inside: NDArray[np.bool_]) -> Rgb:
+    """A picture with a line around what is inside."""
+    around = np.zeros_like(inside)
+    around[1:-1, 1:-1] = inside[:-2, 1:-1] | inside[2:, 1:-1] | inside[1:-1, :-2] | inside[1:-1, 2:]
+    return np.where((around & ~inside)[..., None], np.array(_WARNING, np.uint8), picture)
+
+
+def _told(result: Segmentation, width: int) -> list[str]:
+    """The checks that failed, in lines that fit."""
+    most = (width - 2 * _MARGIN) // _LETTER
+    told = [f"check {check.name}: {check.words}" for check in result.checks if check.failed]
+    return [line for text in told for line in textwrap.wrap(text, most)]
 
 
 def _overlay(grey: NDArray[np.float32], labels: NDArray[np.intp], colors: NDArray[np.float32]) -> Rgb:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mixpriv.bundle import Bundle
+from mixpriv.bundle_fields import CHECKS_BEFORE
 from mixpriv.client.bank import Bank
 from mixpriv.client.ledger import EMBEDDED, Ledger
 from mixpriv.errors import InputError
@@ -18,6 +19,8 @@ from mixpriv.protection.mixing import normalised
 from mixpriv.protection.modes import Mode
 from mixpriv.protection.reference import Reference, ReferenceModel
 from mixpriv.protection.unmixing import Unmixer
+from mixpriv.quality.before import CheckScan, scan_checker
+from mixpriv.quality.check import require_names
 from mixpriv.wire.transport import Segmenter
 
 
@@ -31,9 +34,11 @@ class Pipeline:
     ledger: Ledger | None
     segmenter: Segmenter | None
     preprocess: Preprocessor = field(repr=False)
+    check: CheckScan = field(repr=False)
     unmixer: Unmixer | None = field(repr=False)
     reference_model: ReferenceModel | None = field(repr=False)
     allow_repeat: bool = False
+    send_anyway: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.leaves_machine and self.ledger is None:
@@ -79,10 +84,12 @@ def open_pipeline(
     noted: bool = True,
     threads: int | None = None,
     allow_repeat: bool = False,
+    send_anyway: Sequence[str] = (),
 ) -> Pipeline:
     """Load the client's networks; the voxel work is done on the ``device``.
 
-    What is sent is ``noted`` in the user's ledger; only what a network in this process sees may go without.
+    What is sent is ``noted`` in the user's ledger; only what a network in this process sees may go without. A failed
+    check that is named in ``send_anyway`` keeps nothing from being sent.
 
     Raises
     ------
@@ -97,7 +104,9 @@ def open_pipeline(
         ledger=Ledger() if noted else None,
         segmenter=segmenter,
         preprocess=load_preprocessor(bundle, device),
+        check=scan_checker(bundle),
         unmixer=Unmixer.of(bundle, threads) if mode.unmixes else None,
         reference_model=ReferenceModel.of(bundle) if mode.unmixes else None,
         allow_repeat=allow_repeat,
+        send_anyway=require_names(send_anyway, CHECKS_BEFORE),
     )

@@ -16,17 +16,19 @@ from mixpriv.imaging.volume import Volume
 from mixpriv.key import content_digest
 from mixpriv.protection.mixing import normalised
 from mixpriv.protection.modes import Answer, Protected
+from mixpriv.quality.check import Check, require_fit
 from mixpriv.reid.scan_hash import scan_hash
 from mixpriv.timing import Timings
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A scan before anything is sent of it: its first request is made, further ones are made on demand."""
+    """A scan before anything is sent of it, found fit: its first request is made, further ones are made on demand."""
 
     scan: Volume
     content: bytes = field(repr=False)
     conformed: Conformed
+    checks: tuple[Check, ...]
     first: Protected | None
     further: Iterator[Protected] = field(repr=False)
     scan_hash: bytes = field(repr=False)
@@ -38,7 +40,8 @@ def segment(scan: Volume, pipeline: Pipeline, timings: Timings | None = None) ->
     Raises
     ------
     InputError
-        the scan does not show what the bundle is for, not enough references in the bank, or the ledger refuses.
+        the scan does not show what the bundle is for (`UnfitScanError` if a check says so), not enough references in
+        the bank, or the ledger refuses.
     ServerUnavailableError, IncompatibleServerError
         from the segmenter.
     """
@@ -47,7 +50,7 @@ def segment(scan: Volume, pipeline: Pipeline, timings: Timings | None = None) ->
 
 
 def prepare(scan: Volume, pipeline: Pipeline, timings: Timings) -> Prepared:
-    """Do what needs no server: bring the scan into the bundle's grid and, meanwhile, draw its first request.
+    """Do what needs no server: bring the scan into the bundle's grid, check it, and meanwhile draw its first request.
 
     Sends nothing, and may run in another thread than `finish` on an earlier scan.
     """
@@ -67,12 +70,16 @@ def prepare(scan: Volume, pipeline: Pipeline, timings: Timings) -> Prepared:
             conformed.set_exception(error)
             raise
         target = conformed.result()
+        with timings("check"):
+            checks = pipeline.check(scan, target)
+        if pipeline.leaves_machine:
+            require_fit(scan.name, checks, pipeline.send_anyway)
         hashed = b""
         with timings("protect"):
             if pipeline.ledger is not None and mode.count:
                 hashed = scan_hash(normalised(target)[0], pipeline.bundle.spacing_mm, pipeline.key)
             content, first, further = begun.result()
-    return Prepared(scan, content, target, first, further, hashed)
+    return Prepared(scan, content, target, checks, first, further, hashed)
 
 
 def finish(
@@ -87,7 +94,7 @@ def finish(
     ``warn`` hears of what file and ledger tell before anything is sent, ``keep`` of each exchange once it is over.
     """
     conformed, request = prepared.conformed, prepared.first
-    warnings = prepared.scan.warnings
+    warnings = (*prepared.scan.warnings, *(check.words for check in prepared.checks if check.failed))
     if request is not None:
         _require_allowed(request, pipeline)
         if pipeline.ledger is not None:
@@ -125,6 +132,7 @@ def finish(
         server=pipeline.segmenter.address or None if exchanges and pipeline.segmenter else None,
         exchanges=tuple(exchanges),
         warnings=warnings,
+        checks=prepared.checks,
         risk=risk,
     )
 

@@ -18,6 +18,7 @@ from mixpriv.client.table import ClassVolume, class_volumes, encode_table
 from mixpriv.errors import InputError
 from mixpriv.imaging.resample import Conformed
 from mixpriv.imaging.volume import SUFFIXES, Volume, encode_labels, stem, zipped_as_named
+from mixpriv.quality.check import Check
 
 _HINT = "pass overwrite=True"
 
@@ -51,6 +52,7 @@ class Segmentation:
     server : which was asked; None if the network ran in this process, or nothing was sent
     exchanges : every request and its answer
     warnings : for the user, one line each
+    checks : what was looked at, also what passed; those that failed are among the warnings
     risk : how many standard deviations more similar what was sent is to the scan than to other people's; None if
         nobody looked
     """
@@ -64,6 +66,7 @@ class Segmentation:
     server: str | None
     exchanges: tuple[Exchange, ...]
     warnings: tuple[str, ...]
+    checks: tuple[Check, ...] = ()
     risk: float | None = None
 
     @property

@@ -79,7 +79,7 @@ class TestPicture:
         third = picture.width // 3
         coloured = [np.ptp(pixels[:, n * third : (n + 1) * third], axis=2) > 30 for n in range(3)]
         body = slice(60, round(2 * length_mm))
-        assert not coloured[0][body].any()
+        assert 0 < coloured[0][body].mean() < 0.02  # the line around the mask
         assert not coloured[1][body].any()
         assert coloured[2][body].mean() > 0.1
 

@@ -108,7 +108,7 @@ class TestModes:
         told: list[str] = []
         timings = Timings(told.append)
         segment(brain_scan()[0], using(pipeline, Mixup()), timings)
-        stages = ["extract", "conform", "protect", "ledger", "server", "reveal", "restore"]
+        stages = ["extract", "conform", "check", "protect", "ledger", "server", "reveal", "restore"]
         assert list(timings.seconds) == stages
         assert told == [*stages[:-2], "protect", *stages[-2:]]
 

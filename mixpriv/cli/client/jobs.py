@@ -21,7 +21,7 @@ from mixpriv.client.segment import Prepared
 from mixpriv.client.segmentation import Exchange, Segmentation
 from mixpriv.client.table import encode_table
 from mixpriv.client.wire_record import save_wire
-from mixpriv.errors import MixprivError
+from mixpriv.errors import MixprivError, UnfitScanError
 from mixpriv.imaging.volume import encode_labels, zipped_as_named
 from mixpriv.timing import STAGES, Timings
 
@@ -82,7 +82,8 @@ class Queue:
 
 def _failure(job: Job, error: Exception) -> dict[str, Any]:
     code, message = explain(error)
-    return {"scan": str(job.scan), "exit_code": code, "error": message}
+    checks = {"checks": [asdict(check) for check in error.checks]} if isinstance(error, UnfitScanError) else {}
+    return {"scan": str(job.scan), "exit_code": code, "error": message, **checks}
 
 
 def _finish(job: Job, ready: Ready, client: Client, *, force: bool) -> dict[str, Any]:
@@ -108,6 +109,7 @@ def _finish(job: Job, ready: Ready, client: Client, *, force: bool) -> dict[str,
         "brain_ml": None if result.brain_ml is None else round(result.brain_ml, 1),
         "classes": [asdict(volume) for volume in volumes],
         "warnings": list(result.warnings),
+        "checks": [asdict(check) for check in result.checks],
         **({} if result.risk is None else {"risk": round(2 * result.risk) / 2}),
         "seconds": {**_rounded(timings.seconds), "total": round(sum(timings.seconds.values()), 4)},
     }

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mixpriv import __version__
+from mixpriv.bundle_fields import CHECKS_BEFORE
 from mixpriv.cli.client import PROGRAM
 from mixpriv.cli.options import a_path, add_bundle_option, add_connection_options, connection
 from mixpriv.cli.process import clean_up_undisturbed, require_memory
@@ -79,6 +80,14 @@ def _add_privacy(parser: argparse.ArgumentParser) -> None:
     )
     privacy.add_argument(
         "--allow-repeat", action="store_true", help="send a server another view of a scan that one has seen, or many"
+    )
+    privacy.add_argument(
+        "--send-anyway",
+        action="append",
+        default=[],
+        choices=CHECKS_BEFORE,
+        metavar="CHECK",
+        help=f"send a scan to another machine although this check failed: {', '.join(CHECKS_BEFORE)}; may be repeated",
     )
     privacy.add_argument("--weight", type=float, help=argparse.SUPPRESS)  # the brain's share, for experiments
 
@@ -166,6 +175,7 @@ def _client(arguments: argparse.Namespace) -> Client:
         device=arguments.device,
         scans=len(arguments.scans),
         allow_repeat=arguments.allow_repeat,
+        send_anyway=arguments.send_anyway,
         **connection(arguments, timeout_s=DEFAULT_TIMEOUT_S),
     )
     if client.mode.count and (client.mode.unmixes or server is not None):
