@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mixpriv.cli.options import Parser, add_program_options
 from mixpriv.cli.process import EXIT_SIGNAL, explain
-from mixpriv.cli.server import check, serve
+from mixpriv.cli.server import certificates, check, serve
 from mixpriv.cli.terminal import complain
 from mixpriv.errors import MixprivError
 from mixpriv.server.events import PROGRAM, EventLog
@@ -47,7 +47,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_program_options(parser)
     serve.add_options(parser)
-    check.add_parser(parser.add_subparsers(metavar="COMMAND", title="other commands"))
+    commands = parser.add_subparsers(metavar="COMMAND", title="other commands")
+    check.add_parser(commands)
+    certificates.add_parser(commands)
     return parser
 
 
