@@ -16,8 +16,9 @@ from mixpriv.atomic import check_outputs, write_outputs
 from mixpriv.bundle import Bundle
 from mixpriv.client.table import ClassVolume, class_volumes, encode_table
 from mixpriv.errors import InputError
+from mixpriv.imaging.mgh import MGH_SUFFIXES
 from mixpriv.imaging.resample import Conformed
-from mixpriv.imaging.volume import SUFFIXES, Volume, encode_labels, stem, zipped_as_named
+from mixpriv.imaging.volume import SUFFIXES, Volume, encode_as_named, encode_labels, stem, suffix_of
 from mixpriv.quality.check import Check
 
 _HINT = "pass overwrite=True"
@@ -89,7 +90,7 @@ class Segmentation:
         return nib.Nifti1Image.from_bytes(encode_labels(self.labels, self.scan))
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the labels (``.nii`` or ``.nii.gz``), and beside them the table of volumes (``.tsv``); both or none.
+        """Write the labels (NIfTI or MGH, as named), and beside them the table of volumes (``.tsv``); both or none.
 
         Raises
         ------
@@ -99,11 +100,11 @@ class Segmentation:
             a file cannot be written.
         """
         labels = Path(path)
-        if not labels.name.lower().endswith(SUFFIXES):
-            raise InputError(f"{labels}: expected an output named .nii or .nii.gz")
+        if suffix_of(labels) not in (*SUFFIXES, *MGH_SUFFIXES):
+            raise InputError(f"{labels}: expected an output named .nii, .nii.gz, .mgz or .mgh")
         table = labels.with_name(f"{stem(labels)}.tsv")
         contents = {
-            labels: zipped_as_named(labels, encode_labels(self.labels, self.scan)),
+            labels: encode_as_named(labels, self.labels, self.scan),
             table: encode_table(self.volumes),
         }
         if os.path.realpath(labels) == os.path.realpath(self.scan.name):

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mixpriv.atomic import make_folder, write_outputs
 from mixpriv.bundle import Bundle
 from mixpriv.client.segmentation import Exchange
-from mixpriv.imaging.volume import encode_image, zipped_as_named
+from mixpriv.imaging.files import zipped_as_named
+from mixpriv.imaging.volume import encode_image
 from mixpriv.wire.contract import SegmenterContract, TensorSpec
 
 

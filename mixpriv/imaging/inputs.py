@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mixpriv.errors import InputError
+from mixpriv.imaging.files import scale
 from mixpriv.imaging.geometry import world_affine
-from mixpriv.imaging.nifti import scale
-from mixpriv.imaging.volume import Volume, check_shape, load_volume
+from mixpriv.imaging.size import check_shape
+from mixpriv.imaging.volume import Volume, load_volume
 
 Scan = str | os.PathLike[str] | nib.spatialimages.SpatialImage | tuple[ArrayLike, ArrayLike] | Volume
 """A path, a nibabel image, (voxels, affine), or a volume. Voxels are (I, J, K), or (I, J, K, M) of M modalities; the

@@ -1,41 +1,26 @@
-"""Scans in, label maps out: NIfTI files, checked on the way in and written whole on the way out."""
+"""Scans in, label maps out: files of each format, checked on the way in and in the scan's own grid on the way out."""
 
 from __future__ import annotations
 
 import math
-import stat
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, replace
-from gzip import BadGzipFile
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
-from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
-from mixpriv.atomic import write_file
 from mixpriv.errors import InputError
-from mixpriv.imaging.geometry import check_geometry, spacing_of, world_affine
-from mixpriv.imaging.nifti import LONGEST_START, Ranges, decode, decoded_bytes, read_header, read_on
+from mixpriv.imaging.files import Ranges, zipped_as_named
+from mixpriv.imaging.geometry import check_geometry, spacing_of
+from mixpriv.imaging.mgh import MGH_SUFFIXES, encode_mgh, read_mgh
+from mixpriv.imaging.nifti import read_nifti
+from mixpriv.imaging.pair import PAIR_SUFFIXES, read_pair
+from mixpriv.imaging.size import check_size
 
-MAX_BYTES = 640 * 2**20
-"""Of the voxels as float32, 550 along each axis: so that no run needs more than 2 GiB."""
-MIN_VOXELS_PER_AXIS = 8
 SUFFIXES = (".nii.gz", ".nii")
-
-_MAX_DEFLATE_RATIO = 1032  # a property of the format: no stream expands more
-_GZIP_LEVEL = 1
-_DAMAGED = (BadGzipFile, EOFError, OverflowError, cast("type[Exception]", IsalError))  # its stub calls it an instance
-_NO_FILES = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 
 
 @dataclass(frozen=True)
@@ -154,31 +139,31 @@ def _check_arrays(voxels: Any, affine: Any, name: str) -> None:
         raise InputError(f"{name}: affine: expected a 4x4 matrix whose last row is 0 0 0 1")
 
 
-def check_size(shape: tuple[int, ...], name: str) -> None:
-    """Refuse an image that is too small or too large to be worked on; `InputError`."""
-    if min(shape) < 1:
-        raise InputError(f"{name}: expected a 3-D image, got shape {shape}")
-    if 1 in shape[:3]:
-        raise InputError(f"{name}: expected a 3-D image, got a 2-D one of shape {shape}")
-    if math.prod(shape) * 4 > MAX_BYTES:
-        raise InputError(f"{name}: expected at most {MAX_BYTES // 4} voxels, got shape {shape}")
-    if min(shape[:3]) < MIN_VOXELS_PER_AXIS:
-        raise InputError(f"{name}: expected at least {MIN_VOXELS_PER_AXIS} voxels along each axis, got shape {shape}")
+def suffix_of(path: Path) -> str:
+    """The end of a file's name that tells its format, in small letters; empty if none is known.
+
+    Examples
+    --------
+    >>> suffix_of(Path("HEAD.NII.GZ")), suffix_of(Path("head.txt"))
+    ('.nii.gz', '')
+    """
+    name = path.name.lower()
+    return next((s for s in (*SUFFIXES, *MGH_SUFFIXES, *PAIR_SUFFIXES, ".dcm") if name.endswith(s)), "")
 
 
 def stem(path: Path) -> str:
-    """File name without .nii or .nii.gz.
+    """File name without what tells its format.
 
     Examples
     --------
     >>> stem(Path("folder/head.nii.gz"))
     'head'
     """
-    return next((path.name[: -len(s)] for s in SUFFIXES if path.name.lower().endswith(s)), path.name)
+    return path.name[: len(path.name) - len(suffix_of(path))]
 
 
 def load_volume(path: Path, modalities: Sequence[str] = ()) -> Volume:
-    """Read a NIfTI image (``.nii``, ``.nii.gz``; NIfTI-1 or -2, any byte order, type and scaling).
+    """Read an image file: NIfTI (one file or a pair), Analyze, MGH or MGZ; of any byte order, type and scaling.
 
     The header is judged before anything else is read and before memory is asked for, and a zipped file is read to its
     end, where its checksum stands.
@@ -193,77 +178,16 @@ def load_volume(path: Path, modalities: Sequence[str] = ()) -> Volume:
         not such a file, damaged, not a real-valued image of these modalities, or geometry or voxels that cannot be a
         head's.
     """
-    try:
-        _check_kind(path)
-        with path.open("rb") as raw:
-            return _read(raw, modalities, str(path))
-    except (FileNotFoundError, NotADirectoryError):
-        what = "a link to a file that is not there" if path.is_symlink() else "no such file"
-        raise InputError(f"{path}: {what}") from None
-    except PermissionError:
-        raise InputError(f"{path}: no permission to read this file") from None
-    except _DAMAGED:
-        raise InputError(f"{path}: file is truncated or damaged") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: no file has such a name ({error})") from None
+    suffix = suffix_of(path)
+    read = read_mgh if suffix in MGH_SUFFIXES else read_pair if suffix in PAIR_SUFFIXES else read_nifti
+    voxels, affine, header, warnings, ranges = read(path, modalities)
+    return Volume(voxels, affine, header, str(path), warnings, ranges)
 
 
-def _check_kind(path: Path) -> None:
-    """Before it is opened: that of a pipe would wait for a writer."""
-    mode = path.stat().st_mode
-    for is_kind, kind in _NO_FILES:
-        if is_kind(mode):
-            raise InputError(f"{path}: expected a file, got {kind}")
-
-
-def _read(raw: BinaryIO, modalities: Sequence[str], name: str) -> Volume:
-    zipped = raw.read(2) == b"\x1f\x8b"
-    length = raw.seek(0, 2)
-    raw.seek(0)
-    stream = cast("BinaryIO", igzip.IGzipFile(fileobj=raw, mode="rb")) if zipped else raw
-    header = read_header(stream.read(LONGEST_START), name)
-    shape = check_shape(header.shape, modalities, name)
-    affine, remarks = world_affine(header.fields, shape, name)
-    image_bytes = math.prod(shape) * header.dtype.itemsize
-    offset = header.offset_in(image_bytes, decoded_bytes(raw, length) if zipped else length)
-    if offset + image_bytes > length * (_MAX_DEFLATE_RATIO if zipped else 1):
-        raise InputError(f"{name}: file is truncated or damaged: too small for an image of shape {shape}")
-    stream.seek(offset)
-    voxels, ranges = decode(stream, header, shape)
-    if zipped:
-        read_on(stream, name)
-    return Volume(voxels, affine, header.fields, name, (*header.warnings, *remarks), ranges)
-
-
-def check_shape(shape: tuple[int, ...], modalities: Sequence[str], name: str) -> tuple[int, ...]:
-    """Check the shape of an image of some modalities; returns it without further axes of length 1.
-
-    Raises
-    ------
-    InputError
-        it has other axes, or is too small or too large.
-
-    Examples
-    --------
-    >>> check_shape((64, 64, 32, 1), ["T1w"], "scan.nii")
-    (64, 64, 32)
-    """
-    channels = (len(modalities),) if len(modalities) > 1 else ()
-    while len(shape) > 3 + len(channels) and shape[-1] == 1:
-        shape = shape[:-1]
-    if channels and shape[3:] != channels:
-        raise InputError(
-            f"{name}: expected a 4-D image whose last axis holds {len(modalities)} modalities "
-            f"({', '.join(modalities)}), got shape {shape}"
-        )
-    if len(shape) != 3 + len(channels):
-        raise InputError(f"{name}: expected a 3-D image, got shape {shape}")
-    check_size(shape, name)
-    return shape
+def encode_as_named(path: Path, labels: NDArray[np.uint8], like: Volume) -> bytes:
+    """Make the file of a label map (I, J, K) in the grid of a scan, in the format that its name tells: NIfTI or MGH."""
+    mgh = suffix_of(path) in MGH_SUFFIXES
+    return zipped_as_named(path, encode_mgh(labels, like.affine, like.header) if mgh else encode_labels(labels, like))
 
 
 def encode_labels(labels: NDArray[np.uint8], like: Volume) -> bytes:
@@ -279,7 +203,7 @@ def encode_labels(labels: NDArray[np.uint8], like: Volume) -> bytes:
     >>> nib.Nifti1Image.from_bytes(encode_labels(labels, scan)).get_data_dtype()
     dtype('uint8')
     """
-    like_header = like.header or _header_of(like)
+    like_header = like.header if isinstance(like.header, nib.Nifti1Header) else _header_of(like)
     header = type(like_header)(endianness=like_header.endianness)
     for name in ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y",
                  "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units"):  # fmt: skip
@@ -309,13 +233,3 @@ def encode_image(array: NDArray[Any], spacing_mm: float) -> bytes:
     """Make a NIfTI-1 file (not zipped) of an array in R, A, S order of isotropic spacing, at no place in the world."""
     affine = np.diag((spacing_mm, spacing_mm, spacing_mm, 1.0))
     return bytes(nib.Nifti1Image(array, affine).to_bytes())
-
-
-def write_nifti(path: Path, content: bytes) -> None:
-    """Write an encoded NIfTI file, see `zipped_as_named`."""
-    write_file(path, zipped_as_named(path, content))
-
-
-def zipped_as_named(path: Path, content: bytes) -> bytes:
-    """A file's bytes, zipped if its name ends with .gz; the same content gives the same bytes."""
-    return bytes(igzip.compress(content, _GZIP_LEVEL, mtime=0)) if path.name.lower().endswith(".gz") else content

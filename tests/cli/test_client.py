@@ -42,7 +42,7 @@ class TestSegment:
         assert (code, err) == (0, "")
         assert len(out.splitlines()) == 1
         assert f"{folder}/head_dseg.nii.gz: brain of " in out
-        assert listing(folder) == {"head.nii.gz", "head_dseg.nii.gz", "head_dseg.tsv"}
+        assert listing(folder) == {"head.nii.gz", "head_dseg.json", "head_dseg.nii.gz", "head_dseg.tsv"}
         labels, source = nib.load(folder / "head_dseg.nii.gz"), nib.load(scan)
         np.testing.assert_array_equal(labels.affine, source.affine)
         assert labels.shape == source.shape
@@ -85,7 +85,7 @@ class TestSegment:
         (tmp_path / "results").mkdir()
         assert run(scan, "-o", output)[0] == 0
         made = "head_dseg.nii.gz" if name == "." else name
-        assert listing(tmp_path / "results") == {made, made.partition(".nii")[0] + ".tsv"}
+        assert listing(tmp_path / "results") == {made, *(made.partition(".nii")[0] + end for end in (".tsv", ".json"))}
         assert nib.load(tmp_path / "results" / made).get_data_dtype() == np.uint8
 
     def test_reports_and_wire(self, run: Run, scan: Path, folder: Path) -> None:
@@ -99,7 +99,7 @@ class TestSegment:
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
             run(scan, "-o", tmp_path / name, "--save-wire", tmp_path / name / "wire")
-        assert len(listing(tmp_path / "one")) == 6
+        assert len(listing(tmp_path / "one")) == 7
         for path in listing(tmp_path / "one") - {"wire"}:
             assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
 
@@ -189,7 +189,7 @@ class TestRefusals:
             (["head.nii.gz", "--mode", "local", "--save-wire", "w"], 2, "mode local sends nothing: expected no"),
             (["head.nii.gz", "--mode", "local"], 2, "bundle toy-t1 has no mode local"),
             (["head.nii.gz", "--mode", "none", "--references", "3"], 2, "mode none sends the brain itself"),
-            (["head.nii.gz", "-o", "out.mgz"], 2, "out.mgz: expected an output named .nii or .nii.gz, or an existing"),
+            (["head.nii.gz", "-o", "out.txt"], 2, "out.txt: expected an output named .nii, .nii.gz, .mgz or .mgh"),
             (["head.nii.gz", "-o", "head.nii.gz", "--force"], 2, "expected an output that is not the scan itself"),
             (["head.nii.gz", "-o", "none/out.nii"], 5, "cannot be written, its folder does not exist"),
             (["head.nii.gz", "--save-wire", "head.nii.gz"], 5, "cannot be written, its folder does not exist"),
@@ -233,7 +233,9 @@ class TestRefusals:
         assert len(err.splitlines()) == 1
         assert listing(scan.parent) == {"head.nii.gz"}
 
-    @pytest.mark.parametrize("existing", ["head_dseg.nii.gz", "head_dseg.tsv", "wire/request.json", "r.json", "r.png"])
+    @pytest.mark.parametrize(
+        "existing", ["head_dseg.nii.gz", "head_dseg.tsv", "head_dseg.json", "wire/request.json", "r.json", "r.png"]
+    )
     def test_outputs_that_exist(
         self,
         existing: str,

@@ -65,7 +65,7 @@ pytestmark = [pytestmark, pytest.mark.usefixtures("own_key")]
 
 def right(scan: Path, truth: Path) -> bool:
     """Whether the scan's results are those of an undisturbed run, byte for byte, and nothing else lies there."""
-    names = ("head_dseg.nii.gz", "head_dseg.tsv")
+    names = ("head_dseg.json", "head_dseg.nii.gz", "head_dseg.tsv")
     assert {path.name for path in scan.parent.iterdir()} == {scan.name, *names}
     return all((scan.parent / name).read_bytes() == (truth / name).read_bytes() for name in names)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mixpriv.errors import InputError
-from mixpriv.imaging.nifti import MAX_OTHER_BYTES
+from mixpriv.imaging.files import MAX_OTHER_BYTES
 from mixpriv.imaging.volume import load_volume
 from tests.support.niftifile import extension, nifti_bytes, ramp
 

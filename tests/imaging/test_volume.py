@@ -14,8 +14,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from mixpriv.atomic import write_file
 from mixpriv.errors import InputError, OutputError
-from mixpriv.imaging.volume import MAX_BYTES, Volume, encode_labels, load_volume, stem, write_nifti
+from mixpriv.imaging.files import zipped_as_named
+from mixpriv.imaging.size import MAX_BYTES
+from mixpriv.imaging.volume import Volume, encode_labels, load_volume, stem
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -266,6 +269,10 @@ class TestFromPython:
         assert len(scan.modalities) == 2
 
 
+def write_named(path: Path, content: bytes) -> None:
+    write_file(path, zipped_as_named(path, content))
+
+
 class TestSaving:
     @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
     @pytest.mark.parametrize(("qcode", "scode"), [(0, 0), (1, 0), (0, 2), (1, 4), (3, 3)])
@@ -279,7 +286,7 @@ class TestSaving:
         nib.save(made, tmp_path / "a.nii.gz")
         scan = load_volume(tmp_path / "a.nii.gz")
         labels = np.asfortranarray(scan.voxels % 6, dtype=np.uint8)
-        write_nifti(tmp_path / "b.nii.gz", encode_labels(labels, scan))
+        write_named(tmp_path / "b.nii.gz", encode_labels(labels, scan))
         saved, source = nib.load(tmp_path / "b.nii.gz"), nib.load(tmp_path / "a.nii.gz")
         assert type(saved) is kind
         np.testing.assert_array_equal(saved.affine, source.affine)
@@ -304,7 +311,7 @@ class TestSaving:
 
     def test_same_content_same_bytes(self, tmp_path: Path) -> None:
         for name in ("a.nii.gz", "b.nii.gz"):
-            write_nifti(tmp_path / name, b"content" * 1000)
+            write_named(tmp_path / name, b"content" * 1000)
         assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
         assert gzip.decompress((tmp_path / "a.nii.gz").read_bytes()) == b"content" * 1000
 
@@ -315,7 +322,7 @@ class TestSaving:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
         try:
             with pytest.raises(OutputError, match=r"a\.nii: cannot be written \(File too large\)"):
-                write_nifti(path, bytes(100_000))
+                write_named(path, bytes(100_000))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert [p.name for p in tmp_path.iterdir()] == ["a.nii"]
@@ -323,7 +330,8 @@ class TestSaving:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("a.nii.gz", "a"), ("a.nii", "a"), ("s.ub-1_T1w.NII.GZ", "s.ub-1_T1w"), ("a.mgz", "a.mgz")]
+    ("name", "expected"),
+    [("a.nii.gz", "a"), ("a.nii", "a"), ("s.ub-1_T1w.NII.GZ", "s.ub-1_T1w"), ("a.mgz", "a"), ("a.b", "a.b")],
 )
 def test_stem(name: str, expected: str) -> None:
     assert stem(Path("folder") / name) == expected

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mixpriv.api import Client
-from mixpriv.atomic import check_outputs, write_outputs
+from mixpriv.atomic import check_outputs, make_folder, write_outputs
 from mixpriv.cli.client import PROGRAM
 from mixpriv.cli.client.outputs import Job
 from mixpriv.cli.process import end_if_stopped, explain
@@ -19,10 +19,11 @@ from mixpriv.cli.progress import Progress, shown
 from mixpriv.cli.terminal import complain
 from mixpriv.client.segment import Prepared
 from mixpriv.client.segmentation import Exchange, Segmentation
-from mixpriv.client.table import encode_table
+from mixpriv.client.sidecar import begin_dataset, encode_sidecar
+from mixpriv.client.table import ClassVolume, encode_table
 from mixpriv.client.wire_record import save_wire
 from mixpriv.errors import MixprivError, UnfitScanError
-from mixpriv.imaging.volume import encode_labels, zipped_as_named
+from mixpriv.imaging.volume import encode_as_named
 from mixpriv.timing import STAGES, Timings
 
 
@@ -67,7 +68,7 @@ class Queue:
     def _prepare(self, job: Job, timings: Timings) -> Ready:
         """Load and preprocess; opens the client if that was not done yet, for which it must be the main thread."""
         if os.path.isfile(job.scan):  # else it is not the outputs that are to blame
-            check_outputs(job.outputs(), force=self._force)
+            check_outputs(job.outputs(), force=self._force, made=job.files.dataset is not None)
             check_outputs(job.wire_outputs(), force=self._force, made=True)
         return Ready(self._client.prepare(job.scan, timings), timings)
 
@@ -101,11 +102,10 @@ def _finish(job: Job, ready: Ready, client: Client, *, force: bool) -> dict[str,
             save_wire(job.wire, exchanges, client.bundle, client.open().server, force=force)
         picture = _picture(job, result)
     with timings("save"):
-        labels = zipped_as_named(job.labels, encode_labels(result.labels, result.scan))
-        write_outputs({job.labels: labels, job.table: encode_table(volumes), **picture}, force=force)
+        write_outputs({**_files(job, result, volumes, client), **picture}, force=force)
     return {
-        "output": str(job.labels),
-        "table": str(job.table),
+        "output": str(job.files.labels),
+        "table": str(job.files.table),
         "brain_ml": None if result.brain_ml is None else round(result.brain_ml, 1),
         "classes": [asdict(volume) for volume in volumes],
         "warnings": list(result.warnings),
@@ -128,6 +128,19 @@ def _kept(job: Job, client: Client, warn: Callable[[str], None], *, force: bool)
             except MixprivError as error:  # what failed first is the news
                 warn(str(error))
         raise
+
+
+def _files(job: Job, result: Segmentation, volumes: Sequence[ClassVolume], client: Client) -> dict[Path, bytes]:
+    """The files that every scan gets; begins the dataset of derivatives that they belong to."""
+    files = job.files
+    if files.dataset is not None:
+        begin_dataset(files.dataset, client.bundle)
+        make_folder(files.labels.parent)
+    return {
+        files.labels: encode_as_named(files.labels, result.labels, result.scan),
+        files.table: encode_table(volumes),
+        files.sidecar: encode_sidecar(job.scan, client.bundle, client.mode.name, client.mode.count),
+    }
 
 
 def _picture(job: Job, result: Segmentation) -> dict[Path, bytes]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from mixpriv.client.naming import Outputs, outputs_of
 from mixpriv.client.wire_record import wire_files
 from mixpriv.errors import InputError
-from mixpriv.imaging.volume import SUFFIXES, stem
+from mixpriv.imaging.volume import stem
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,14 @@ class Job:
     """One scan and the files that are made of it."""
 
     scan: Path
-    labels: Path
-    table: Path
+    files: Outputs
     wire: Path | None
     picture: Path | None
     requests: int
 
     def outputs(self) -> list[Path]:
         """The files that tell the result."""
-        return [self.labels, self.table, *([self.picture] if self.picture else [])]
+        return [*self.files.all(), *([self.picture] if self.picture else [])]
 
     def wire_outputs(self) -> list[Path]:
         """The files that tell what was sent and received."""
@@ -52,9 +52,10 @@ def plan(arguments: argparse.Namespace, requests: int) -> list[Job]:
         raise InputError(f"{picture}: a picture shows one scan, got {len(scans)} scans")
     jobs = []
     for scan in scans:
-        labels = _labels_path(scan, arguments.output, many=many)
+        if many and arguments.output is not None and not os.path.isdir(arguments.output):
+            raise InputError(f"{arguments.output}: expected an existing folder as the output of several scans")
         wire = arguments.save_wire and (arguments.save_wire / stem(scan) if many else arguments.save_wire)
-        jobs.append(Job(scan, labels, labels.with_name(f"{stem(labels)}.tsv"), wire, picture, requests))
+        jobs.append(Job(scan, outputs_of(scan, arguments.output), wire, picture, requests))
     report = [arguments.report] if arguments.report and not picture else []
     written = [path for job in jobs for path in (*job.outputs(), *job.wire_outputs())]
     read, taken = {_place(scan) for scan in scans}, set[str]()
@@ -74,16 +75,3 @@ def _place(path: Path) -> str:
         return os.path.realpath(path)
     except OSError as error:
         raise InputError(f"{path}: the working folder is gone ({error.strerror}); expected a full path") from None
-
-
-def _labels_path(scan: Path, output: Path | None, *, many: bool) -> Path:
-    default = f"{stem(scan)}_dseg.nii.gz"
-    if output is None:
-        return scan.parent / default  # also of a scan without a name, such as "/"
-    if os.path.isdir(output):
-        return output / default
-    if many:
-        raise InputError(f"{output}: expected an existing folder as the output of several scans")
-    if not output.name.lower().endswith(SUFFIXES):
-        raise InputError(f"{output}: expected an output named .nii or .nii.gz, or an existing folder")
-    return output

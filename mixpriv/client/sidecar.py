@@ -1,0 +1,59 @@
+"""What is told of a label map beside it: how it was made, in a BIDS sidecar, and how its dataset begins."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mixpriv import __version__
+from mixpriv.atomic import make_folder, write_files
+from mixpriv.bundle import Bundle
+from mixpriv.client.naming import DESCRIPTION, dataset_of
+
+BIDS_VERSION = "1.10.0"
+
+_COLUMNS = {
+    "index": {"Description": "Value of the class in the label map"},
+    "name": {"Description": "Name of the class"},
+    "abbreviation": {"Description": "Short name of the class"},
+    "color": {"Description": "Colour to show the class in, #rrggbb"},
+    "voxels": {"Description": "Number of voxels of the class in the label map"},
+    "volume_ml": {"Description": "Volume of the class", "Units": "mL"},
+}
+
+
+def encode_sidecar(scan: Path, bundle: Bundle, mode: str, requests: int) -> bytes:
+    """Make the JSON file of a label map; it names the scan only as a file of its BIDS dataset, by label."""
+    root = dataset_of(scan)
+    document: dict[str, Any] = {
+        "Description": f"Classes of the bundle {bundle.name}, in the grid of the scan",
+        "Manual": False,
+        "SpatialReference": "orig",
+        "Mixpriv": {
+            "Version": __version__,
+            "Bundle": {"Name": bundle.name, "Version": bundle.version, "Fingerprint": bundle.fingerprint},
+            "Mode": mode,
+            "Requests": requests,
+        },
+        **_COLUMNS,
+    }
+    if root is not None:
+        inside = Path(os.path.abspath(scan)).relative_to(root)
+        document["Sources"] = [f"bids::{inside.as_posix()}"]
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def begin_dataset(folder: Path, bundle: Bundle) -> None:
+    """Make the folder of a BIDS dataset of derivatives, and its description if there is none; `OutputError`."""
+    document = {
+        "Name": f"mixpriv {bundle.name}",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "mixpriv", "Version": __version__}],
+    }
+    make_folder(folder)
+    with contextlib.suppress(FileExistsError):  # another client may have begun it
+        write_files({folder / DESCRIPTION: json.dumps(document, indent=2).encode() + b"\n"}, replace=False)
