@@ -40,6 +40,7 @@ def segment(
     *,
     server: str | None = None,
     mode: Mode | str | None = None,
+    tissues: bool = False,
 ) -> Segmentation:
     """Segment a scan. Without a server the network runs in this process, and nothing leaves this machine.
 
@@ -49,7 +50,7 @@ def segment(
         affine (4, 4) leads from a voxel's index to millimetres (R, A, S). Prefer the path or the image: scaled
         voxels of ``get_fdata()`` differ in their last digit, which makes them another scan to the ledger
     bundle : a shipped name, a folder, or a loaded bundle
-    server, mode : see `Client`
+    server, mode, tissues : see `Client`
 
     Raises
     ------
@@ -64,7 +65,7 @@ def segment(
     ...
     mixpriv.errors.InputError: array: all voxels have the same value
     """
-    with Client(bundle, server=server, mode=mode) as client:
+    with Client(bundle, server=server, mode=mode, tissues=tissues) as client:
         return client.segment(scan)
 
 
@@ -89,10 +90,11 @@ class Client:
     token : what the server asks for beside a certificate
     allow_repeat : send what the ledger would refuse
     send_anyway : names of checks that may fail and the scan is sent to another machine nevertheless
+    tissues : merge the structures that a bundle tells apart to a few tissues
 
     Attributes
     ----------
-    bundle, server, mode, device : what was chosen
+    bundle, server, mode, device, tissues : what was chosen
     start_s : how long loading the networks and reaching the server took, s; None before
 
     Raises
@@ -121,8 +123,10 @@ class Client:
         token: Token | None = None,
         allow_repeat: bool = False,
         send_anyway: Sequence[str] = (),
+        tissues: bool = False,
     ) -> None:
         from mixpriv.imaging.device import choose_device
+        from mixpriv.labels import Labelling
         from mixpriv.quality.check import require_names
 
         _check_connection(server, timeout_s, tls, token)
@@ -130,6 +134,8 @@ class Client:
         self.server = server
         self.mode = _mode(mode, self.bundle, server)
         self.mode.require(self.bundle)
+        Labelling.of(self.bundle, tissues=tissues)  # refuses a bundle that has none
+        self.tissues = tissues
         self.device = choose_device(device, scans)
         self.start_s: float | None = None
         self._how = {"timeout_s": timeout_s, "tls": tls, "insecure": insecure, "token": token}
@@ -247,6 +253,7 @@ class Client:
             noted=kept,
             allow_repeat=self._allow_repeat,
             send_anyway=self._send_anyway,
+            tissues=self.tissues,
         )
 
     def _segmenter(self) -> Segmenter:

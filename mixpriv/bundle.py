@@ -85,6 +85,16 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class Tissues:
+    """What classes are merged to if tissues are wanted, background first; ``of``: the tissue of each class."""
+
+    classes: tuple[str, ...]
+    abbreviations: tuple[str, ...] | None
+    colors: tuple[str, ...] | None
+    of: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Bundle:
     """What ``bundle.json`` says, checked. Shapes and spacings are in R, A, S order.
 
@@ -92,8 +102,10 @@ class Bundle:
 
     Attributes
     ----------
-    classes : names of the C classes, background first; the label value is the index.
+    classes : names of the C classes, background first.
     abbreviations, colors : of the classes, ``#rrggbb``; None if the bundle names none.
+    labels : of each class the numbers of its sides, see `mixpriv.labels.Labelling`; None: a class' index is its label.
+    tissues : what the classes merge to; None if the bundle does not say.
     recommended_mode : the mode in which a server is asked if the user names none.
     modalities : names of the M input channels, in the order in which a 4-D scan's last axis holds them.
     grid_shape, spacing_mm : the conformed grid (D, H, W), voxels and mm.
@@ -114,6 +126,8 @@ class Bundle:
     classes: tuple[str, ...]
     abbreviations: tuple[str, ...] | None
     colors: tuple[str, ...] | None
+    labels: tuple[tuple[tuple[int, ...], ...], ...] | None
+    tissues: Tissues | None
     recommended_mode: str
     modalities: tuple[str, ...]
     grid_shape: tuple[int, int, int]
@@ -265,6 +279,7 @@ def bundle_of(fields: Any, folder: Path) -> Bundle:
         alignment=Alignment(**found["alignment"]) if found["alignment"] else None,
         quality={name: Limit(**limit) for name, limit in (found["quality"] or {}).items() if limit},
         crop=Crop(**found["crop"]) if found["crop"] else None,
+        tissues=Tissues(**found["tissues"]) if found["tissues"] else None,
         directory=folder,
         extra={name: found[name] for name in NOTES if name in fields},
     )
@@ -272,8 +287,8 @@ def bundle_of(fields: Any, folder: Path) -> Bundle:
 
 _PLAIN = (
     "name", "version", "fingerprint", "classes", "modalities", "grid_shape", "spacing_mm", "multiple", "weight_range",
-    "abbreviations", "colors", "recommended_mode", "unmixer_sharpness", "unmixer_alone", "extractor_spacing_mm",
-    "licence",
+    "abbreviations", "colors", "labels", "recommended_mode", "unmixer_sharpness", "unmixer_alone",
+    "extractor_spacing_mm", "licence",
 )  # fmt: skip
 """Fields of the record that are a bundle's as they stand."""
 

@@ -36,6 +36,7 @@ _MOST_VOXELS = 2**24
 _MOST_VALUES = 2**28
 """Of all classes' probabilities in the grid: 1 GiB."""
 
+_COLOR = text("#[0-9a-f]{6}", "a colour such as #00ff7f")
 _WEIGHTS = interval(_LEAST_WEIGHT, MOST_WEIGHT)
 _SIZES_MM = sequence(number(0, 1000, above=True), 3, 3)
 
@@ -66,6 +67,12 @@ CHECKS_BEFORE = ("resolution", "size")
 CHECKS_AFTER: tuple[str, ...] = ()
 """Names of the checks of a result."""
 
+_TISSUES = {
+    "classes": Field(sequence(label(64), 2, MOST_CLASSES, distinct=True)),
+    "abbreviations": Field(sequence(label(16), 2, MOST_CLASSES), None),
+    "colors": Field(sequence(_COLOR, 2, MOST_CLASSES), None),
+    "of": Field(sequence(whole(0, MOST_CLASSES - 1), 2, MOST_CLASSES)),
+}
 _COST = {
     "segmenter": Field(whole(1, 2**53)),
     "unmixer": Field(whole(1, 2**53)),
@@ -99,7 +106,10 @@ FIELDS: Mapping[str, Field] = {
     "fingerprint": Field(text("[0-9a-f]{64}", "64 hex digits")),
     "classes": Field(sequence(label(64), 2, MOST_CLASSES, distinct=True)),
     "abbreviations": Field(sequence(label(16), 2, MOST_CLASSES), None),
-    "colors": Field(sequence(text("#[0-9a-f]{6}", "a colour such as #00ff7f"), 2, MOST_CLASSES), None),
+    "colors": Field(sequence(_COLOR, 2, MOST_CLASSES), None),
+    # of each class: its numbers, or those of its left and its right side; the first of a side is written
+    "labels": Field(sequence(sequence(sequence(whole(0, 255), 1, 16), 1, 2), 2, MOST_CLASSES), None),
+    "tissues": Field(record(_TISSUES), None),
     "recommended_mode": Field(one_of("mixup", "shielded"), "mixup"),
     "modalities": Field(sequence(label(64), 1, 16, distinct=True)),
     "grid_shape": Field(sequence(whole(2, 512), 3, 3)),
@@ -130,11 +140,29 @@ def check_field(name: str, value: Any) -> Any:
     return record({name: FIELDS[name]} if name in FIELDS else {})({name: value})[name]
 
 
-def _check_each_class(found: Mapping[str, Any]) -> None:
+def _check_each_class(found: Mapping[str, Any], classes: int) -> None:
     """Refuse a list of something that belongs to each class and has another length."""
-    for name in ("abbreviations", "colors"):
-        if found[name] is not None and len(found[name]) != len(found["classes"]):
-            raise FieldError(f"{name}: expected one for each of the {len(found['classes'])} classes")
+    for name in ("abbreviations", "colors", "labels"):
+        if found.get(name) is not None and len(found[name]) != classes:
+            raise FieldError(f"{name}: expected one for each of the {classes} classes")
+
+
+def _check_labels(found: Mapping[str, Any]) -> None:
+    """Refuse numbers that mean two things, sides of what is a crop, and tissues that are not those of the classes."""
+    if found["labels"] is not None:
+        numbers = [number for sides in found["labels"] for side in sides for number in side]
+        if len(set(numbers)) < len(numbers) or found["labels"][0] != ((0,),):
+            raise FieldError("labels: expected numbers that all differ, 0 alone for the background")
+        if found["crop"] and max(map(len, found["labels"])) > 1:
+            raise FieldError("labels: expected one side of each class of a crop")
+    tissues = found["tissues"]
+    if tissues is not None:
+        _check_each_class(tissues, len(tissues["classes"]))
+        of = tissues["of"]
+        if len(of) != len(found["classes"]) or set(of) != set(range(len(tissues["classes"]))):
+            raise FieldError("tissues.of: expected a tissue for each class, and each tissue once or more")
+        if of[0] != 0 or of.count(0) > 1:
+            raise FieldError("tissues.of: expected 0 for the background, and for it alone")
 
 
 def check_fields(fields: Any) -> dict[str, Any]:
@@ -154,7 +182,8 @@ def check_fields(fields: Any) -> dict[str, Any]:
         raise FieldError(f"grid_shape: expected at most {_MOST_VOXELS} voxels, {_MOST_VALUES} for all classes")
     if found["shielded"] and found["shielded"]["strangers"] and found["shielded"]["risk_limit"] is None:
         raise FieldError("shielded.risk_limit: missing")
-    _check_each_class(found)
+    _check_each_class(found, len(found["classes"]))
+    _check_labels(found)
     recommended = found["recommended_mode"]
     if not found.get(recommended, True):  # a mode for which networks must be trained has a field of its name
         raise FieldError(f"recommended_mode: expected mixup, since the bundle has no mode {recommended}")

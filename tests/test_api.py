@@ -26,6 +26,7 @@ from mixpriv.client.ledger import Ledger
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError, OutputError, ServerUnavailableError
 from mixpriv.imaging.volume import load_volume
+from mixpriv.labels import Labelling
 from mixpriv.wire.contract import SegmenterContract
 from tests.support.fixtures import bundle
 from tests.support.phantom import brain_scan, write_scan
@@ -428,7 +429,8 @@ class TestSegmentation:
 
     def test_former_names_of_classes(self, seg: mixpriv.Segmentation) -> None:
         names = ("background", "white matter", "grey matter", *segmentation._FORMER_NAMES.values())
-        renamed = replace(seg, bundle=replace(seg.bundle, classes=names)).volumes_ml
+        labelling = Labelling.of(replace(seg.bundle, classes=names))
+        renamed = replace(seg, labelling=labelling).volumes_ml
         for former, name in segmentation._FORMER_NAMES.items():
             with pytest.warns(DeprecationWarning, match=f"class '{former}' is now '{name}'"):
                 assert renamed[former] == renamed[name] > 0

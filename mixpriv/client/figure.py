@@ -46,7 +46,7 @@ def draw_picture(result: Segmentation) -> bytes:
     legend = top + sum(heights) + _GAP * len(heights)
     width = 2 * _MARGIN + sum(widths) + _GAP * (len(columns) - 1)
     failed = _told(result, width)
-    rows = -(-len(result.volumes) // _per_row(len(result.volumes), width)) + len(failed)
+    rows = -(-len(result.both_sides) // _per_row(len(result.both_sides), width)) + len(failed)
     height = legend + _LINE * rows + _MARGIN
     canvas = Image.new("RGB", (width, height), _BACKGROUND)
     draw, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(20), ImageFont.load_default(15)
@@ -61,7 +61,7 @@ def draw_picture(result: Segmentation) -> bytes:
             draw.text((x + width - _SIDE / 2, y + height / 2), right, _FAINT, small, anchor="mm")
             y += height + _GAP
         x += width + _GAP
-    _draw_legend(draw, result.volumes, legend, canvas.width)
+    _draw_legend(draw, result.both_sides, legend, canvas.width)
     for n, line in enumerate(failed):
         draw.text((_MARGIN, canvas.height - _MARGIN - _LINE * (len(failed) - n)), line, _WARNING, small)
     buffer = io.BytesIO()
@@ -78,7 +78,7 @@ def _panels(result: Segmentation) -> list[list[Rgb]]:
     middle = [round(float(np.average(np.arange(n), weights=w))) for n, w in _profiles(target.mask)]
     extent_mm = float((np.array(scan.shape) * target.grid.spacing_mm).max())
     pixel_mm = min(_PIXEL_MM, extent_mm / _LONGEST)
-    colors = np.array([(0, 0, 0), *(_rgb(volume.color) for volume in result.volumes)], np.float32)
+    colors = np.array([(0, 0, 0), *(_rgb(volume.color) for volume in result.both_sides)], np.float32)
     shown = result.exchanges[:1] if result.server is not None else ()
     planes: list[list[Rgb]] = []
     for axis, _, _ in _PLANES:

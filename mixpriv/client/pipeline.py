@@ -14,6 +14,7 @@ from mixpriv.imaging.device import CPU, Device
 from mixpriv.imaging.preprocess.preprocessor import Preprocessor, load_preprocessor
 from mixpriv.imaging.resample import Conformed
 from mixpriv.key import ClientKey
+from mixpriv.labels import Labelling
 from mixpriv.protection.draws import KeyedDraws
 from mixpriv.protection.mixing import normalised
 from mixpriv.protection.modes import Mode
@@ -26,7 +27,10 @@ from mixpriv.wire.transport import Segmenter
 
 @dataclass(frozen=True)
 class Pipeline:
-    """All that is loaded once for scan after scan; no segmenter for a mode that sends nothing."""
+    """All that is loaded once for scan after scan; no segmenter for a mode that sends nothing.
+
+    ``tissues``: whether the classes are merged to the bundle's tissues.
+    """
 
     bundle: Bundle
     mode: Mode
@@ -39,6 +43,7 @@ class Pipeline:
     reference_model: ReferenceModel | None = field(repr=False)
     allow_repeat: bool = False
     send_anyway: tuple[str, ...] = ()
+    tissues: bool = False
 
     def __post_init__(self) -> None:
         if self.leaves_machine and self.ledger is None:
@@ -55,6 +60,11 @@ class Pipeline:
     def server(self) -> str:
         """What the ledger calls the place where requests go."""
         return EMBEDDED if self.segmenter is None or not self.segmenter.leaves_machine else self.segmenter.address
+
+    @property
+    def labelling(self) -> Labelling:
+        """What the values of a segmentation mean."""
+        return Labelling.of(self.bundle, tissues=self.tissues)
 
     def draws(self, content: bytes) -> KeyedDraws:
         """What can be drawn for the scan with a content digest."""
@@ -85,6 +95,7 @@ def open_pipeline(
     threads: int | None = None,
     allow_repeat: bool = False,
     send_anyway: Sequence[str] = (),
+    tissues: bool = False,
 ) -> Pipeline:
     """Load the client's networks; the voxel work is done on the ``device``.
 
@@ -94,9 +105,10 @@ def open_pipeline(
     Raises
     ------
     InputError
-        the bundle does not know the mode, or a file of it is missing or damaged.
+        the bundle does not know the mode or has no tissues, or a file of it is missing or damaged.
     """
     mode.require(bundle)
+    Labelling.of(bundle, tissues=tissues)
     return Pipeline(
         bundle=bundle,
         mode=mode,
@@ -109,4 +121,5 @@ def open_pipeline(
         reference_model=ReferenceModel.of(bundle) if mode.unmixes else None,
         allow_repeat=allow_repeat,
         send_anyway=require_names(send_anyway, CHECKS_BEFORE),
+        tissues=tissues,
     )

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from mixpriv.client.ledger import Entry, Ledger, now
 from mixpriv.client.pipeline import Pipeline
+from mixpriv.client.restore import merged, restore
 from mixpriv.client.segmentation import Exchange, Segmentation
 from mixpriv.errors import InputError
-from mixpriv.imaging.resample import Conformed, to_scan
+from mixpriv.imaging.resample import Conformed
 from mixpriv.imaging.volume import Volume
 from mixpriv.key import content_digest
 from mixpriv.protection.mixing import normalised
@@ -117,13 +118,14 @@ def finish(
     with timings("reveal"):
         answers, secrets = [e.received for e in exchanges], [r.secret for r in requests]
         probabilities = pipeline.mode.reveal(conformed, answers, secrets, pipeline.unmixer)
+        probabilities = merged(probabilities, pipeline.labelling)
     with timings("restore"):
-        # the client knows where the brain ends: what the answer shows beyond is the reference's
-        labels = to_scan(probabilities, conformed.grid, prepared.scan, conformed.mask, conformed.device)
+        labels = restore(probabilities, conformed, prepared.scan, pipeline.labelling)
     brain_ml = None if pipeline.bundle.crop else conformed.mask_ml
     risk = max((r.risk for r in requests if r.risk is not None), default=None)
     return Segmentation(
         labels=labels,
+        labelling=pipeline.labelling,
         bundle=pipeline.bundle,
         scan=prepared.scan,
         probabilities=probabilities,

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import nibabel as nib
@@ -19,6 +20,7 @@ from mixpriv.errors import InputError
 from mixpriv.imaging.mgh import MGH_SUFFIXES
 from mixpriv.imaging.resample import Conformed
 from mixpriv.imaging.volume import SUFFIXES, Volume, encode_as_named, encode_labels, stem, suffix_of
+from mixpriv.labels import Labelling
 from mixpriv.quality.check import Check
 
 _HINT = "pass overwrite=True"
@@ -44,10 +46,12 @@ class Segmentation:
 
     Attributes
     ----------
-    labels : (I, J, K) uint8 in the scan's grid, Fortran order; a value is the index of a class
-    bundle : whose networks made them; ``bundle.classes`` names the C classes, background first
+    labels : (I, J, K) uint8 in the scan's grid, Fortran order
+    labelling : what their values mean: ``labelling.labels`` has index, name, abbreviation and color of each
+    bundle : whose networks made them
     scan : what was segmented
-    probabilities : (C, D, H, W) float32 in the bundle's grid, on any positive scale; they count inside the scan's mask
+    probabilities : (C, D, H, W) float32 of ``labelling.classes`` in the bundle's grid, on any positive scale; they
+        count inside the scan's mask
     conformed : the scan in the bundle's grid; secret
     brain_ml : volume of the extracted brain, None for a region-of-interest crop
     server : which was asked; None if the network ran in this process, or nothing was sent
@@ -59,6 +63,7 @@ class Segmentation:
     """
 
     labels: NDArray[np.uint8] = field(repr=False)
+    labelling: Labelling = field(repr=False)
     bundle: Bundle = field(repr=False)
     scan: Volume = field(repr=False)
     probabilities: NDArray[np.float32] = field(repr=False)
@@ -75,14 +80,33 @@ class Segmentation:
         """(4, 4), from the index of a voxel to millimetres (R, A, S)."""
         return self.scan.affine
 
-    @property
+    @cached_property
     def volumes(self) -> list[ClassVolume]:
-        """Voxels and volume of each class but the background."""
-        return class_volumes(self.labels, self.scan.voxel_ml, self.bundle)
+        """Voxels and volume of each label but the background's, in the order of their values."""
+        return class_volumes(self.labels, self.scan.voxel_ml, self.labelling)
+
+    @property
+    def both_sides(self) -> list[ClassVolume]:
+        """The same for each class but the background, its two sides together; ``index`` is the class' number."""
+        counted = {volume.index: volume for volume in self.volumes}
+        rows = []
+        for of in self.labelling.classes[1:]:
+            sides = [counted[label.index] for label in self.labelling.sides(of)]
+            voxels, ml = sum(side.voxels for side in sides), round(sum(side.volume_ml for side in sides), 3)
+            rows.append(ClassVolume(of.index, of.name, of.abbreviation, of.color, voxels, ml))
+        return rows
+
+    @property
+    def intracranial_ml(self) -> float | None:
+        """Intracranial volume, ml: all that has a label, brain and CSF in and around it; None for a crop.
+
+        CSF is counted inside the mask that the client makes of the brain, up to about 2 mm around it.
+        """
+        return None if self.bundle.crop else round(sum(volume.volume_ml for volume in self.volumes), 3)
 
     @property
     def volumes_ml(self) -> Mapping[str, float]:
-        """Volume of each class by its name, ml."""
+        """Volume of each label by its name, ml; of a class with two sides ``left ...`` and ``right ...``."""
         return _ByName({volume.name: volume.volume_ml for volume in self.volumes})
 
     def to_nibabel(self) -> nib.Nifti1Image:

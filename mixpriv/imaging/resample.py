@@ -250,6 +250,14 @@ def to_scan(
     return np.asfortranarray(device.to_host(labels).T[flips])
 
 
+def image_to_scan(image: NDArray[np.float32], grid: Grid, volume: Image) -> NDArray[np.float32]:
+    """Sample an image (D, H, W) of a grid in the scan's own grid: (I, J, K) in Fortran order, linear, 0 outside."""
+    flips, affine = upright(volume)
+    matrix = np.ascontiguousarray(_index_map(affine, grid.affine)[:, [*_REVERSE, 3]])
+    i, j, k = volume.shape
+    return np.asfortranarray(kernels.resample(image, matrix, (k, j, i)).T[flips])
+
+
 def _index_map(source_affine: NDArray[np.float64], target_affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """(3, 4) matrix from an index of one grid to the index of the same place in another."""
     return np.ascontiguousarray(np.linalg.solve(target_affine, source_affine)[:3])

@@ -41,7 +41,7 @@ class TestSegment:
         code, out, err = run(scan, "--weight", 0.7)
         assert (code, err) == (0, "")
         assert len(out.splitlines()) == 1
-        assert f"{folder}/head_dseg.nii.gz: brain of " in out
+        assert f"{folder}/head_dseg.nii.gz: brain with an intracranial volume of " in out
         assert listing(folder) == {"head.nii.gz", "head_dseg.json", "head_dseg.nii.gz", "head_dseg.tsv"}
         labels, source = nib.load(folder / "head_dseg.nii.gz"), nib.load(scan)
         np.testing.assert_array_equal(labels.affine, source.affine)

@@ -20,6 +20,7 @@ from mixpriv.client.segmentation import Segmentation
 from mixpriv.client.table import class_volumes, encode_table
 from mixpriv.client.wire_record import save_wire, wire_files
 from mixpriv.errors import InputError, OutputError
+from mixpriv.labels import Labelling
 from mixpriv.protection.modes import Mixup
 from tests.support.phantom import brain_scan
 from tests.support.pipelines import using
@@ -34,7 +35,7 @@ class TestVolumes:
     def test_are_counted_without_the_background(self, bundle: Bundle) -> None:
         labels = np.array([[[0, 1, 1, 2]]], np.uint8)
         known = replace(bundle, classes=("background", "white matter", "grey matter", "none"))
-        volumes = class_volumes(labels, 0.5, known)
+        volumes = class_volumes(labels, 0.5, Labelling.of(known))
         assert [(v.index, v.name, v.voxels, v.volume_ml) for v in volumes] == [
             (1, "white matter", 2, 1.0),
             (2, "grey matter", 1, 0.5),

@@ -75,6 +75,19 @@ def write_toy_bundle(
     return load_bundle(folder)
 
 
+def write_structures_bundle(folder: Path) -> Bundle:
+    """Write a toy bundle that tells left and right apart, and says to which tissues its classes merge."""
+    write_toy_bundle(folder, name="toy-structures")
+    fields = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    fields |= {
+        "abbreviations": ["BG", "WM", "GM", "SGM", "VENT", "ECSF"],
+        "labels": [[[0]], [[2], [41]], [[3], [42]], [[11], [50]], [[4, 5], [43, 44]], [[24]]],
+        "tissues": {"classes": ["background", "tissue", "fluid"], "of": [0, 1, 1, 1, 2, 2]},
+    }
+    (folder / "bundle.json").write_text(json.dumps(fields, indent=2), encoding="utf-8")
+    return load_bundle(folder)
+
+
 def write_slow_bundle(folder: Path) -> Bundle:
     """Write a toy bundle whose segmenter takes about a second on this machine, or more."""
     bundle = write_toy_bundle(folder, slowness=3)

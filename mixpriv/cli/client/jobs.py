@@ -106,6 +106,7 @@ def _finish(job: Job, ready: Ready, client: Client, *, force: bool) -> dict[str,
     return {
         "output": str(job.files.labels),
         "table": str(job.files.table),
+        "intracranial_ml": result.intracranial_ml,
         "brain_ml": None if result.brain_ml is None else round(result.brain_ml, 1),
         "classes": [asdict(volume) for volume in volumes],
         "warnings": list(result.warnings),

@@ -52,6 +52,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--device", metavar="auto|cpu|cuda", help="where voxels are worked on (default: $MIXPRIV_DEVICE, or auto)"
     )
+    parser.add_argument(
+        "--tissues", action="store_true", help="merge structures to tissues, for a bundle that says to which"
+    )
     add_bundle_option(parser)
     _add_privacy(parser)
     _add_server(parser)
@@ -176,6 +179,7 @@ def _client(arguments: argparse.Namespace) -> Client:
         scans=len(arguments.scans),
         allow_repeat=arguments.allow_repeat,
         send_anyway=arguments.send_anyway,
+        tissues=arguments.tissues,
         **connection(arguments, timeout_s=DEFAULT_TIMEOUT_S),
     )
     if client.mode.count and (client.mode.unmixes or server is not None):
@@ -226,5 +230,6 @@ def _tell(result: dict[str, Any], client: Client, *, quiet: bool) -> None:
         how = f"mode {client.mode.name}" + (f", {client.mode.count} requests" if client.mode.count > 1 else "")
         how += f", sent to {client.sent_to}" if client.sent_to else ", nothing left this machine"
         total = result["seconds"]["total"]
-        what = "crop" if result["brain_ml"] is None else f"brain of {result['brain_ml']:.0f} ml"
+        icv = result["intracranial_ml"]
+        what = "crop" if icv is None else f"brain with an intracranial volume of {icv:.0f} ml"
         say(f"{result['output']}: {what} segmented in {total:.1f} s, {how}")
