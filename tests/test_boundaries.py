@@ -26,6 +26,7 @@ FORBIDDEN = {
     "protection": ("quality", "client", "wire", "server", *FRONT, *RESEARCH),
     "quality": ("client", "wire", "server", *FRONT, *RESEARCH),
     "client": ("server", *FRONT, *RESEARCH),
+    "cohort": ("server", "engine", *FRONT, *RESEARCH),
     "wire": ("server", "engine", *SECRET, "key", *FRONT, *RESEARCH),
     "server": (*SECRET, "key", *FRONT, *RESEARCH),
     "engine": ("wire", "server", *SECRET, "key", "bundle", *FRONT, *RESEARCH),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import IO, Any, cast
 
 from mixpriv.cli.process import end_if_stopped
@@ -14,9 +16,49 @@ Progress = Callable[[str], None]
 _LONGEST_NAME = 60
 
 
+class Pace:
+    """How far a run over many scans has come, and when it will be at its end at this speed.
+
+    Examples
+    --------
+    >>> pace = Pace(4)
+    >>> pace.text
+    'scan 1 of 4, 0:00:00'
+    >>> pace.count(worked=True)
+    >>> pace.text
+    'scan 2 of 4, 0:00:00, 0:00:00 left'
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self._worked, self._begin, self._idle_s, self._last = 0, time.monotonic(), 0.0, time.monotonic()
+
+    def count(self, *, worked: bool) -> None:
+        """One scan more is over; one that was not ``worked`` on says nothing of the speed."""
+        now = time.monotonic()
+        self.done += 1
+        self._worked += worked
+        self._idle_s += 0.0 if worked else now - self._last
+        self._last = now
+
+    @property
+    def text(self) -> str:
+        """The scan that is worked on, of how many, the time that went by, and the time that is left."""
+        now = time.monotonic()
+        told = f"scan {min(self.done + 1, self.total)} of {self.total}, {_clock(now - self._begin)}"
+        if not self._worked:
+            return told
+        left = (self._last - self._begin - self._idle_s) / self._worked * (self.total - self.done)
+        return f"{told}, {_clock(left - (now - self._last))} left"
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=max(0, round(seconds))))
+
+
 @contextlib.contextmanager
-def shown(name: str) -> Iterator[Progress]:
-    """Progress on a terminal, nothing elsewhere."""
+def shown(name: str, pace: Pace) -> Iterator[Progress]:
+    """Progress on a terminal, nothing elsewhere; of several scans also the ``pace``."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda stage: end_if_stopped()
         return
@@ -26,13 +68,14 @@ def shown(name: str) -> Iterator[Progress]:
     title = printable(name, _LONGEST_NAME)
 
     def line(text: str) -> Text:
-        return Text(text, no_wrap=True, overflow="ellipsis")
+        many = f"{pace.text}: " if pace.total > 1 else ""
+        return Text(f"{many}{title}{text}", no_wrap=True, overflow="ellipsis")
 
     def tell(stage: str) -> None:
         end_if_stopped()
-        status.update(line(f"{title}: {_DOING.get(stage, stage)}"))
+        status.update(line(f": {_DOING.get(stage, stage)}"))
 
-    with Console(file=cast("IO[str]", _Patient(sys.stderr))).status(line(title)) as status:
+    with Console(file=cast("IO[str]", _Patient(sys.stderr))).status(line("")) as status:
         yield tell
 
 

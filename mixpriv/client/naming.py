@@ -75,10 +75,15 @@ def outputs_of(scan: Path, output: Path | None = None) -> Outputs:
             return derivatives_of(scan, root, root / DERIVATIVES)
         return Outputs(scan.parent / _default_name(scan))  # also of a scan without a name, such as "/"
     if os.path.isdir(output):
-        return Outputs(output / _default_name(scan))
+        return outputs_in(output, scan)
     if suffix_of(output) not in LABEL_SUFFIXES:
         raise InputError(f"{output}: expected an output named .nii, .nii.gz, .mgz or .mgh, or an existing folder")
     return Outputs(output)
+
+
+def outputs_in(folder: Path, scan: Path) -> Outputs:
+    """Name the results of a scan in a folder."""
+    return Outputs(folder / _default_name(scan))
 
 
 def dataset_of(scan: Path) -> Path | None:

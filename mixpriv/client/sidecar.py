@@ -13,6 +13,9 @@ from mixpriv.atomic import make_folder, write_files
 from mixpriv.bundle import Bundle
 from mixpriv.client.naming import DESCRIPTION, dataset_of
 
+OWN_FIELD = "Mixpriv"
+"""Of the JSON file of a label map, where it says what of mixpriv made it."""
+
 BIDS_VERSION = "1.10.0"
 
 _COLUMNS = {
@@ -32,7 +35,7 @@ def encode_sidecar(scan: Path, bundle: Bundle, mode: str, requests: int) -> byte
         "Description": f"Classes of the bundle {bundle.name}, in the grid of the scan",
         "Manual": False,
         "SpatialReference": "orig",
-        "Mixpriv": {
+        OWN_FIELD: {
             "Version": __version__,
             "Bundle": {"Name": bundle.name, "Version": bundle.version, "Fingerprint": bundle.fingerprint},
             "Mode": mode,

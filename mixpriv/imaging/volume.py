@@ -21,6 +21,8 @@ from mixpriv.imaging.pair import PAIR_SUFFIXES, read_pair
 from mixpriv.imaging.size import check_size
 
 SUFFIXES = (".nii.gz", ".nii")
+DESCRIPTION = b"mixpriv"
+"""With this the header of each image begins to describe itself that we write: it is no scan."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ def encode_labels(labels: NDArray[np.uint8], like: Volume) -> bytes:
     header.set_data_dtype(np.uint8)
     header.set_intent("label")
     header["scl_slope"], header["scl_inter"] = 1.0, 0.0
-    header["descrip"] = b"mixpriv segmentation"
+    header["descrip"] = DESCRIPTION + b" segmentation"
     header["vox_offset"] = header.single_vox_offset
     padding = header.single_vox_offset - len(header.binaryblock)
     return b"".join((header.binaryblock, bytes(padding), labels.ravel(order="F").data))
@@ -231,5 +233,6 @@ def _header_of(volume: Volume) -> nib.Nifti1Header:
 
 def encode_image(array: NDArray[Any], spacing_mm: float) -> bytes:
     """Make a NIfTI-1 file (not zipped) of an array in R, A, S order of isotropic spacing, at no place in the world."""
-    affine = np.diag((spacing_mm, spacing_mm, spacing_mm, 1.0))
-    return bytes(nib.Nifti1Image(array, affine).to_bytes())
+    image = nib.Nifti1Image(array, np.diag((spacing_mm, spacing_mm, spacing_mm, 1.0)))
+    image.header["descrip"] = DESCRIPTION + b" wire"
+    return bytes(image.to_bytes())

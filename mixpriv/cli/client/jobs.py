@@ -15,14 +15,14 @@ from mixpriv.atomic import check_outputs, make_folder, write_outputs
 from mixpriv.cli.client import PROGRAM
 from mixpriv.cli.client.outputs import Job
 from mixpriv.cli.process import end_if_stopped, explain
-from mixpriv.cli.progress import Progress, shown
+from mixpriv.cli.progress import Pace, Progress, shown
 from mixpriv.cli.terminal import complain
 from mixpriv.client.segment import Prepared
 from mixpriv.client.segmentation import Exchange, Segmentation
 from mixpriv.client.sidecar import begin_dataset, encode_sidecar
 from mixpriv.client.table import ClassVolume, encode_table
 from mixpriv.client.wire_record import save_wire
-from mixpriv.errors import MixprivError, UnfitScanError
+from mixpriv.errors import InputError, MixprivError, UnfitScanError
 from mixpriv.imaging.volume import encode_as_named
 from mixpriv.timing import STAGES, Timings
 
@@ -43,19 +43,22 @@ class Queue:
 
     def __init__(self, client: Client, *, force: bool, ahead: bool) -> None:
         self._client, self._force, self._ahead = client, force, ahead
+        self.pace = Pace(0)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
         """Do all jobs and tell how each went, as a JSON object."""
         upcoming: Future[Ready] | None = None
+        self.pace = Pace(len(jobs))
         with ThreadPoolExecutor(1) as other:
             for job, following in zip(jobs, [*jobs[1:], None], strict=True):
-                with shown(job.scan.name) as progress:
+                with shown(job.scan.name, self.pace) as progress:
                     ready = self._outcome(upcoming, job, progress)
                     # Not before our own is ready: the networks do one thing at a time.
                     upcoming = None
                     if self._ahead and following is not None and self._client.is_open:
                         upcoming = other.submit(self._prepare, following, Timings(lambda stage: end_if_stopped()))
                     result = ready if isinstance(ready, dict) else self._finish(job, ready, progress)
+                self.pace.count(worked="error" not in result)
                 yield result
 
     def _outcome(self, upcoming: Future[Ready] | None, job: Job, progress: Progress) -> Ready | dict[str, Any]:
@@ -67,8 +70,10 @@ class Queue:
 
     def _prepare(self, job: Job, timings: Timings) -> Ready:
         """Load and preprocess; opens the client if that was not done yet, for which it must be the main thread."""
+        if job.refused:
+            raise InputError(job.refused)
         if os.path.isfile(job.scan):  # else it is not the outputs that are to blame
-            check_outputs(job.outputs(), force=self._force, made=job.files.dataset is not None)
+            check_outputs(job.outputs(), force=self._force, made=job.made)
             check_outputs(job.wire_outputs(), force=self._force, made=True)
         return Ready(self._client.prepare(job.scan, timings), timings)
 
@@ -136,6 +141,7 @@ def _files(job: Job, result: Segmentation, volumes: Sequence[ClassVolume], clien
     files = job.files
     if files.dataset is not None:
         begin_dataset(files.dataset, client.bundle)
+    if job.made:
         make_folder(files.labels.parent)
     return {
         files.labels: encode_as_named(files.labels, result.labels, result.scan),

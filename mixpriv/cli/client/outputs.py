@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from mixpriv.client.naming import Outputs, outputs_of
+from mixpriv.client.naming import Outputs, outputs_in, outputs_of
 from mixpriv.client.wire_record import wire_files
+from mixpriv.cohort.find import Found
 from mixpriv.errors import InputError
-from mixpriv.imaging.volume import stem
+from mixpriv.imaging.volume import stem, suffix_of
+
+TABLE_NAME = "volumes.tsv"
+"""Of the table of all scans, in the folder for outputs."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One scan and the files that are made of it."""
+    """One scan and the files that are made of it; ``refused`` says why it cannot be done, if that is known before.
+
+    Its ``name`` is unique among the scans of a run. With ``made`` the folder of the outputs is made when they are
+    written.
+    """
 
     scan: Path
     files: Outputs
     wire: Path | None
     picture: Path | None
     requests: int
+    name: str = ""
+    made: bool = False
+    refused: str = ""
 
     def outputs(self) -> list[Path]:
         """The files that tell the result."""
@@ -35,8 +47,10 @@ class Job:
         return [self.wire / "request.json", *chain.from_iterable(wire_files(self.wire, self.requests))]
 
 
-def plan(arguments: argparse.Namespace, requests: int) -> list[Job]:
+def plan(arguments: argparse.Namespace, scans: Sequence[Found], requests: int) -> list[Job]:
     """Say which files are made of which scan, and of how many requests.
+
+    Of two scans in a folder that would have one output the second is refused, and the others are done.
 
     Raises
     ------
@@ -44,29 +58,55 @@ def plan(arguments: argparse.Namespace, requests: int) -> list[Job]:
         ``-o`` or ``--report`` do not fit the number of scans, two files would be written to one place, or one over a
         scan; or the working folder is gone that they are in.
     """
-    scans, many = arguments.scans, len(arguments.scans) > 1
+    many, picture = len(scans) > 1, None
     if arguments.report and arguments.report.suffix not in (".json", ".png"):
         raise InputError(f"{arguments.report}: expected a report named .json or .png")
-    picture = arguments.report if arguments.report and arguments.report.suffix == ".png" else None
+    if arguments.report and arguments.report.suffix == ".png":
+        picture = arguments.report
     if picture and many:
         raise InputError(f"{picture}: a picture shows one scan, got {len(scans)} scans")
     jobs = []
-    for scan in scans:
-        if many and arguments.output is not None and not os.path.isdir(arguments.output):
-            raise InputError(f"{arguments.output}: expected an existing folder as the output of several scans")
-        wire = arguments.save_wire and (arguments.save_wire / stem(scan) if many else arguments.save_wire)
-        jobs.append(Job(scan, outputs_of(scan, arguments.output), wire, picture, requests))
-    report = [arguments.report] if arguments.report and not picture else []
-    written = [path for job in jobs for path in (*job.outputs(), *job.wire_outputs())]
-    read, taken = {_place(scan) for scan in scans}, set[str]()
-    for path in (*written, *report):
-        place = _place(path)
-        if place in read:
+    for found in scans:
+        files = _files(found, arguments.output, many=many)
+        wire = arguments.save_wire
+        if wire and (many or not found.named):
+            wire = wire / found.below / stem(found.scan)
+        made = files.dataset is not None or (arguments.output is not None and (many or not found.named))
+        jobs.append(Job(found.scan, files, wire, picture, requests, str(found.below / found.scan.name), made))
+    shared = [path for path in (common_table(arguments, scans), arguments.report) if path and path != picture]
+    return _without_clashes(jobs, scans, shared)
+
+
+def common_table(arguments: argparse.Namespace, scans: Sequence[Found]) -> Path | None:
+    """The table of all scans, where several have one folder for their outputs."""
+    output: Path | None = arguments.output
+    if output is None or (len(scans) == 1 and scans[0].named):
+        return None
+    return output / TABLE_NAME
+
+
+def _without_clashes(jobs: Sequence[Job], scans: Sequence[Found], shared: Sequence[Path]) -> list[Job]:
+    """Refuse what would be written to one place with something else, or over a scan."""
+    read, taken = {_place(found.scan) for found in scans}, {_place(path) for path in shared}
+    kept = []
+    for job, found in zip(jobs, scans, strict=True):
+        problem, places = "", set[str]()
+        for path in (*job.outputs(), *job.wire_outputs()):
+            place = _place(path)
+            if place in read:
+                raise InputError(f"{path}: expected an output that is not the scan itself")
+            if not problem and (place in taken or place in places):
+                problem = f"{path}: two outputs would be written there; expected scans of different names"
+            places.add(place)
+        if problem and found.named:
+            raise InputError(problem)
+        if not problem:
+            taken |= places
+        kept.append(replace(job, refused=f"{job.scan}: {problem}") if problem else job)
+    for path in shared:
+        if _place(path) in read:
             raise InputError(f"{path}: expected an output that is not the scan itself")
-        if place in taken:
-            raise InputError(f"{path}: two outputs would be written there; expected scans of different names")
-        taken.add(place)
-    return jobs
+    return kept
 
 
 def _place(path: Path) -> str:
@@ -75,3 +115,11 @@ def _place(path: Path) -> str:
         return os.path.realpath(path)
     except OSError as error:
         raise InputError(f"{path}: the working folder is gone ({error.strerror}); expected a full path") from None
+
+
+def _files(found: Found, output: Path | None, *, many: bool) -> Outputs:
+    if output is None or not (many or not found.named):
+        return outputs_of(found.scan, output)
+    if not os.path.isdir(output) and (suffix_of(output) or os.path.lexists(output)):
+        raise InputError(f"{output}: expected a folder as the output of several scans")
+    return outputs_in(output / found.below, found.scan)

@@ -18,7 +18,11 @@ from mixpriv.cli.terminal import complain, say, say_json
 from mixpriv.errors import InputError, MixprivError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mixpriv.api import Client
+    from mixpriv.bundle import Bundle
+    from mixpriv.cli.progress import Pace
     from mixpriv.protection.modes import Mode
 
 _SEGMENT = (
@@ -32,14 +36,14 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("segment", help="segment scans", description=_SEGMENT)
     parser.set_defaults(run=run)
     parser.add_argument(
-        "scans", nargs="+", type=a_path, metavar="SCAN", help="T1-weighted head or crop, .nii or .nii.gz"
+        "scans", nargs="+", type=a_path, metavar="SCAN", help="T1-weighted head or crop, .nii or .nii.gz, or a folder"
     )
     parser.add_argument(
         "-o",
         "--output",
         type=a_path,
         metavar="OUT",
-        help="label map, or a folder (default: SCAN's stem + _dseg.nii.gz)",
+        help="label map, or a folder, made for several scans (default: SCAN's stem + _dseg.nii.gz)",
     )
     parser.add_argument("--force", action="store_true", help="overwrite outputs that exist")
     parser.add_argument("--report", type=a_path, metavar="FILE", help="a picture (.png) or all results (.json)")
@@ -111,22 +115,37 @@ def run(arguments: argparse.Namespace) -> int:
     """Segment all scans of the command line; returns the first failure's exit code, or 0."""
     require_memory(PROGRAM)
     from mixpriv.atomic import check_outputs, write_outputs
+    from mixpriv.bundle import load_bundle
     from mixpriv.cli.client.jobs import Queue
-    from mixpriv.cli.client.outputs import plan
+    from mixpriv.cli.client.outputs import common_table, plan
+    from mixpriv.cli.client.summary import tell_failures
+    from mixpriv.cohort.find import find_scans, told
+    from mixpriv.cohort.table import check_table
 
     _use_threads(arguments.threads)
+    bundle = load_bundle(arguments.bundle)
+    listing = find_scans(arguments.scans, bundle.modalities, arguments.output)
     results: list[dict[str, Any]] = []
     lost: list[MixprivError] = []
-    with _client(arguments) as client:
-        jobs = plan(arguments, client.mode.count)
+    with _client(arguments, bundle, len(listing.scans)) as client:
+        jobs = plan(arguments, listing.scans, client.mode.count)
         if arguments.report and arguments.report.suffix == ".json":
             check_outputs([arguments.report], force=arguments.force)
-        for result in Queue(client, force=arguments.force, ahead=not arguments.one_by_one).run(jobs):
+        table = common_table(arguments, listing.scans)
+        if table is not None:
+            check_table(table)
+        if listing.left_out:
+            complain(PROGRAM, f"{len(jobs)} scans; left out: {told(listing.left_out)}")
+        queue = Queue(client, force=arguments.force, ahead=not arguments.one_by_one)
+        for result in queue.run(jobs):
             results.append(result)
             with _noted(lost):
-                _tell(result, client, quiet=arguments.json)
+                _tell(result, client, queue.pace, quiet=arguments.json)
         document = _document(client, results)
         clean_up_undisturbed()
+    if table is not None:
+        with _noted(lost):
+            _add_to(table, [job.name for job in jobs], document)
     if arguments.json:
         with _noted(lost):
             say_json(document)
@@ -134,10 +153,20 @@ def run(arguments: argparse.Namespace) -> int:
         with _noted(lost):
             content = json.dumps(document, indent=2).encode() + b"\n"
             write_outputs({arguments.report: content}, force=arguments.force)
+    tell_failures(PROGRAM, results)
     for message in dict.fromkeys(str(error) for error in lost):
         complain(PROGRAM, f"error: {message}")
     codes = [*(result["exit_code"] for result in results), *(error.exit_code for error in lost)]
     return next(filter(None, codes), 0)
+
+
+def _add_to(table: Path, names: list[str], document: dict[str, Any]) -> None:
+    """Add a row for each scan to the table of all."""
+    from mixpriv.cohort.table import add_rows, row_of
+
+    bundle = document["bundle"]
+    how = {"mode": document["mode"], "bundle": f"{bundle['name']} {bundle['version']}", "version": document["version"]}
+    add_rows(table, [row_of(name, result, how) for name, result in zip(names, document["scans"], strict=True)])
 
 
 def _use_threads(text: str | None) -> None:
@@ -150,7 +179,7 @@ def _use_threads(text: str | None) -> None:
     available_threads()
 
 
-def _client(arguments: argparse.Namespace) -> Client:
+def _client(arguments: argparse.Namespace, bundle: Bundle, scans: int) -> Client:
     """The client that the command line asks for; nothing is loaded or reached yet.
 
     Raises
@@ -172,11 +201,11 @@ def _client(arguments: argparse.Namespace) -> Client:
     if server is None and arguments.save_wire:
         raise InputError("without a server nothing is sent: expected no --save-wire")
     client = Client(
-        arguments.bundle,
+        bundle,
         server=server,
         mode=mode,
         device=arguments.device,
-        scans=len(arguments.scans),
+        scans=scans,
         allow_repeat=arguments.allow_repeat,
         send_anyway=arguments.send_anyway,
         tissues=arguments.tissues,
@@ -222,8 +251,8 @@ def _document(client: Client, results: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _tell(result: dict[str, Any], client: Client, *, quiet: bool) -> None:
-    """One line for people."""
+def _tell(result: dict[str, Any], client: Client, pace: Pace, *, quiet: bool) -> None:
+    """One line for people; of several scans also how far we are."""
     if "error" in result:
         complain(PROGRAM, f"error: {result['error']}")
     elif not quiet:
@@ -232,4 +261,5 @@ def _tell(result: dict[str, Any], client: Client, *, quiet: bool) -> None:
         total = result["seconds"]["total"]
         icv = result["intracranial_ml"]
         what = "crop" if icv is None else f"brain with an intracranial volume of {icv:.0f} ml"
+        how += f" ({pace.done} of {pace.text.partition(' of ')[2]})" if pace.total > 1 else ""
         say(f"{result['output']}: {what} segmented in {total:.1f} s, {how}")
