@@ -71,6 +71,7 @@ class Bench:
     bundle: Bundle
     clocks: list[Clock] = field(default_factory=list)
     leaves_machine: ClassVar[bool] = False
+    deliveries: ClassVar[tuple[()]] = ()
     address: ClassVar[str] = "this process"
 
     def open(self, mode: str) -> Pipeline:

@@ -39,6 +39,7 @@ class Keeper:
     run: Segment
     answers: dict[bytes, NDArray[np.uint8]] = field(default_factory=dict)
     leaves_machine: ClassVar[bool] = False
+    deliveries: ClassVar[tuple[()]] = ()
     address: ClassVar[str] = "this process"
 
     def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mixpriv.client.pipeline import Pipeline
     from mixpriv.client.segment import Prepared
-    from mixpriv.client.segmentation import Exchange, Segmentation
+    from mixpriv.client.segmentation import Attempt, Segmentation
     from mixpriv.imaging.inputs import Scan
     from mixpriv.protection.modes import Mode
     from mixpriv.timing import Timings
@@ -195,7 +195,7 @@ class Client:
         prepared: Prepared,
         timings: Timings,
         warn: Callable[[str], None] = lambda warning: None,
-        keep: Callable[[Exchange], None] = lambda exchange: None,
+        keep: Callable[[Attempt], None] = lambda attempt: None,
     ) -> Segmentation:
         """Send what was prepared and make labels of the answer, see `mixpriv.client.segment.finish`."""
         from mixpriv.client import segment as steps

@@ -1,9 +1,8 @@
-"""Folders that ``mixpriv-client segment --save-wire`` wrote: reading them, and looking for what identifies a person."""
+"""Folders that ``mixpriv-client segment --save-wire`` wrote: finding them, and looking for what identifies a person."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from mixpriv.client.segmentation import Exchange
+from mixpriv.client.wire_record import DOCUMENT, FILE
 from mixpriv.errors import InputError
 
-_DOCUMENT = "request.json"
-_FILE = re.compile(r"(segmentation_)?mixture(_\d+)?\.nii\.gz")
 _FIELDS = {"server", "model_name", "model_version", "requests", "sent", "received"}
 _TENSOR = {"name", "datatype", "shape", "bytes", "sha256", "file"}
 _TEXT = ("descrip", "aux_file", "intent_name", "db_name", "data_type")
@@ -29,45 +26,21 @@ def find_wires(folder: Path) -> list[Path]:
     InputError
         there is none.
     """
-    found = sorted(path.parent for path in folder.rglob(_DOCUMENT))
+    found = sorted(path.parent for path in folder.rglob(DOCUMENT))
     if not found:
-        raise InputError(f"{folder}: expected a folder of --save-wire with {_DOCUMENT}, got none")
+        raise InputError(f"{folder}: expected a folder of --save-wire with {DOCUMENT}, got none")
     return found
-
-
-def read_wire(folder: Path) -> list[Exchange]:
-    """All requests of a folder.
-
-    Raises
-    ------
-    InputError
-        the document or a file that it names is missing or damaged.
-    """
-    try:
-        document = json.loads((folder / _DOCUMENT).read_text(encoding="utf-8"))
-        exchanges = []
-        for request in document["requests"]:
-            names = [request[part]["file"] for part in ("sent", "received")]
-            if any(not _FILE.fullmatch(name) for name in names):
-                raise InputError(f"{folder / _DOCUMENT}: expected files named mixture*.nii.gz beside it")
-            mixture, answer = (np.asanyarray(nib.Nifti1Image.from_filename(folder / name).dataobj) for name in names)
-            exchanges.append(Exchange(mixture.astype(np.float16), np.moveaxis(np.asarray(answer, np.uint8), -1, 0)))
-    except (OSError, ValueError, KeyError, TypeError, nib.filebasedimages.ImageFileError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{folder}: not a folder of --save-wire ({type(error).__name__})") from None
-    return exchanges
 
 
 def identifying_fields(folder: Path) -> list[str]:
     """Names of what is beyond the contract: other fields and files, text in headers, another grid than the first's."""
-    document = json.loads((folder / _DOCUMENT).read_text(encoding="utf-8"))
-    found = [f"{_DOCUMENT}: {name}" for name in sorted(set(_keys(document)) - _FIELDS - _TENSOR)]
+    document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+    found = [f"{DOCUMENT}: {name}" for name in sorted(set(_keys(document)) - _FIELDS - _TENSOR)]
     affines = []
     for path in sorted(folder.iterdir()):
-        if path.name == _DOCUMENT:
+        if path.name == DOCUMENT:
             continue
-        if not _FILE.fullmatch(path.name):
+        if not FILE.fullmatch(path.name):
             found.append(f"file {len(found) + 1} of another name")
             continue
         image = nib.Nifti1Image.from_filename(path)

@@ -15,8 +15,9 @@ from mixpriv.audit.linkage import Linker
 from mixpriv.audit.policy import check_controls
 from mixpriv.audit.run import Audit
 from mixpriv.audit.simulation import client_key
-from mixpriv.audit.wire import find_wires, identifying_fields, read_wire
+from mixpriv.audit.wire import find_wires, identifying_fields
 from mixpriv.bundle import Bundle
+from mixpriv.client.wire_record import read_wire
 from mixpriv.errors import InputError
 from mixpriv.imaging.preprocess.preprocessor import Preprocessor
 from mixpriv.protection.keystream import Keystream
@@ -47,14 +48,14 @@ def audit_wire(folder: Path, gallery: Path, preprocess: Preprocessor, bundle: Bu
     first, mean, counts, fields, contract = [], [], [], [], SegmenterContract.of(bundle)
     for wire in wires:
         saved = [exchange.sent for exchange in read_wire(wire)]
-        images = [image.astype(np.float32) for image in saved]
+        images = [image[0].astype(np.float32) for image in saved]
         if any(image.shape != bundle.grid_shape for image in images):
             raise InputError(f"{wire}: expected images of {bundle.grid_shape}, got {images[0].shape}")
         first.append(images[0])
         mean.append(np.asarray(np.mean(images, axis=0), np.float32))
         counts.append(float(len(images)))
         # what the files say beside the images, and what the same images say to a server when they are sent
-        beyond = sum(len(identifying_parts(image[None], contract)) for image in saved)
+        beyond = sum(len(identifying_parts(image, contract)) for image in saved)
         fields.append(float(len(identifying_fields(wire)) + beyond))
     findings += linked("A1", _MODE, linker, held, first, subjects)
     if max(counts) > 1:

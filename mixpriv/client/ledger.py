@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from mixpriv.atomic import config_folder, data_folder, private_folder
 from mixpriv.errors import InputError, MixprivError, OutputError
 from mixpriv.newfile import try_to_write
 from mixpriv.reid.scan_hash import SAME_SCAN, distance
+from mixpriv.wire.delivery import now
 
 EMBEDDED = "embedded"
 """Server name of an entry whose proxy never left this machine."""
@@ -84,11 +84,6 @@ class Entry:
 def ledger_path() -> Path:
     """Where this user's ledger is kept."""
     return data_folder() / "ledger.sqlite3"
-
-
-def now() -> str:
-    """Tell the time for an entry: UTC, ISO 8601, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 class Ledger:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from mixpriv.client.ledger import Entry, Ledger, now
+from mixpriv.client.ledger import Entry, Ledger
 from mixpriv.client.pipeline import Pipeline
 from mixpriv.client.restore import merged, restore
-from mixpriv.client.segmentation import Exchange, Segmentation
+from mixpriv.client.segmentation import Attempt, Exchange, Segmentation
 from mixpriv.errors import InputError
 from mixpriv.imaging.resample import Conformed
 from mixpriv.imaging.volume import Volume
@@ -20,6 +20,7 @@ from mixpriv.protection.modes import Answer, Protected
 from mixpriv.quality.check import Check, require_fit
 from mixpriv.reid.scan_hash import scan_hash
 from mixpriv.timing import Timings
+from mixpriv.wire.delivery import now
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,12 @@ def finish(
     pipeline: Pipeline,
     timings: Timings,
     warn: Callable[[str], None] = lambda warning: None,
-    keep: Callable[[Exchange], None] = lambda exchange: None,
+    keep: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Segmentation:
     """Note in the ledger what will be sent, send it, and make labels of the answers; see `segment`.
 
-    ``warn`` hears of what file and ledger tell before anything is sent, ``keep`` of each exchange once it is over.
+    ``warn`` hears of what file and ledger tell before anything is sent, ``keep`` of each request that was tried, also
+    of one that failed.
     """
     conformed, request = prepared.conformed, prepared.first
     warnings = (*prepared.scan.warnings, *(check.words for check in prepared.checks if check.failed))
@@ -109,10 +111,8 @@ def finish(
         while request is not None:
             following = other.submit(next, prepared.further, None)  # drawn while the server works
             with timings("server"):
-                answer = _ask(request, pipeline)
+                exchanges.append(Exchange(request.image, _ask(request, pipeline, keep)))
             requests.append(request)
-            exchanges.append(Exchange(request.image, answer))
-            keep(exchanges[-1])
             with timings("protect"):
                 request = following.result()
     with timings("reveal"):
@@ -139,12 +139,20 @@ def finish(
     )
 
 
-def _ask(request: Protected, pipeline: Pipeline) -> Answer:
-    if pipeline.segmenter is None:
+def _ask(request: Protected, pipeline: Pipeline, keep: Callable[[Attempt], None]) -> Answer:
+    segmenter = pipeline.segmenter
+    if segmenter is None:
         raise ValueError("segmenter: expected one in a mode that sends")
     _require_allowed(request, pipeline)
-    answer: Answer = pipeline.segmenter.segment(request.image[None])[0]
-    return answer
+    answer: Answer | None = None
+    before = segmenter.deliveries
+    try:
+        answer = segmenter.segment(request.image[None])[0]
+        return answer
+    finally:
+        now_sent = segmenter.deliveries
+        deliveries = () if now_sent is before else tuple(now_sent)  # a signal may come before anything is sent
+        keep(Attempt(request.image, request.risk is not None, request.refusal, deliveries, answer))
 
 
 def _require_allowed(request: Protected, pipeline: Pipeline) -> None:

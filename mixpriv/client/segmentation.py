@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from mixpriv.imaging.resample import Conformed
 from mixpriv.imaging.volume import SUFFIXES, Volume, encode_as_named, encode_labels, stem, suffix_of
 from mixpriv.labels import Labelling
 from mixpriv.quality.check import Check
+from mixpriv.wire.delivery import Delivery
 
 _HINT = "pass overwrite=True"
 
@@ -38,6 +39,31 @@ class Exchange:
 
     sent: NDArray[np.float16] = field(repr=False)
     received: NDArray[np.uint8] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request that was to be sent, and what came of it.
+
+    Attributes
+    ----------
+    image : (M, D, H, W), what was to be sent
+    checked : whether it was compared with other people's scans
+    refusal : why it must not leave this machine; empty if it may
+    deliveries : to whom it went; nothing if it did not leave this program
+    answer : (C-1, D, H, W) uint8, None without one
+    """
+
+    image: NDArray[np.float16] = field(repr=False)
+    checked: bool
+    refusal: str
+    deliveries: tuple[Delivery, ...]
+    answer: NDArray[np.uint8] | None = field(repr=False)
+
+    @staticmethod
+    def exchanges(attempts: Iterable[Attempt]) -> list[Exchange]:
+        """Those that were answered."""
+        return [Exchange(one.image, one.answer) for one in attempts if one.answer is not None]
 
 
 @dataclass(frozen=True)

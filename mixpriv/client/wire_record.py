@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from mixpriv.atomic import make_folder, write_outputs
 from mixpriv.bundle import Bundle
 from mixpriv.client.segmentation import Exchange
+from mixpriv.errors import InputError
 from mixpriv.imaging.files import zipped_as_named
 from mixpriv.imaging.volume import encode_image
 from mixpriv.wire.contract import SegmenterContract, TensorSpec
+
+DOCUMENT = "request.json"
+FILE = re.compile(r"(segmentation_)?mixture(_\d+)?\.nii\.gz")
 
 
 def wire_files(folder: Path, references: int) -> list[tuple[Path, Path]]:
@@ -65,9 +73,38 @@ def save_wire(folder: Path, exchanges: Sequence[Exchange], bundle: Bundle, serve
         "model_version": str(contract.model_version),
         "requests": requests,
     }
-    contents[folder / "request.json"] = json.dumps(document, indent=2).encode() + b"\n"
+    contents[folder / DOCUMENT] = json.dumps(document, indent=2).encode() + b"\n"
     make_folder(folder, 0o700)
     write_outputs(contents, force=force, mode=0o600)
+
+
+def read_wire(folder: Path) -> list[Exchange]:
+    """What `save_wire` wrote, exactly as it was sent and received.
+
+    Raises
+    ------
+    InputError
+        the document or a file that it names is missing, damaged, or holds what no request and no answer holds.
+    """
+    try:
+        document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+        exchanges = []
+        for request in document["requests"]:
+            names = [request[part]["file"] for part in ("sent", "received")]
+            if any(not FILE.fullmatch(name) for name in names):
+                raise InputError(f"{folder / DOCUMENT}: expected files named mixture*.nii.gz beside it")
+            mixture, answer = (np.asanyarray(nib.Nifti1Image.from_filename(folder / name).dataobj) for name in names)
+            with np.errstate(over="ignore", invalid="ignore"):
+                sent = mixture.astype(np.float16)
+            if answer.dtype != np.uint8 or not np.array_equal(sent.astype(mixture.dtype), mixture):
+                raise InputError(f"{folder}: expected values of FP16 sent and of UINT8 received, got others")
+            sent = sent[None] if sent.ndim == 3 else np.moveaxis(sent, -1, 0)
+            exchanges.append(Exchange(sent, np.moveaxis(answer, -1, 0)))
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError, zlib.error, ImageFileError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder}: not a folder of --save-wire ({type(error).__name__})") from None
+    return exchanges
 
 
 def _describe(spec: TensorSpec, tensor: NDArray[Any], path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ class InProcessSegmenter:
 
     leaves_machine = False
     address = ""
+    deliveries: tuple[()] = ()
 
     def __init__(self, network: str | os.PathLike[str], *, precision: Precision = "auto") -> None:
         self._network = load(network, precision=precision)

@@ -58,6 +58,11 @@ class Address:
         return cls(text, match["host"].strip("[]"))
 
     @property
+    def shown(self) -> str:
+        """For people: with the name that it was found under."""
+        return f"{self.name} at {self.text}" if self.name else self.text
+
+    @property
     def is_local(self) -> bool:
         """Whether what is sent there stays on this machine; of a name it is the name that decides, not DNS."""
         host = self.name or self.host

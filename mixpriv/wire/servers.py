@@ -30,6 +30,7 @@ from mixpriv.wire.address import Address
 from mixpriv.wire.background import started
 from mixpriv.wire.connection import Connection
 from mixpriv.wire.contract import SegmenterContract
+from mixpriv.wire.delivery import Delivery
 from mixpriv.wire.messages import encode_request
 from mixpriv.wire.tls import TlsOptions
 from mixpriv.wire.token import Token
@@ -78,6 +79,7 @@ class ServerPool:
         lost: Callable[[], str | None] | None = None,
     ) -> None:
         self._lost = lost
+        self.deliveries: list[Delivery] = []
         self._given = tuple(addresses)
         self.address = ",".join(address.text for address in addresses)
         self._contract = contract
@@ -127,6 +129,7 @@ class ServerPool:
 
         See `GrpcSegmenter.segment` for shapes and errors.
         """
+        self.deliveries = []
         request = encode_request(self._contract, mixture)
         deadline = time.monotonic() + self._timeout_s
         pause, lost_since = FIRST_PAUSE_S, None
@@ -155,7 +158,7 @@ class ServerPool:
         """Ask server after server until one answers; how those before it failed goes to `failures`."""
         for address, connection in self._ready(failures, deadline):
             try:
-                answer = self._servers[address].send(connection, request, deadline)
+                answer = self._servers[address].send(connection, request, deadline, self.deliveries)
             except (ServerUnavailableError, IncompatibleServerError) as failure:
                 self._note(address, failure, failures)
             else:

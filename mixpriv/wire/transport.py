@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from mixpriv.wire.address import Address
 from mixpriv.wire.channel import ChannelSettings
 from mixpriv.wire.connection import Connection
 from mixpriv.wire.contract import SegmenterContract
+from mixpriv.wire.delivery import Delivery, now
 from mixpriv.wire.messages import (
     CONFIG_BYTES,
     answer_bytes,
@@ -46,6 +47,10 @@ class Segmenter(Protocol):
     @property
     def address(self) -> str:
         """Where that goes, for people and for the ledger."""
+
+    @property
+    def deliveries(self) -> Sequence[Delivery]:
+        """To which servers the mixture of the last `segment` went, also where that failed; nothing for none."""
 
     def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
         """Mixture (N, M, D, H, W) to probabilities x 255 without background (N, C-1, D, H, W)."""
@@ -88,6 +93,8 @@ class GrpcSegmenter:
 
         place = address if isinstance(address, Address) else Address.parse(address)
         self.address = place.text
+        self.deliveries: list[Delivery] = []
+        self._shown = place.shown
         self._contract = contract
         self._timeout_s = timeout_s
         self._token = token
@@ -145,12 +152,10 @@ class GrpcSegmenter:
         ServerUnavailableError
             it cannot be reached, is busy, refuses us, breaks off or does not answer in time.
         """
-        return self.ask(encode_request(self._contract, mixture), time.monotonic() + self._timeout_s)
-
-    def ask(self, request: Any, deadline: float) -> NDArray[np.uint8]:
-        """Check the server, send it a request made by `encode_request`, and check the answer; see `segment`."""
+        self.deliveries = []
+        request, deadline = encode_request(self._contract, mixture), time.monotonic() + self._timeout_s
         connection, _ = self.ready(deadline)
-        return self.send(connection, request, deadline)
+        return self.send(connection, request, deadline, self.deliveries)
 
     def ready(self, deadline: float) -> tuple[Connection, Mapping[str, str]]:
         """A connection on which the server has just shown the right network, and what it said of it; see `check`."""
@@ -163,11 +168,21 @@ class GrpcSegmenter:
             connection, _ = self._connected(deadline)
         return connection, self._check(connection, deadline)
 
-    def send(self, connection: Connection, request: Any, deadline: float) -> NDArray[np.uint8]:
-        """Send a request over the connection that `ready` gave, and over no other, and check the answer."""
+    def send(
+        self, connection: Connection, request: Any, deadline: float, deliveries: list[Delivery]
+    ) -> NDArray[np.uint8]:
+        """Send what `encode_request` made over the connection that `ready` gave, and over no other; check the answer.
+
+        It is noted in `deliveries` before the first byte leaves.
+        """
         expected = answer_bytes(self._contract, request)
-        answer = self._call(connection, "ModelInfer", request.SerializeToString(), expected, deadline)
-        return decode_answer(self._contract, request, answer, self.address)
+        message = request.SerializeToString()
+        delivery = Delivery(self._shown, connection.certificate, now())
+        deliveries.append(delivery)
+        answer = self._call(connection, "ModelInfer", message, expected, deadline)
+        probabilities = decode_answer(self._contract, request, answer, self.address)
+        delivery.answered = True
+        return probabilities
 
     def _check(self, connection: Connection, deadline: float) -> Mapping[str, str]:
         from tritonclient.grpc import service_pb2

@@ -11,11 +11,11 @@ import pytest
 
 from mixpriv.audit.cohort import Visit
 from mixpriv.audit.simulation import client_key, several
-from mixpriv.audit.wire import find_wires, identifying_fields, read_wire
+from mixpriv.audit.wire import find_wires, identifying_fields
 from mixpriv.audit.wire_audit import audit_wire
 from mixpriv.bundle import Bundle, load_bundle
 from mixpriv.client.segmentation import Exchange
-from mixpriv.client.wire_record import save_wire
+from mixpriv.client.wire_record import read_wire, save_wire
 from mixpriv.errors import InputError
 from mixpriv.imaging.resample import Conformed, Grid
 from mixpriv.imaging.volume import Volume

@@ -262,7 +262,7 @@ class TestWhatIsSent:
 class TestLedger:
     def test_every_send_is_entered_before_it_happens(self, pipeline: Pipeline) -> None:
         class Broken:
-            address, leaves_machine = "host:1", True
+            address, leaves_machine, deliveries = "host:1", True, ()
 
             def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:
                 raise ServerUnavailableError("server gone")

@@ -97,7 +97,7 @@ def outcome(case: Case, folder: Path) -> Outcome:
     requests: list[bytes] = []
 
     class Recording:
-        leaves_machine, address = True, SERVER
+        leaves_machine, address, deliveries = True, SERVER, ()
         network = InProcessSegmenter(bundle.segmenter_path, precision="f32")
 
         def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:

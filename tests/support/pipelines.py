@@ -25,6 +25,7 @@ class Elsewhere:
     inner: Segmenter
     address: str = "host:1"
     leaves_machine: bool = True
+    deliveries: tuple[()] = ()
     seen: list[NDArray[np.float16]] = field(default_factory=list)
 
     def segment(self, mixture: NDArray[np.float16]) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from mixpriv.cli.client.outputs import Job
 from mixpriv.cli.process import end_if_stopped, explain
 from mixpriv.cli.progress import Pace, Progress, shown
 from mixpriv.cli.terminal import complain
+from mixpriv.client.receipt import NOT_WRITTEN, WRITTEN, make_receipt
 from mixpriv.client.segment import Prepared
-from mixpriv.client.segmentation import Exchange, Segmentation
+from mixpriv.client.segmentation import Attempt, Segmentation
 from mixpriv.client.sidecar import begin_dataset, encode_sidecar
 from mixpriv.client.table import ClassVolume, encode_table
 from mixpriv.client.wire_record import save_wire
@@ -99,15 +101,18 @@ def _finish(job: Job, ready: Ready, client: Client, *, force: bool) -> dict[str,
     def warn(warning: str) -> None:
         complain(PROGRAM, f"warning: {job.scan}: {warning}")
 
-    with _kept(job, client, warn, force=force) as exchanges:
-        result = client.finish(ready.prepared, timings, warn, exchanges.append)
-    volumes = result.volumes
-    with timings("report"):
-        if job.wire is not None:
-            save_wire(job.wire, exchanges, client.bundle, client.open().server, force=force)
-        picture = _picture(job, result)
-    with timings("save"):
-        write_outputs({**_files(job, result, volumes, client), **picture}, force=force)
+    attempts: list[Attempt] = []
+    saved = partial(_saved_if_it_fails, job, client, attempts, warn, force=force)
+    with saved(_save_receipt):
+        with saved(_save_wire):
+            result = client.finish(ready.prepared, timings, warn, attempts.append)
+        volumes = result.volumes
+        with timings("report"):
+            _save_wire(job, client, attempts, force=force)
+            picture = _picture(job, result)
+        with timings("save"):
+            receipt = _receipt(job, client, attempts, WRITTEN)
+            write_outputs({**_files(job, result, volumes, client), **picture, **receipt}, force=force)
     return {
         "output": str(job.files.labels),
         "table": str(job.files.table),
@@ -122,18 +127,44 @@ def _finish(job: Job, ready: Ready, client: Client, *, force: bool) -> dict[str,
 
 
 @contextlib.contextmanager
-def _kept(job: Job, client: Client, warn: Callable[[str], None], *, force: bool) -> Iterator[list[Exchange]]:
-    """What was sent and received: saved, if that is wanted, also when anything fails after it."""
-    exchanges: list[Exchange] = []
+def _saved_if_it_fails(
+    job: Job,
+    client: Client,
+    attempts: list[Attempt],
+    warn: Callable[[str], None],
+    save: Callable[..., None],
+    *,
+    force: bool,
+) -> Iterator[None]:
+    """Save what was sent and received also when anything fails after it."""
     try:
-        yield exchanges
+        yield
     except BaseException:
-        if job.wire is not None and exchanges:
-            try:
-                save_wire(job.wire, exchanges, client.bundle, client.open().server, force=force)
-            except MixprivError as error:  # what failed first is the news
-                warn(str(error))
+        try:
+            save(job, client, attempts, force=force)
+        except MixprivError as error:  # what failed first is the news
+            warn(str(error))
         raise
+
+
+def _save_wire(job: Job, client: Client, attempts: Sequence[Attempt], *, force: bool) -> None:
+    exchanges = Attempt.exchanges(attempts)
+    if job.wire is not None and exchanges:
+        save_wire(job.wire, exchanges, client.bundle, client.open().server, force=force)
+
+
+def _save_receipt(job: Job, client: Client, attempts: Sequence[Attempt], *, force: bool) -> None:
+    """Of a segmentation that failed, if something was sent for it."""
+    if any(attempt.deliveries for attempt in attempts):
+        write_outputs(_receipt(job, client, attempts, NOT_WRITTEN), force=force)
+
+
+def _receipt(job: Job, client: Client, attempts: Sequence[Attempt], segmentation: str) -> dict[Path, bytes]:
+    """The receipt's file, if one is wanted."""
+    if job.receipt is None:
+        return {}
+    make_folder(job.receipt.parent)
+    return {job.receipt: make_receipt(attempts, client.open(), segmentation=segmentation)}
 
 
 def _files(job: Job, result: Segmentation, volumes: Sequence[ClassVolume], client: Client) -> dict[Path, bytes]:

@@ -20,6 +20,8 @@ def add_parser(commands: Any) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     path = actions.add_parser("path", help="print where the key is kept")
     path.set_defaults(run=_path)
+    public = actions.add_parser("public", help="print the public key, by which your receipts can be checked")
+    public.set_defaults(run=_public)
     export = actions.add_parser("export", help="save a copy of the key, readable by you alone")
     export.set_defaults(run=_export)
     export.add_argument("file", type=a_path, metavar="FILE", help="a new file; never overwritten")
@@ -29,6 +31,14 @@ def _path(arguments: argparse.Namespace) -> int:
     from mixpriv.key import key_path
 
     say(str(key_path()))
+    return 0
+
+
+def _public(arguments: argparse.Namespace) -> int:
+    from mixpriv.client.receipt import public_key
+    from mixpriv.key import load_or_create_key
+
+    say(public_key(load_or_create_key()))
     return 0
 
 

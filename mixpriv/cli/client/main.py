@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from mixpriv.cli import process
-from mixpriv.cli.client import PROGRAM, info, key, ledger, references, segment
+from mixpriv.cli.client import PROGRAM, info, key, ledger, references, segment, verify
 from mixpriv.cli.options import Parser, add_program_options
 
 _EPILOG = """\
@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_program_options(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (segment, references, ledger, info, key):
+    for command in (segment, verify, references, ledger, info, key):
         command.add_parser(commands)
     return parser
 

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from mixpriv.client.naming import Outputs, outputs_in, outputs_of
-from mixpriv.client.wire_record import wire_files
+from mixpriv.client.wire_record import DOCUMENT, wire_files
 from mixpriv.cohort.find import Found
 from mixpriv.errors import InputError
 from mixpriv.imaging.volume import stem, suffix_of
@@ -35,6 +35,7 @@ class Job:
     name: str = ""
     made: bool = False
     refused: str = ""
+    receipt: Path | None = None
 
     def outputs(self) -> list[Path]:
         """The files that tell the result."""
@@ -42,9 +43,10 @@ class Job:
 
     def wire_outputs(self) -> list[Path]:
         """The files that tell what was sent and received."""
+        receipt = [self.receipt] if self.receipt else []
         if self.wire is None:
-            return []
-        return [self.wire / "request.json", *chain.from_iterable(wire_files(self.wire, self.requests))]
+            return receipt
+        return [*receipt, self.wire / DOCUMENT, *chain.from_iterable(wire_files(self.wire, self.requests))]
 
 
 def plan(arguments: argparse.Namespace, scans: Sequence[Found], requests: int) -> list[Job]:
@@ -55,8 +57,8 @@ def plan(arguments: argparse.Namespace, scans: Sequence[Found], requests: int) -
     Raises
     ------
     InputError
-        ``-o`` or ``--report`` do not fit the number of scans, two files would be written to one place, or one over a
-        scan; or the working folder is gone that they are in.
+        ``-o``, ``--report`` or ``--receipt`` do not fit the number of scans, two files would be written to one place,
+        or one over a scan; or the working folder is gone that they are in.
     """
     many, picture = len(scans) > 1, None
     if arguments.report and arguments.report.suffix not in (".json", ".png"):
@@ -72,7 +74,8 @@ def plan(arguments: argparse.Namespace, scans: Sequence[Found], requests: int) -
         if wire and (many or not found.named):
             wire = wire / found.below / stem(found.scan)
         made = files.dataset is not None or (arguments.output is not None and (many or not found.named))
-        jobs.append(Job(found.scan, files, wire, picture, requests, str(found.below / found.scan.name), made))
+        name, receipt = str(found.below / found.scan.name), _receipt_path(found, arguments.receipt, many=many)
+        jobs.append(Job(found.scan, files, wire, picture, requests, name, made, receipt=receipt))
     shared = [path for path in (common_table(arguments, scans), arguments.report) if path and path != picture]
     return _without_clashes(jobs, scans, shared)
 
@@ -123,3 +126,14 @@ def _files(found: Found, output: Path | None, *, many: bool) -> Outputs:
     if not os.path.isdir(output) and (suffix_of(output) or os.path.lexists(output)):
         raise InputError(f"{output}: expected a folder as the output of several scans")
     return outputs_in(output / found.below, found.scan)
+
+
+def _receipt_path(found: Found, receipt: Path | None, *, many: bool) -> Path | None:
+    if receipt is None:
+        return None
+    own = f"{stem(found.scan)}_receipt.json"
+    if not many and found.named:
+        return receipt / own if os.path.isdir(receipt) else receipt
+    if not os.path.isdir(receipt) and (receipt.suffix or os.path.lexists(receipt)):
+        raise InputError(f"{receipt}: expected a folder for the receipts of several scans")
+    return receipt / found.below / own

@@ -50,6 +50,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="results as one JSON document on the standard output")
     parser.add_argument("--save-wire", type=a_path, metavar="DIR", help="keep exactly what was sent and received")
     parser.add_argument(
+        "--receipt", type=a_path, metavar="FILE", help="a signed receipt of what was sent to whom, see 'verify'"
+    )
+    parser.add_argument(
         "--one-by-one", action="store_true", help="prepare no scan while the one before is at the server: less memory"
     )
     parser.add_argument("--threads", metavar="N", help="use at most N processor threads (default: all we may use)")
@@ -193,13 +196,14 @@ def _client(arguments: argparse.Namespace, bundle: Bundle, scans: int) -> Client
     mode = _mode(arguments)
     server = arguments.server or os.environ.get("MIXPRIV_SERVER") or None
     if mode is not None and not mode.count:
-        if arguments.server or arguments.save_wire:
-            raise InputError(f"mode {mode.name} sends nothing: expected no --server and no --save-wire")
+        if arguments.server or arguments.save_wire or arguments.receipt:
+            raise InputError(f"mode {mode.name} sends nothing: expected no --server, --save-wire and --receipt")
         server = None
     if server is None and mode is not None and mode.count and mode.unmixes:
         server = EMBEDDED  # who asks for a mixture wants to see the whole way
-    if server is None and arguments.save_wire:
-        raise InputError("without a server nothing is sent: expected no --save-wire")
+    for option in ("save_wire", "receipt"):
+        if server is None and getattr(arguments, option):
+            raise InputError(f"without a server nothing is sent: expected no --{option.replace('_', '-')}")
     client = Client(
         bundle,
         server=server,
