@@ -142,7 +142,7 @@ class TritonServer:
         """Where we ourselves reach it, also when it listens on all addresses."""
         if self._host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
             return f"{'127.0.0.1' if self._host == '0.0.0.0' else '[::1]'}:{self._port}"  # noqa: S104
-        return self.address
+        return f"{self._listen}:{self._port}"
 
     def _start(self) -> None:
         wheel, guard = find_wheel(), find_guard()
@@ -270,7 +270,7 @@ class TritonServer:
         try:
             if self._host is None:
                 with socket.socket(socket.AF_UNIX) as probe:
-                    probe.connect(self.address.removeprefix("unix:"))
+                    probe.connect(self.own_address.removeprefix("unix:"))
             else:
                 host = Address.parse(self.own_address).host
                 socket.create_connection((host, self._port), timeout=1).close()

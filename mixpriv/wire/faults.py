@@ -18,6 +18,7 @@ from mixpriv.errors import (
 _MEANINGS: tuple[tuple[str, type[MixprivError], str], ...] = (
     ("maximum queue size", ServerBusyError, "is busy: its queue is full"),
     ("request timeout expired", ServerBusyError, "is busy: the request waited too long in its queue"),
+    ("quota is used up", ServerBusyError, "is busy with this site's other requests"),
     ("protocol is restricted", ServerUnavailableError, "refuses us: it expects a token, or another one"),
     ("no available versions", ServerLostError, "has the model, but it is not loaded"),
     ("stub process", ServerLostError, "has lost its model process"),

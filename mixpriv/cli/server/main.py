@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mixpriv.cli.options import Parser, add_program_options
 from mixpriv.cli.process import EXIT_SIGNAL, explain
-from mixpriv.cli.server import certificates, check, serve
+from mixpriv.cli.server import certificates, check, front, serve
 from mixpriv.cli.terminal import complain
 from mixpriv.errors import MixprivError
 from mixpriv.server.events import PROGRAM, EventLog
@@ -50,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", title="other commands")
     check.add_parser(commands)
     certificates.add_parser(commands)
+    front.add_parser(commands)
     return parser
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import signal
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mixpriv.bundle import Bundle, load_bundle
 from mixpriv.cli.options import a_path
+from mixpriv.cli.server import front
 from mixpriv.cli.server.common import add_common_options
 from mixpriv.errors import InputError
 from mixpriv.server.events import EventLog
 
 if TYPE_CHECKING:
     from mixpriv.server.access import Access
+    from mixpriv.server.triton import TritonServer
 
 _STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -56,9 +60,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _add_access(group: Any) -> None:
     group.add_argument(
         "--profile",
-        choices=("embedded", "node"),
+        choices=("embedded", "node", "front"),
         default="embedded",
-        help="embedded: this machine (default); node: other machines, by mutual TLS",
+        help="embedded: this machine (default); node: other machines, by mutual TLS; front: several sites, by Envoy",
     )
     group.add_argument("--tls-cert", type=a_path, metavar="PEM", help="the server's certificate, with --tls-key")
     group.add_argument("--tls-key", type=a_path, metavar="PEM", help="its private key")
@@ -73,6 +77,7 @@ def _add_access(group: Any) -> None:
         "--token-file", type=a_path, metavar="FILE", help="holds a token that clients must tell (or $MIXPRIV_TOKEN)"
     )
     group.add_argument("--insecure", action="store_true", help="profile node without TLS or without certified clients")
+    front.add_options(group)
 
 
 def run(args: argparse.Namespace, log: EventLog) -> int:
@@ -82,6 +87,8 @@ def run(args: argparse.Namespace, log: EventLog) -> int:
         _verify(bundle, args, log)
     elif args.write_repository is not None:
         _write(bundle, args, log)
+    elif args.write_front is not None:
+        front.write(bundle, args, log)
     else:
         _serve(bundle, args, log)
     return 0
@@ -106,23 +113,34 @@ def _serve(bundle: Bundle, args: argparse.Namespace, log: EventLog) -> NoReturn:
     import resource
 
     from mixpriv.server.supervisor import keep_running
-    from mixpriv.server.surroundings import free_port
-    from mixpriv.server.triton import TritonServer
 
-    access = _access(args)
-    port = free_port(args.host, args.port)  # kept over restarts
-
-    def make() -> TritonServer:
-        return TritonServer(
-            bundle, host=args.host, port=port, access=access, metrics=args.metrics, threads=args.threads
-        )
-
+    make = _maker(bundle, args, log)
     for number in _STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
             signal.signal(number, _stop)
     # A core would hold the tokens.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     keep_running(make, log, restarts=args.restarts)
+
+
+def _maker(bundle: Bundle, args: argparse.Namespace, log: EventLog) -> Callable[[], TritonServer]:
+    """What makes a server as the options say; each listens at the same port."""
+    from mixpriv.server.surroundings import free_port
+    from mixpriv.server.triton import TritonServer
+
+    if args.profile == "front":
+        from mixpriv.server.fronted import FrontedServer
+
+        options = front.options_of(args)
+        options = replace(options, port=free_port(options.host, args.port))
+        return lambda: FrontedServer(bundle, options, log, threads=args.threads)
+    if any(getattr(args, name) is not None for name in ("revoked", "sites", "request_log")):
+        raise InputError("--revoked, --sites and --request-log: expected --profile front with them")
+    access = _access(args)
+    port = free_port(args.host, args.port)
+    return lambda: TritonServer(
+        bundle, host=args.host, port=port, access=access, metrics=args.metrics, threads=args.threads
+    )
 
 
 def _access(args: argparse.Namespace) -> Access:
