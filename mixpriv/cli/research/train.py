@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
     """Add the command to the parser of ``mixpriv``."""
     parser = commands.add_parser("train", help="train a bundle's networks; resumes from the output folder")
     parser.add_argument("config", help="a TOML file or a shipped config's name, such as brain-t1")
-    parser.add_argument("--network", choices=("segmenter", "extractor", "control"), default="segmenter")
+    parser.add_argument("--network", choices=("segmenter", "extractor", "local", "control"), default="segmenter")
     parser.add_argument("--fold", type=int, default=0, help="the fold held out, of a config that has folds (0)")
     parser.add_argument("--steps", type=int, metavar="N", help="in place of the config's, as for a run with --initial")
     parser.add_argument("--seed", type=int, metavar="N", help="in place of the config's")
@@ -92,6 +92,10 @@ def _joint_training(args: argparse.Namespace, config: TrainingConfig) -> JointCo
 
     if args.network == "segmenter":
         joint = config.segmenter if args.variant is None else config.variant(args.variant)
+    elif args.network == "local":
+        if args.variant is not None:
+            raise InputError("--variant: expected the segmenter or the control as the network, got the local")
+        joint = config.local
     else:
         joint = config.control if args.variant is None else config.control_of(args.variant)
     if args.steps is not None:
