@@ -37,6 +37,9 @@ def add_parser(commands: Any) -> None:
         "--initial-unmixer", type=a_path, metavar="RUN", help="D starts from the weights of another run"
     )
     parser.add_argument(
+        "--real-heads", type=a_path, metavar="DIR", help="the extractor sees these, too: NAME.nii.gz, NAME_mask.nii.gz"
+    )
+    parser.add_argument(
         "--unlabelled", type=a_path, metavar="DIR", help="real scans without labels too (BIDS), see --teacher"
     )
     parser.add_argument("--teacher", type=a_path, metavar="RUN", help="a run or a bundle whose S labels them")
@@ -63,8 +66,10 @@ def run(args: argparse.Namespace) -> int:
 
         if config.extractor is None:
             raise InputError(f"config {config.name}: expected an [extractor] to train, got none")
-        say(str(train_extractor(config.extractor, args.data, args.output, initial)))
+        say(str(train_extractor(config.extractor, args.data, args.output, initial, args.real_heads)))
         return 0
+    if args.real_heads is not None:
+        raise InputError(f"--real-heads: expected the extractor as the network, got the {args.network}")
     from mixpriv.training.joint import train_joint
 
     unmixer = None if args.initial_unmixer is None else load_initial(args.initial_unmixer, "segmenter")
