@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mixpriv.imaging.inputs import Scan
     from mixpriv.protection.modes import Mode
     from mixpriv.timing import Timings
+    from mixpriv.wire.spread import Spread
     from mixpriv.wire.tls import TlsOptions
     from mixpriv.wire.token import Token
     from mixpriv.wire.transport import Segmenter
@@ -89,6 +90,7 @@ class Client:
     tls : certificates for a server on another machine; None trusts those authorities that this system does
     insecure : allow plain text to another machine
     token : what the server asks for beside a certificate
+    spread : the servers are of operators that are trusted apart: each gets one request of a scan, and none two
     allow_repeat : send what the ledger would refuse
     send_anyway : names of checks that may fail and the scan is sent to another machine nevertheless
     tissues : merge the structures that a bundle tells apart to a few tissues
@@ -122,6 +124,7 @@ class Client:
         tls: TlsOptions | None = None,
         insecure: bool = False,
         token: Token | None = None,
+        spread: bool = False,
         allow_repeat: bool = False,
         send_anyway: Sequence[str] = (),
         tissues: bool = False,
@@ -140,13 +143,15 @@ class Client:
         self.device = choose_device(device, scans)
         self.start_s: float | None = None
         self._how = {"timeout_s": timeout_s, "tls": tls, "insecure": insecure, "token": token}
-        self._allow_repeat = allow_repeat
+        self._allow_repeat, self._spread = allow_repeat, spread
         self._send_anyway = require_names(send_anyway, CHECKS_BEFORE)
         self._stack = ExitStack()
         self._leave = weakref.finalize(self, self._stack.close)  # also if nobody closes it
         self._pipeline: Pipeline | None = None
         self._failure: Exception | None = None
         self._opening, self._segmenting = threading.Lock(), threading.Lock()
+        if spread and server in (None, EMBEDDED):
+            raise InputError("spread: expected the servers of several operators")
         if server is not None and not self.mode.count:
             raise InputError(f"mode {self.mode.name} sends nothing: expected no server, got {printable(server, 80)}")
         if server in (None, EMBEDDED) and self.mode.count:
@@ -257,7 +262,7 @@ class Client:
             tissues=self.tissues,
         )
 
-    def _segmenter(self) -> Segmenter:
+    def _segmenter(self) -> Segmenter | Spread:
         if self.server is None:
             from mixpriv.engine.in_process import InProcessSegmenter
 
@@ -272,8 +277,14 @@ class Client:
         from mixpriv.wire.address import parse_servers
         from mixpriv.wire.contract import SegmenterContract
         from mixpriv.wire.servers import ServerPool
+        from mixpriv.wire.spread import Spread
 
-        pool = ServerPool(parse_servers(self.server), SegmenterContract.of(self.bundle), **self._how)  # type: ignore[arg-type]
+        addresses, contract = parse_servers(self.server), SegmenterContract.of(self.bundle)
+        if self._spread:
+            spread = Spread(addresses, self.mode.count, contract, **self._how)  # type: ignore[arg-type]
+            self._stack.enter_context(spread).check()
+            return spread
+        pool = ServerPool(addresses, contract, **self._how)  # type: ignore[arg-type]
         self._stack.enter_context(pool).check()
         return pool
 

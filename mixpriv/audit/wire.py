@@ -12,6 +12,7 @@ import numpy as np
 
 from mixpriv.client.wire_record import DOCUMENT, FILE
 from mixpriv.errors import InputError
+from mixpriv.imaging.volume import WIRE_DESCRIPTION
 
 _FIELDS = {"server", "model_name", "model_version", "requests", "sent", "received"}
 _TENSOR = {"name", "datatype", "shape", "bytes", "sha256", "file"}
@@ -44,7 +45,8 @@ def identifying_fields(folder: Path) -> list[str]:
             found.append(f"file {len(found) + 1} of another name")
             continue
         image = nib.Nifti1Image.from_filename(path)
-        found += [f"{path.name}: {name}" for name in _TEXT if bytes(image.header[name]).strip(b"\0 ")]
+        texts = {name: bytes(image.header[name]).strip(b"\0 ") for name in _TEXT}
+        found += [f"{path.name}: {name}" for name, text in texts.items() if text and text != WIRE_DESCRIPTION]
         found += [f"{path.name}: extension" for _ in image.header.extensions]
         affines.append(image.affine)
     return found + ["grids differ" for affine in affines[1:] if not np.allclose(affine, affines[0])]

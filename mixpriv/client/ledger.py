@@ -12,73 +12,35 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from mixpriv.atomic import config_folder, data_folder, private_folder
+from mixpriv.client.entry import Entry, refuse_repeat
 from mixpriv.errors import InputError, MixprivError, OutputError
 from mixpriv.newfile import try_to_write
-from mixpriv.reid.scan_hash import SAME_SCAN, distance
 from mixpriv.wire.delivery import now
 
-EMBEDDED = "embedded"
-"""Server name of an entry whose proxy never left this machine."""
-
-MOST_VIEWS = 4
-"""Requests of one scan to a server, unless the user says otherwise: five and more approach the scan (audit, A4)."""
-
-_SCHEMA = 2
+_SCHEMA = 3
 _CREATE = """
 CREATE TABLE sent (id INTEGER PRIMARY KEY, time TEXT NOT NULL, server TEXT NOT NULL, bundle TEXT NOT NULL,
                    mode TEXT NOT NULL, views INTEGER NOT NULL, content BLOB NOT NULL, likeness BLOB NOT NULL,
-                   client BLOB NOT NULL DEFAULT x'', view BLOB NOT NULL DEFAULT x'');
+                   client BLOB NOT NULL DEFAULT x'', view BLOB NOT NULL DEFAULT x'',
+                   domain TEXT NOT NULL DEFAULT '');
 CREATE TABLE spent (reference TEXT PRIMARY KEY, time TEXT NOT NULL, content BLOB NOT NULL, slot INTEGER NOT NULL,
                     UNIQUE (content, slot));
 CREATE TRIGGER sent_stays BEFORE DELETE ON sent BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 CREATE TRIGGER spent_stays BEFORE DELETE ON spent BEGIN SELECT RAISE(ABORT, 'append-only'); END;
 """
-_FROM_1 = """
+_FROM_2 = "ALTER TABLE sent ADD COLUMN domain TEXT NOT NULL DEFAULT ''"
+_FROM_1 = f"""
 ALTER TABLE sent ADD COLUMN client BLOB NOT NULL DEFAULT x'';
-ALTER TABLE sent ADD COLUMN view BLOB NOT NULL DEFAULT x''
+ALTER TABLE sent ADD COLUMN view BLOB NOT NULL DEFAULT x'';
+{_FROM_2}
 """
-_KINDS = (str, str, str, str, int, bytes, bytes, bytes, bytes)
-_COLUMNS = "time, server, bundle, mode, views, content, likeness, client, view"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One scan sent: when (UTC, ISO 8601), to which server, how, and keyed digests of what.
-
-    ``client`` tells keys apart, ``request`` the bytes that were sent: the same bytes again show nothing new. Both are
-    empty in entries of mixpriv before the second schema.
-    """
-
-    time: str
-    server: str
-    bundle: str
-    mode: str
-    requests: int
-    content: bytes
-    scan_hash: bytes
-    client: bytes = b""
-    request: bytes = b""
-
-    @property
-    def left_machine(self) -> bool:
-        """Whether a server elsewhere may have seen it."""
-        return self.server != EMBEDDED
-
-    def shows(self, other: Entry) -> bool:
-        """Whether a server that has this one learns nothing from the other."""
-        same = self.request == other.request if self.request else (self.mode, self.bundle) == (other.mode, other.bundle)
-        return self.content == other.content and same and self.requests >= other.requests
-
-    def is_copy_of(self, other: Entry) -> bool:
-        """Whether both left this machine, as different content that looks the same."""
-        if not (self.left_machine and other.left_machine) or self.content == other.content:
-            return False
-        return distance(self.scan_hash, other.scan_hash) < SAME_SCAN
+_KINDS = (str, str, str, str, int, bytes, bytes, bytes, bytes, str)
+_COLUMNS = "time, server, bundle, mode, views, content, likeness, client, view, domain"
 
 
 def ledger_path() -> Path:
@@ -122,20 +84,25 @@ class Ledger:
             except OSError as error:
                 raise OutputError(f"{folder}: cannot be written ({error.strerror})") from None
 
-    def enter(self, entry: Entry, *, allow_repeat: bool = False) -> list[Entry]:
+    def enter(self, *entries: Entry, allow_repeat: bool = False) -> list[Entry]:
         """Note that a scan is about to be sent, and return what was before: one transaction, so only one is first.
+
+        Several entries are those of a scan whose requests go to operators that are trusted apart: all or none.
 
         Raises
         ------
         InputError
-            a server would see another view of a scan that one has seen, or more than `MOST_VIEWS` at once, and
+            a server would see another view of a scan that one has seen, or too many at once, see `refuse_repeat`, and
             ``allow_repeat`` is not given. Nothing is noted then.
         """
         with self._transaction() as db:
             earlier = _read(db)
-            if entry.left_machine and not allow_repeat:
-                _refuse_repeat(entry, [one for one in earlier if one.left_machine])
-            db.execute(f"INSERT INTO sent ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", astuple(entry))  # noqa: S608
+            left = [one for one in earlier if one.left_machine]
+            for entry in entries:
+                if entry.left_machine and not allow_repeat:
+                    refuse_repeat(entry, left)
+            marks = ", ".join("?" * len(_KINDS))
+            db.executemany(f"INSERT INTO sent ({_COLUMNS}) VALUES ({marks})", map(astuple, entries))  # noqa: S608
         return earlier
 
     def entries(self) -> list[Entry]:
@@ -246,6 +213,8 @@ class Ledger:
             db.execute("BEGIN IMMEDIATE")
         elif version == 1 and db.execute("SELECT 1 FROM sqlite_master WHERE name = 'sent'").fetchone():
             self._run(db, _FROM_1)
+        elif version == 2 and db.execute("SELECT 1 FROM sqlite_master WHERE name = 'sent'").fetchone():
+            self._run(db, _FROM_2)
         elif version != _SCHEMA:
             raise InputError(f"{self.path}: expected a mixpriv ledger of schema {_SCHEMA}, got another file")
 
@@ -267,27 +236,6 @@ def _read(db: sqlite3.Connection) -> list[Entry]:
     if any(tuple(map(type, astuple(entry))) != _KINDS for entry in entries):
         raise sqlite3.DatabaseError("values of other kinds")  # SQLite itself takes any in any column
     return entries
-
-
-def _refuse_repeat(entry: Entry, earlier: Sequence[Entry]) -> None:
-    if any(one.shows(entry) for one in earlier):
-        return
-    if earlier and all(one.client not in (entry.client, b"") for one in earlier):
-        raise InputError(
-            "client key: all that the ledger tells of was sent under another key, and under this one it cannot be told "
-            "whether the scan was; restore that key, or give --allow-repeat (allow_repeat=True) once"
-        )
-    if entry.requests > MOST_VIEWS:
-        raise InputError(
-            f"references: expected at most {MOST_VIEWS} for a server, got {entry.requests}: their mean approaches the "
-            "scan; give --allow-repeat (allow_repeat=True) to send them"
-        )
-    same = [one for one in earlier if one.content == entry.content]
-    if same:
-        raise InputError(
-            f"scan: a server saw it on {same[-1].time} (mode {same[-1].mode}, references {same[-1].requests}); another "
-            "view would tell it more; give --allow-repeat (allow_repeat=True) to send it"
-        )
 
 
 def summary(ledger: Ledger) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from mixpriv.bundle import Bundle
 from mixpriv.bundle_fields import CHECKS_BEFORE
 from mixpriv.client.bank import Bank
-from mixpriv.client.ledger import EMBEDDED, Ledger
+from mixpriv.client.entry import EMBEDDED
+from mixpriv.client.ledger import Ledger
 from mixpriv.errors import InputError
 from mixpriv.imaging.device import CPU, Device
 from mixpriv.imaging.preprocess.preprocessor import Preprocessor, load_preprocessor
@@ -22,6 +23,7 @@ from mixpriv.protection.reference import Reference, ReferenceModel
 from mixpriv.protection.unmixing import LocalNetwork, Unmixer
 from mixpriv.quality.before import CheckScan, scan_checker
 from mixpriv.quality.check import require_names
+from mixpriv.wire.spread import Spread
 from mixpriv.wire.transport import Segmenter
 
 
@@ -36,7 +38,7 @@ class Pipeline:
     mode: Mode
     key: ClientKey
     ledger: Ledger | None
-    segmenter: Segmenter | None
+    segmenter: Segmenter | Spread | None
     preprocess: Preprocessor = field(repr=False)
     check: CheckScan = field(repr=False)
     network: ClientNetwork | None = field(repr=False)
@@ -60,6 +62,12 @@ class Pipeline:
     def server(self) -> str:
         """What the ledger calls the place where requests go."""
         return EMBEDDED if self.segmenter is None or not self.segmenter.leaves_machine else self.segmenter.address
+
+    def recipient(self, number: int) -> Segmenter:
+        """Who gets a scan's request of this number, from 0."""
+        if self.segmenter is None:
+            raise ValueError("segmenter: expected one in a mode that sends")
+        return self.segmenter.recipient(number) if isinstance(self.segmenter, Spread) else self.segmenter
 
     @property
     def labelling(self) -> Labelling:
@@ -88,7 +96,7 @@ def open_pipeline(
     bundle: Bundle,
     mode: Mode,
     key: ClientKey,
-    segmenter: Segmenter | None,
+    segmenter: Segmenter | Spread | None,
     *,
     device: Device = CPU,
     noted: bool = True,

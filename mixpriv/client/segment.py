@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from mixpriv.client.ledger import Entry, Ledger
+from mixpriv.client.noting import note
 from mixpriv.client.pipeline import Pipeline
 from mixpriv.client.restore import merged, restore
 from mixpriv.client.segmentation import Attempt, Exchange, Segmentation
@@ -20,7 +19,6 @@ from mixpriv.protection.modes import Answer, Protected
 from mixpriv.quality.check import Check, require_fit
 from mixpriv.reid.scan_hash import scan_hash
 from mixpriv.timing import Timings
-from mixpriv.wire.delivery import now
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def finish(
         _require_allowed(request, pipeline)
         if pipeline.ledger is not None:
             with timings("ledger"):
-                warnings = (*warnings, *_note(prepared, request, pipeline, pipeline.ledger))
+                warnings = (*warnings, *note(prepared.content, prepared.scan_hash, request.image, pipeline))
     for warning in warnings:
         warn(warning)
     exchanges: list[Exchange] = []
@@ -111,7 +109,7 @@ def finish(
         while request is not None:
             following = other.submit(next, prepared.further, None)  # drawn while the server works
             with timings("server"):
-                exchanges.append(Exchange(request.image, _ask(request, pipeline, keep)))
+                exchanges.append(Exchange(request.image, _ask(request, len(exchanges), pipeline, keep)))
             requests.append(request)
             with timings("protect"):
                 request = following.result()
@@ -139,10 +137,8 @@ def finish(
     )
 
 
-def _ask(request: Protected, pipeline: Pipeline, keep: Callable[[Attempt], None]) -> Answer:
-    segmenter = pipeline.segmenter
-    if segmenter is None:
-        raise ValueError("segmenter: expected one in a mode that sends")
+def _ask(request: Protected, number: int, pipeline: Pipeline, keep: Callable[[Attempt], None]) -> Answer:
+    segmenter = pipeline.recipient(number)
     _require_allowed(request, pipeline)
     answer: Answer | None = None
     before = segmenter.deliveries
@@ -159,27 +155,3 @@ def _require_allowed(request: Protected, pipeline: Pipeline) -> None:
     """Refuse to send what the mode says must not leave this machine."""
     if request.refusal and pipeline.leaves_machine:
         raise InputError(request.refusal)
-
-
-def _note(prepared: Prepared, request: Protected, pipeline: Pipeline, ledger: Ledger) -> tuple[str, ...]:
-    """Note in the ledger what is about to be sent; warn if another file of this scan went to a server before."""
-    entry = Entry(
-        time=now(),
-        server=pipeline.server,
-        bundle=f"{pipeline.bundle.name} {pipeline.bundle.version}",
-        mode=pipeline.mode.name,
-        requests=pipeline.mode.count,
-        content=pipeline.key.derive("ledger", prepared.content),
-        scan_hash=prepared.scan_hash,
-        client=pipeline.key.derive("ledger/client")[:8],
-        # what is sent first, and not how it is made: an update or another processor may make other bytes of the scan
-        request=pipeline.key.derive("ledger/view", hashlib.sha256(request.image.tobytes()).digest()),
-    )
-    earlier = ledger.enter(entry, allow_repeat=pipeline.allow_repeat)
-    copies = [e for e in earlier if e.is_copy_of(entry)]
-    if not copies:
-        return ()
-    return (
-        f"looks like another copy of a scan, or another scan of a person, sent on {copies[-1].time} "
-        f"(mode {copies[-1].mode}): together they tell a server more",
-    )

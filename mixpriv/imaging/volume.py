@@ -22,6 +22,7 @@ from mixpriv.imaging.size import check_size
 
 SUFFIXES = (".nii.gz", ".nii")
 DESCRIPTION = b"mixpriv"
+WIRE_DESCRIPTION = DESCRIPTION + b" wire"
 """With this the header of each image begins to describe itself that we write: it is no scan."""
 
 
@@ -234,5 +235,5 @@ def _header_of(volume: Volume) -> nib.Nifti1Header:
 def encode_image(array: NDArray[Any], spacing_mm: float) -> bytes:
     """Make a NIfTI-1 file (not zipped) of an array in R, A, S order of isotropic spacing, at no place in the world."""
     image = nib.Nifti1Image(array, np.diag((spacing_mm, spacing_mm, spacing_mm, 1.0)))
-    image.header["descrip"] = DESCRIPTION + b" wire"
+    image.header["descrip"] = WIRE_DESCRIPTION
     return bytes(image.to_bytes())

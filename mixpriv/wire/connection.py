@@ -28,6 +28,7 @@ class Connection:
 
     Attributes
     ----------
+    peer : the address that it leads to, a proxy's where there is one; None for a Unix socket
     certificate : SHA-256 of the one that the server has shown on it, in hexadecimal digits; None in plain text
 
     Raises
@@ -42,6 +43,7 @@ class Connection:
         self._server = settings.address.text
         self._metadata = token and token.metadata
         dialled = dial(settings.address, proxied=settings.context is not None, deadline=deadline)
+        self.peer = None if dialled.family == getattr(socket, "AF_UNIX", None) else str(dialled.getpeername()[0])
         self.certificate: str | None = None
         server: socket.socket | SecuredSocket = dialled
         if settings.context is not None:

@@ -57,6 +57,7 @@ class ServerPool:
     ----------
     addresses : of servers that all serve the contract's network; a name may stand for several
     contract, timeout_s, tls, insecure, token : as of `GrpcSegmenter`; the time is a request's, repetitions included
+    admit : as of `GrpcSegmenter`
     lost : of our own server, how it came to its end; None while it lives
 
     Raises
@@ -76,6 +77,7 @@ class ServerPool:
         tls: TlsOptions | None = None,
         insecure: bool = False,
         token: Token | None = None,
+        admit: Callable[[Connection], None] = lambda connection: None,
         lost: Callable[[], str | None] | None = None,
     ) -> None:
         self._lost = lost
@@ -86,7 +88,8 @@ class ServerPool:
         self._timeout_s = timeout_s
 
         def connect(address: Address) -> GrpcSegmenter:
-            return GrpcSegmenter(address, contract, timeout_s=timeout_s, tls=tls, insecure=insecure, token=token)
+            how = {"timeout_s": timeout_s, "tls": tls, "insecure": insecure, "token": token}
+            return GrpcSegmenter(address, contract, admit=admit, **how)  # type: ignore[arg-type]
 
         self._connect = connect
         self._servers: dict[Address, GrpcSegmenter] = {}

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -69,6 +69,7 @@ class GrpcSegmenter:
     tls : certificates; None for none of our own, and the authorities that this system trusts
     insecure : allow plain text to another machine
     token : what the server asks for beside a certificate
+    admit : is shown every connection before it is used, and raises what is against it
 
     Raises
     ------
@@ -87,6 +88,7 @@ class GrpcSegmenter:
         tls: TlsOptions | None = None,
         insecure: bool = False,
         token: Token | None = None,
+        admit: Callable[[Connection], None] = lambda connection: None,
     ) -> None:
         # Before gRPC is imported: its own complaints, beside the error that we raise, confuse a terminal.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -97,7 +99,7 @@ class GrpcSegmenter:
         self._shown = place.shown
         self._contract = contract
         self._timeout_s = timeout_s
-        self._token = token
+        self._token, self._admit = token, admit
         self._settings = ChannelSettings.of(place, tls, insecure=insecure, token=token)
         self._connection: Connection | None = None
         self._closed = False
@@ -216,6 +218,11 @@ class GrpcSegmenter:
                     return old, False
                 self._leave(old)
             connection = Connection(self._settings, self._token, deadline)
+            try:
+                self._admit(connection)
+            except BaseException:
+                connection.close()
+                raise
             with self._changing:
                 if not self._closed:
                     self._connection = connection

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mixpriv.client.ledger import EMBEDDED, Entry, Ledger, ledger_path, now, summary
+from mixpriv.client.entry import EMBEDDED, Entry
+from mixpriv.client.ledger import Ledger, ledger_path, summary
 from mixpriv.errors import InputError, OutputError
 from mixpriv.key import ClientKey
 from mixpriv.reid.scan_hash import BITS, SAME_SCAN, distance, scan_hash
+from mixpriv.wire.delivery import now
 
 
 def entry(content: bytes = b"c" * 32) -> Entry:
@@ -93,13 +95,57 @@ class TestRepeats:
 
     def test_processes_at_once_cannot_both_be_first(self) -> None:
         code = (
-            "import sys; from mixpriv.client.ledger import Entry, Ledger, now\n"
+            "import sys; from mixpriv.client.ledger import Entry, Ledger\nfrom mixpriv.wire.delivery import now\n"
             "Ledger().enter(Entry(now(), 'h:1', 'toy', 'mixup', 1, b'c', b'l', b'k', sys.argv[1].encode()))"
         )
         running = [subprocess.Popen([sys.executable, "-c", code, str(n)], stderr=subprocess.PIPE) for n in range(4)]
         errors = [process.communicate()[1] for process in running]
         assert sum(process.returncode == 0 for process in running) == 1
         assert sum(b"another view would tell it more" in error for error in errors) == 3
+
+    SPREAD = (replace(ONE, domain="name:a address:1"), replace(ONE, request=b"v2", domain="name:b address:2"))
+
+    def test_operators_that_are_trusted_apart_may_have_a_view_each(self) -> None:
+        Ledger().enter(*self.SPREAD)
+        Ledger().enter(*self.SPREAD)  # again
+        Ledger().enter(replace(self.ONE, request=b"v3", domain="name:c address:3"))
+        many = [replace(self.ONE, content=b"e" * 32, request=b"w%d" % n, domain=f"name:{n}") for n in range(20)]
+        Ledger().enter(*many)
+
+    @pytest.mark.parametrize("known", ["name:b address:9", "name:x address:2", "certificate:1 name:b"])
+    def test_none_of_them_is_shown_two_whatever_it_is_known_by(self, known: str) -> None:
+        Ledger().enter(*self.SPREAD)
+        with pytest.raises(InputError, match="another view would tell it more"):
+            Ledger().enter(replace(self.ONE, domain="name:c"), replace(self.ONE, request=b"v3", domain=known))
+        assert Ledger().entries() == [*self.SPREAD]  # none of the two
+
+    @pytest.mark.parametrize("request_sent", [b"v", b"v2", b"v3"])
+    def test_servers_that_count_as_one_are_shown_nothing_of_what_was_spread(self, request_sent: bytes) -> None:
+        """Also not a request that one operator had: it may be another's second."""
+        Ledger().enter(*self.SPREAD)
+        with pytest.raises(InputError, match="another view would tell it more"):
+            Ledger().enter(replace(self.ONE, request=request_sent))
+
+    def test_what_went_to_servers_that_count_as_one_counts_for_every_operator(self) -> None:
+        Ledger().enter(self.ONE)
+        Ledger().enter(self.SPREAD[0])  # the same bytes
+        with pytest.raises(InputError, match="another view would tell it more"):
+            Ledger().enter(*self.SPREAD)
+
+    def test_a_ledger_of_the_second_schema_counts_as_one(self) -> None:
+        ledger_path().parent.mkdir(parents=True)
+        with sqlite3.connect(ledger_path()) as db:
+            for statement in FIRST_SCHEMA.split(";\n"):
+                db.execute(statement)
+            for column in ("client", "view"):
+                db.execute(f"ALTER TABLE sent ADD COLUMN {column} BLOB NOT NULL DEFAULT x''")
+            db.execute("UPDATE sent SET client = x'6b', view = x'76'")
+            db.execute("PRAGMA user_version = 2")
+        db.close()
+        (old,) = Ledger().entries()
+        assert (old.client, old.request, old.domain) == (b"k", b"v", "")
+        with pytest.raises(InputError, match="another view"):
+            Ledger().enter(*(replace(one, content=old.content) for one in self.SPREAD))
 
     def test_a_ledger_of_before(self) -> None:
         """Entries of the first schema count: as the same view if mode and bundle are the same."""
@@ -204,7 +250,7 @@ class TestDamage:
         with sqlite3.connect(ledger_path()) as db:
             db.execute("CREATE TABLE other (x)")
         db.close()
-        with pytest.raises(InputError, match="expected a mixpriv ledger of schema 2, got another file"):
+        with pytest.raises(InputError, match="expected a mixpriv ledger of schema 3, got another file"):
             Ledger().entries()
 
     def test_no_place_for_it(self, tmp_path: Path) -> None:

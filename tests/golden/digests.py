@@ -113,7 +113,9 @@ def outcome(case: Case, folder: Path) -> Outcome:
         scan, labels = (load_volume(path) for path in write_head(folder, person))
         Bank.of(bundle).add(scan, labels, pipeline.preprocess, bundle, key)
     result = segment(load_volume(write_head(folder, 1)[0]), pipeline)
-    return Outcome(requests, result.labels, [astuple(entry)[1:] for entry in pipeline.ledger.entries()])
+    entries = pipeline.ledger.entries()
+    assert all(entry.domain == "" for entry in entries), "nothing is spread here"
+    return Outcome(requests, result.labels, [astuple(entry)[1:-1] for entry in entries])
 
 
 def write_head(folder: Path, person: int) -> tuple[Path, Path]:

@@ -31,9 +31,10 @@ class Authority:
         files = ("-keyout", self._key, "-out", self.certificate)
         _openssl("req", "-x509", *_KEY, "-days", "2", "-subj", f"/CN={name}", *files)
 
-    def server(self, name: str = "localhost", **dates: str) -> Party:
+    def server(self, name: str = "localhost", ip: str = "", **dates: str) -> Party:
         """A certificate for a server of this name; ``not_before``, ``not_after`` as YYYYMMDDHHMMSSZ."""
-        return self._certify(f"server-{name}", f"subjectAltName=DNS:{name}\nextendedKeyUsage=serverAuth", dates)
+        names = f"DNS:{name}" + (f",IP:{ip}" if ip else "")
+        return self._certify(f"server-{name}", f"subjectAltName={names}\nextendedKeyUsage=serverAuth", dates)
 
     def client(self, name: str = "client", **dates: str) -> Party:
         """A client's certificate."""

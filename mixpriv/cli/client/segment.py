@@ -89,6 +89,11 @@ def _add_privacy(parser: argparse.ArgumentParser) -> None:
         help="drawn for this scan (default), or your own scans added by 'references add', each used once",
     )
     privacy.add_argument(
+        "--spread",
+        action="store_true",
+        help="the servers are of operators that do not collude: each gets one of the K mixtures, and none two",
+    )
+    privacy.add_argument(
         "--allow-repeat", action="store_true", help="send a server another view of a scan that one has seen, or many"
     )
     privacy.add_argument(
@@ -210,6 +215,7 @@ def _client(arguments: argparse.Namespace, bundle: Bundle, scans: int) -> Client
         mode=mode,
         device=arguments.device,
         scans=scans,
+        spread=arguments.spread,
         allow_repeat=arguments.allow_repeat,
         send_anyway=arguments.send_anyway,
         tissues=arguments.tissues,
