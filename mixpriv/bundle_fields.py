@@ -61,7 +61,9 @@ _CROP = {
     "max_mm": Field(_SIZES_MM),
 }
 _LIMIT = {name: Field(number(-1e6, 1e6), None) for name in ("warn_below", "warn_above", "refuse_below", "refuse_above")}
-CHECKS_BEFORE = ("resolution", "size")
+CHECKS_BEFORE = (
+    "resolution", "flat", "edge", "size", "border", "symmetry", "anatomy", "orientation", "contrast", "grey",
+)  # fmt: skip
 """Names of the checks before anything is sent, which alone may refuse; see `mixpriv.quality`."""
 
 CHECKS_AFTER: tuple[str, ...] = ()

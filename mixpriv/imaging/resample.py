@@ -61,6 +61,7 @@ class Conformed:
     intensity_ranges : robust minimum and maximum of each modality inside the mask
     grid : where it lies
     device : where it is mixed
+    unsure : voxels that are neither clearly brain nor clearly not, as a share of the mask; None if nothing says so
     placed : images, each (D, H, W), and mask as they lie on the device; None if they are not there yet, and in a
         changed copy
     """
@@ -70,12 +71,19 @@ class Conformed:
     intensity_ranges: tuple[tuple[float, float], ...] = field(repr=False)
     grid: Grid
     device: Device = field(default=CPU, repr=False)
+    unsure: float | None = field(default=None, repr=False)
     placed: tuple[Sequence[Any], Any] | None = field(default=None, init=False, repr=False)
 
     def with_placed(self, images: Sequence[Any], mask: Any) -> Conformed:
         """The same, knowing the arrays that already lie on the device."""
         known = replace(self)
         object.__setattr__(known, "placed", (images, mask))
+        return known
+
+    def with_unsure(self, unsure: float) -> Conformed:
+        """The same, knowing how unsure its mask is; the arrays on the device stay."""
+        known = replace(self, unsure=unsure)
+        object.__setattr__(known, "placed", self.placed)
         return known
 
     @property

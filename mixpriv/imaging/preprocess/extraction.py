@@ -132,7 +132,7 @@ def conform(scan: Volume, brain: Brain, bundle: Bundle, device: Device = CPU) ->
             raise InputError(f"{refusal} tissue contrast inside the brain, got none")
         if _structure(image, mask, (low, high)) < MIN_STRUCTURE:
             raise InputError(f"{refusal} tissues that differ, got noise alone inside the brain")
-    return target
+    return target.with_unsure(brain.unsure)
 
 
 def _evened(image: NDArray[np.float32], mask: NDArray[np.uint8], grid: Grid) -> NDArray[np.float32]:
