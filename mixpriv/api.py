@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 
 from mixpriv.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from mixpriv.bundle_fields import CHECKS_BEFORE
-from mixpriv.bundle_files import require_segmenter, require_side
 from mixpriv.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ def segment(
     server: str | None = None,
     mode: Mode | str | None = None,
     tissues: bool = False,
+    series: str | None = None,
 ) -> Segmentation:
     """Segment a scan. Without a server the network runs in this process, and nothing leaves this machine.
 
@@ -53,6 +53,7 @@ def segment(
         voxels of ``get_fdata()`` differ in their last digit, which makes them another scan to the ledger
     bundle : a shipped name, a folder, or a loaded bundle
     server, mode, tissues : see `Client`
+    series : number or UID of a series, if the scan is a folder of DICOM files and several may be T1-weighted
 
     Raises
     ------
@@ -68,7 +69,7 @@ def segment(
     mixpriv.errors.InputError: array: all voxels have the same value
     """
     with Client(bundle, server=server, mode=mode, tissues=tissues) as client:
-        return client.segment(scan)
+        return client.segment(scan, series)
 
 
 class Client:
@@ -154,8 +155,8 @@ class Client:
             raise InputError("spread: expected the servers of several operators")
         if server is not None and not self.mode.count:
             raise InputError(f"mode {self.mode.name} sends nothing: expected no server, got {printable(server, 80)}")
-        if server in (None, EMBEDDED) and self.mode.count:
-            require_segmenter(self.bundle)
+        if server is None and self.mode.count and not self.bundle.segmenter_path.is_file():
+            raise InputError(f"bundle {self.bundle.name}: its network is at its owner's server: expected a server")
 
     def __enter__(self) -> Client:
         return self
@@ -171,8 +172,8 @@ class Client:
             self._pipeline, self._failure = None, InputError("client: closed; expected one that is open")
             self._leave()
 
-    def segment(self, scan: Scan) -> Segmentation:
-        """Segment a scan.
+    def segment(self, scan: Scan, series: str | None = None) -> Segmentation:
+        """Segment a scan, see `segment`.
 
         Raises
         ------
@@ -184,15 +185,15 @@ class Client:
 
         with self._segmenting:
             pipeline = self.open()
-            return steps.segment(volume_of(scan, self.bundle.modalities), pipeline)
+            return steps.segment(volume_of(scan, self.bundle.modalities, series), pipeline)
 
-    def prepare(self, scan: Scan, timings: Timings) -> Prepared:
+    def prepare(self, scan: Scan, timings: Timings, series: str | None = None) -> Prepared:
         """Do what needs no server, see `mixpriv.client.segment.prepare`; may run beside `finish` of another scan."""
         from mixpriv.client import segment as steps
         from mixpriv.imaging.inputs import volume_of
 
         with timings("load"):
-            volume = volume_of(scan, self.bundle.modalities)
+            volume = volume_of(scan, self.bundle.modalities, series)
         timings.on_start("start")
         return steps.prepare(volume, self.open(), timings)
 
@@ -290,11 +291,11 @@ class Client:
 
 
 def _bundle(bundle: str | os.PathLike[str] | Bundle) -> Bundle:
-    if not isinstance(bundle, str | os.PathLike | Bundle):
+    if isinstance(bundle, Bundle):
+        return bundle
+    if not isinstance(bundle, str | os.PathLike):
         raise InputError(f"bundle: expected a name, a folder or a Bundle, got {type(bundle).__name__}")
-    found = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
-    require_side(found, "client")
-    return found
+    return load_bundle(bundle)
 
 
 def _mode(mode: Mode | str | None, bundle: Bundle, server: str | None) -> Mode:

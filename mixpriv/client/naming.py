@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixpriv.errors import InputError
+from mixpriv.imaging.dicom.files import is_dicom
 from mixpriv.imaging.mgh import MGH_SUFFIXES
 from mixpriv.imaging.volume import SUFFIXES, stem, suffix_of
 
 LABEL_SUFFIXES = (*SUFFIXES, *MGH_SUFFIXES)
 """Formats in which a label map can be written."""
+
+DICOM_SUFFIX = ".dcm"
 
 DERIVATIVES = Path("derivatives", "mixpriv")
 """Of a BIDS dataset, where results go if nobody says where."""
@@ -37,13 +40,23 @@ class Outputs:
         return self._beside(".tsv")
 
     @property
+    def measurements(self) -> Path:
+        """Of results in DICOM, the report of the volumes."""
+        return self._beside("_sr.dcm")
+
+    @property
     def sidecar(self) -> Path:
         """How the label map was made, and what the table's columns mean; JSON."""
         return self._beside(".json")
 
     def all(self) -> list[Path]:
         """Every file that is written for a scan without being asked for."""
-        return [self.labels, self.table, self.sidecar]
+        return [self.labels, *([self.measurements] if self.in_dicom else []), self.table, self.sidecar]
+
+    @property
+    def in_dicom(self) -> bool:
+        """Whether the label map is a DICOM Segmentation."""
+        return suffix_of(self.labels) == DICOM_SUFFIX
 
     def _beside(self, suffix: str) -> Path:
         return self.labels.with_name(f"{stem(self.labels)}{suffix}")
@@ -76,8 +89,10 @@ def outputs_of(scan: Path, output: Path | None = None) -> Outputs:
         return Outputs(scan.parent / _default_name(scan))  # also of a scan without a name, such as "/"
     if os.path.isdir(output):
         return outputs_in(output, scan)
-    if suffix_of(output) not in LABEL_SUFFIXES:
+    if suffix_of(output) not in (*LABEL_SUFFIXES, DICOM_SUFFIX):
         raise InputError(f"{output}: expected an output named .nii, .nii.gz, .mgz or .mgh, or an existing folder")
+    if suffix_of(output) == DICOM_SUFFIX and os.path.exists(scan) and not is_dicom_scan(scan):
+        raise InputError(f"{output}: expected a DICOM scan for an output in DICOM, or .nii.gz")
     return Outputs(output)
 
 
@@ -116,5 +131,12 @@ def derivatives_of(scan: Path, root: Path, out: Path) -> Outputs:
     return Outputs(out / folder / f"{entities}_dseg.nii.gz", out)
 
 
+def is_dicom_scan(scan: Path) -> bool:
+    """Whether a scan is to be read as DICOM: a folder, or a file that says so."""
+    return os.path.isdir(scan) or suffix_of(scan) == DICOM_SUFFIX or is_dicom(scan)
+
+
 def _default_name(scan: Path) -> str:
+    if is_dicom_scan(scan):
+        return f"{stem(scan) or stem(Path(os.path.abspath(scan)))}_dseg{DICOM_SUFFIX}"
     return f"{stem(scan)}_dseg{'.mgz' if suffix_of(scan) in MGH_SUFFIXES else '.nii.gz'}"

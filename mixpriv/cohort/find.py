@@ -13,6 +13,7 @@ from isal.igzip_lib import IsalError
 
 from mixpriv.client.sidecar import OWN_FIELD
 from mixpriv.errors import InputError
+from mixpriv.imaging.dicom.files import dicom_scans
 from mixpriv.imaging.mgh import MGH_SUFFIXES
 from mixpriv.imaging.volume import DESCRIPTION, SUFFIXES, stem, suffix_of
 
@@ -60,6 +61,7 @@ def find_scans(given: Sequence[Path], modalities: Sequence[str], output: Path | 
     for path in given:
         if os.path.isdir(path):
             _add_folder(path, modalities, output, listing)
+            _add_dicom(path, listing)
         elif made_by_mixpriv(path):
             listing.left_out[OWN] += 1
         else:
@@ -107,6 +109,13 @@ def _add_folder(folder: Path, modalities: Sequence[str], output: Path | None, li
             listing.left_out[reason] += 1
         else:
             listing.scans.append(Found(path, path.parent.relative_to(folder), named=False))
+
+
+def _add_dicom(folder: Path, listing: Listing) -> None:
+    """Add each DICOM study of a folder as a scan: which of its series is one, its reader says."""
+    for path in dicom_scans(folder):
+        named = path == folder
+        listing.scans.append(Found(path, Path() if named else path.parent.relative_to(folder), named))
 
 
 def _reason_against(path: Path, modalities: Sequence[str]) -> str:

@@ -22,19 +22,9 @@ from mixpriv.imaging.resample import Conformed, conform_labels
 from mixpriv.imaging.volume import load_volume
 from mixpriv.protection.draws import KeyedDraws
 from mixpriv.protection.mixing import normalised
-from mixpriv.protection.modes import (
-    Answer,
-    ClientNetwork,
-    Mixup,
-    Mode,
-    Plain,
-    Probabilities,
-    Protected,
-    Secret,
-    Shielded,
-)
+from mixpriv.protection.modes import Answer, Mixup, Mode, Plain, Probabilities, Protected, Secret, Shielded
 from mixpriv.protection.reference import Reference
-from mixpriv.protection.unmixing import unwarp
+from mixpriv.protection.unmixing import Unmixer, unwarp
 from mixpriv.timing import Timings
 from mixpriv.training.config import JointConfig
 from mixpriv.training.data.augment import one_hot
@@ -193,10 +183,10 @@ class ChosenReferences:
         yield from self.inner.requests(conformed, _Chosen(*own, lambda index: self.choose(draws, scan, index)))
 
     def reveal(
-        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None
+        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], unmixer: Unmixer | None
     ) -> Probabilities:
         """As the inner mode."""
-        return self.inner.reveal(conformed, answers, secrets, network)
+        return self.inner.reveal(conformed, answers, secrets, unmixer)
 
 
 def other_references(real: Sequence[Reference]) -> Iterator[Method]:

@@ -25,8 +25,8 @@ affine (4, 4) leads from the index of a voxel to millimetres (R, A, S)."""
 _UNREADABLE = (OSError, EOFError, ValueError, TypeError, zlib.error, nib.filebasedimages.ImageFileError)
 
 
-def volume_of(scan: Scan, modalities: Sequence[str] = ()) -> Volume:
-    """Make a checked volume of a scan; ``modalities`` as of `load_volume`.
+def volume_of(scan: Scan, modalities: Sequence[str] = (), series: str | None = None) -> Volume:
+    """Make a checked volume of a scan; ``modalities`` and ``series`` as of `load_volume`.
 
     A NIfTI image of nibabel gives the same voxels, affine and warnings as its file: to the ledger both are one scan.
 
@@ -47,7 +47,7 @@ def volume_of(scan: Scan, modalities: Sequence[str] = ()) -> Volume:
         check_shape(scan.voxels.shape, modalities, scan.name)
         return scan
     if isinstance(scan, str | os.PathLike):
-        return load_volume(_path(scan), modalities)
+        return load_volume(_path(scan), modalities, series)
     if isinstance(scan, nib.spatialimages.SpatialImage):
         return _of_image(scan, modalities)
     if isinstance(scan, tuple) and len(scan) == 2:

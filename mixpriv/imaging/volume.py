@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixpriv.errors import InputError
-from mixpriv.imaging.files import Ranges, zipped_as_named
+from mixpriv.imaging.dicom.files import is_dicom
+from mixpriv.imaging.dicom.reader import read_dicom
+from mixpriv.imaging.files import Content, Ranges, zipped_as_named
 from mixpriv.imaging.geometry import check_geometry, spacing_of
 from mixpriv.imaging.mgh import MGH_SUFFIXES, encode_mgh, read_mgh
 from mixpriv.imaging.nifti import read_nifti
@@ -165,8 +168,8 @@ def stem(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix_of(path))]
 
 
-def load_volume(path: Path, modalities: Sequence[str] = ()) -> Volume:
-    """Read an image file: NIfTI (one file or a pair), Analyze, MGH or MGZ; of any byte order, type and scaling.
+def load_volume(path: Path, modalities: Sequence[str] = (), series: str | None = None) -> Volume:
+    """Read an image: NIfTI (one file or a pair), Analyze, MGH or MGZ, of any byte order, type and scaling; or DICOM.
 
     The header is judged before anything else is read and before memory is asked for, and a zipped file is read to its
     end, where its checksum stands.
@@ -174,6 +177,7 @@ def load_volume(path: Path, modalities: Sequence[str] = ()) -> Volume:
     Parameters
     ----------
     modalities : names of what the last axis of a 4-D image holds; up to one of them means a 3-D image
+    series : number or UID of a series, if the path is a folder of DICOM files
 
     Raises
     ------
@@ -182,8 +186,14 @@ def load_volume(path: Path, modalities: Sequence[str] = ()) -> Volume:
         head's.
     """
     suffix = suffix_of(path)
+    if os.path.isdir(path) or suffix == ".dcm" or is_dicom(path):
+        return _of_content(read_dicom(path, modalities, series), path)
     read = read_mgh if suffix in MGH_SUFFIXES else read_pair if suffix in PAIR_SUFFIXES else read_nifti
-    voxels, affine, header, warnings, ranges = read(path, modalities)
+    return _of_content(read(path, modalities), path)
+
+
+def _of_content(content: Content, path: Path) -> Volume:
+    voxels, affine, header, warnings, ranges = content
     return Volume(voxels, affine, header, str(path), warnings, ranges)
 
 

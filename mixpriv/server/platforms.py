@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixpriv.bundle import Bundle, fingerprint_of
-from mixpriv.bundle_files import require_side
 from mixpriv.engine.plan import PLAN, PlanRecord, check_network
 from mixpriv.errors import InputError
 
@@ -65,10 +64,8 @@ def sources(platform: Platform, bundle: Bundle, export: Path | None) -> list[Pat
     Raises
     ------
     InputError
-        a file is missing, of another network or changed since it was exported, or there is an export too many; or the
-        bundle is the client's part.
+        a file is missing, of another network or changed since it was exported, or there is an export too many.
     """
-    require_side(bundle, "server")
     if platform.name == "python":
         plan = [] if export is None else _exported(PLATFORMS["tensorrt"], bundle, export)
         return [_existing(bundle.segmenter_path, bundle), *plan]

@@ -213,4 +213,3 @@ class ExtractorConfig:
     steps: int
     learning_rate: float
     seed: int
-    decay_steps: int = 0

@@ -42,10 +42,25 @@ def test_beside_the_scan_in_its_own_format(
     assert files.dataset is None
 
 
-@pytest.mark.parametrize("output", ["b", "b.txt", "b.img", "b.dcm"])
+@pytest.mark.parametrize("output", ["b", "b.txt", "b.img"])
 def test_an_output_of_no_known_format(output: str) -> None:
     with pytest.raises(InputError, match=rf"{output}: expected an output named \.nii"):
         outputs_of(Path("a.nii"), Path(output))
+
+
+def test_a_dicom_folder_has_results_in_dicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t1").mkdir()
+    files = outputs_of(tmp_path / "t1")
+    assert [path.name for path in files.all()] == ["t1_dseg.dcm", "t1_dseg_sr.dcm", "t1_dseg.tsv", "t1_dseg.json"]
+    assert outputs_of(tmp_path / "t1", Path("b.nii")).all() == [Path("b.nii"), Path("b.tsv"), Path("b.json")]
+    monkeypatch.chdir(tmp_path / "t1")
+    assert outputs_of(Path()).labels.name == "t1_dseg.dcm"
+
+
+def test_another_scan_has_no_results_in_dicom(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").write_bytes(b"")
+    with pytest.raises(InputError, match=r"b\.dcm: expected a DICOM scan for an output in DICOM"):
+        outputs_of(tmp_path / "a.nii", Path("b.dcm"))
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,12 @@ from mixpriv.cli.process import end_if_stopped, explain
 from mixpriv.cli.progress import Pace, Progress, shown
 from mixpriv.cli.terminal import complain
 from mixpriv.client.receipt import NOT_WRITTEN, WRITTEN, make_receipt
+from mixpriv.client.results import encode_results
 from mixpriv.client.segment import Prepared
 from mixpriv.client.segmentation import Attempt, Segmentation
-from mixpriv.client.sidecar import begin_dataset, encode_sidecar
-from mixpriv.client.table import ClassVolume, encode_table
+from mixpriv.client.sidecar import begin_dataset
 from mixpriv.client.wire_record import save_wire
 from mixpriv.errors import InputError, MixprivError, UnfitScanError
-from mixpriv.imaging.volume import encode_as_named
 from mixpriv.timing import STAGES, Timings
 
 
@@ -74,10 +73,10 @@ class Queue:
         """Load and preprocess; opens the client if that was not done yet, for which it must be the main thread."""
         if job.refused:
             raise InputError(job.refused)
-        if os.path.isfile(job.scan):  # else it is not the outputs that are to blame
+        if os.path.exists(job.scan):  # else it is not the outputs that are to blame
             check_outputs(job.outputs(), force=self._force, made=job.made)
             check_outputs(job.wire_outputs(), force=self._force, made=True)
-        return Ready(self._client.prepare(job.scan, timings), timings)
+        return Ready(self._client.prepare(job.scan, timings, job.series), timings)
 
     def _finish(self, job: Job, ready: Ready, progress: Progress) -> dict[str, Any]:
         ready.timings.on_start = progress
@@ -112,7 +111,7 @@ def _finish(job: Job, ready: Ready, client: Client, *, force: bool) -> dict[str,
             picture = _picture(job, result)
         with timings("save"):
             receipt = _receipt(job, client, attempts, WRITTEN)
-            write_outputs({**_files(job, result, volumes, client), **picture, **receipt}, force=force)
+            write_outputs({**_files(job, result, client), **picture, **receipt}, force=force)
     return {
         "output": str(job.files.labels),
         "table": str(job.files.table),
@@ -167,18 +166,14 @@ def _receipt(job: Job, client: Client, attempts: Sequence[Attempt], segmentation
     return {job.receipt: make_receipt(attempts, client.open(), segmentation=segmentation)}
 
 
-def _files(job: Job, result: Segmentation, volumes: Sequence[ClassVolume], client: Client) -> dict[Path, bytes]:
+def _files(job: Job, result: Segmentation, client: Client) -> dict[Path, bytes]:
     """The files that every scan gets; begins the dataset of derivatives that they belong to."""
     files = job.files
     if files.dataset is not None:
         begin_dataset(files.dataset, client.bundle)
     if job.made:
         make_folder(files.labels.parent)
-    return {
-        files.labels: encode_as_named(files.labels, result.labels, result.scan),
-        files.table: encode_table(volumes),
-        files.sidecar: encode_sidecar(job.scan, client.bundle, client.mode.name, client.mode.count),
-    }
+    return encode_results(result, files, job.scan, client.mode)
 
 
 def _picture(job: Job, result: Segmentation) -> dict[Path, bytes]:

@@ -36,6 +36,7 @@ class Job:
     made: bool = False
     refused: str = ""
     receipt: Path | None = None
+    series: str | None = None
 
     def outputs(self) -> list[Path]:
         """The files that tell the result."""
@@ -75,7 +76,9 @@ def plan(arguments: argparse.Namespace, scans: Sequence[Found], requests: int) -
             wire = wire / found.below / stem(found.scan)
         made = files.dataset is not None or (arguments.output is not None and (many or not found.named))
         name, receipt = str(found.below / found.scan.name), _receipt_path(found, arguments.receipt, many=many)
-        jobs.append(Job(found.scan, files, wire, picture, requests, name, made, receipt=receipt))
+        jobs.append(
+            Job(found.scan, files, wire, picture, requests, name, made, receipt=receipt, series=arguments.series)
+        )
     shared = [path for path in (common_table(arguments, scans), arguments.report) if path and path != picture]
     return _without_clashes(jobs, scans, shared)
 

@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("segment", help="segment scans", description=_SEGMENT)
     parser.set_defaults(run=run)
     parser.add_argument(
-        "scans", nargs="+", type=a_path, metavar="SCAN", help="T1-weighted head or crop, .nii or .nii.gz, or a folder"
+        "scans", nargs="+", type=a_path, metavar="SCAN", help="T1-weighted head or crop: NIfTI, MGZ, DICOM; or a folder"
     )
     parser.add_argument(
         "-o",
@@ -46,6 +46,7 @@ def add_parser(commands: Any) -> None:
         help="label map, or a folder, made for several scans (default: SCAN's stem + _dseg.nii.gz)",
     )
     parser.add_argument("--force", action="store_true", help="overwrite outputs that exist")
+    parser.add_argument("--series", metavar="N", help="number or UID of the DICOM series (default: the 3-D T1w)")
     parser.add_argument("--report", type=a_path, metavar="FILE", help="a picture (.png) or all results (.json)")
     parser.add_argument("--json", action="store_true", help="results as one JSON document on the standard output")
     parser.add_argument("--save-wire", type=a_path, metavar="DIR", help="keep exactly what was sent and received")

@@ -75,7 +75,6 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and write the table; returns the exit code."""
     from mixpriv.bundle import load_bundle, require_one_modality
-    from mixpriv.bundle_files import require_side
     from mixpriv.evaluation import report
     from mixpriv.evaluation.evaluator import Evaluator
     from mixpriv.evaluation.methods import Methods, evaluation_key
@@ -89,7 +88,6 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.fold or 0)
     bundle = load_bundle(args.bundle or config.name)
     require_one_modality(bundle, "evaluate")
-    require_side(bundle, "both")
     cases = _cases(args, config)
     where = "in one process" if args.in_process else "through a real Triton server"
     made = report.Run(commit(), args.split, config.counted, args.seed, where, _evaluate_command(args))

@@ -1,3 +1,0 @@
-from tests.support.fixtures import bundle
-
-__all__ = ["bundle"]
