@@ -305,9 +305,11 @@ def _site_header() -> dict[str, Any]:
 
 
 def _quota_reply() -> dict[str, Any]:
-    """What is told to whom asks too often (RL), or too much at once (UO)."""
+    """What is told to whom asks too often (429), or too much at once (UO)."""
+    often = {"comparison": {"op": "EQ", "value": {"default_value": 429, "runtime_key": "none"}}}
+    much = {"flags": ["UO"]}
     return {
-        "filter": {"response_flag_filter": {"flags": ["RL", "UO"]}},
+        "filter": {"or_filter": {"filters": [{"status_code_filter": often}, {"response_flag_filter": much}]}},
         "status_code": 429,
         "body": {"inline_string": QUOTA},
     }

@@ -59,9 +59,8 @@ def _quota(path: Path, where: str, table: Any) -> dict[str, int]:
     for key, value in table.items():
         if key not in known:
             raise InputError(f"{path}: [{where}] {key}: expected one of {', '.join(known)}")
-        least = 0 if key == "waiting" else 1
-        if type(value) is not int or not least <= value <= _MOST[key]:
-            raise InputError(f"{path}: [{where}] {key}: expected {least} to {_MOST[key]}, got {value!r}")
+        if type(value) is not int or not 1 <= value <= _MOST[key]:
+            raise InputError(f"{path}: [{where}] {key}: expected 1 to {_MOST[key]}, got {value!r}")
     return dict(table)
 
 

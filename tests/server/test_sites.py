@@ -14,8 +14,8 @@ from mixpriv.server.sites import Site, load_sites
 
 def test_own_values_then_the_files_then_ours(tmp_path: Path) -> None:
     path = tmp_path / "sites.toml"
-    path.write_text("[default]\nat_once = 4\n[sites.a]\n[sites.hospital-b]\nat_once = 1\nwaiting = 0\n")
-    assert load_sites(path) == [Site("a", at_once=4), Site("hospital-b", at_once=1, waiting=0)]
+    path.write_text("[default]\nat_once = 4\n[sites.a]\n[sites.hospital-b]\nat_once = 1\nwaiting = 3\n")
+    assert load_sites(path) == [Site("a", at_once=4), Site("hospital-b", at_once=1, waiting=3)]
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,7 @@ def test_own_values_then_the_files_then_ours(tmp_path: Path) -> None:
         ("[sites.A]", "name: expected up to 63 lower-case letters"),
         ("[sites.a]\nrate = 1", "rate: expected one of requests_per_minute, burst, at_once, waiting"),
         ("[sites.a]\nat_once = 0", "at_once: expected 1 to 64, got 0"),
+        ("[sites.a]\nwaiting = 0", "waiting: expected 1 to 256, got 0"),
         ("[sites.a]\nat_once = true", "at_once: expected 1 to 64, got True"),
         ("[sites.a]\nat_once = 1.5", "at_once: expected 1 to 64, got 1.5"),
         ("[sites.a]\nname = 'b'", "name: expected one of"),
