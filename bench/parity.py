@@ -22,7 +22,7 @@ from mixpriv.export.runtimes import Segment
 from numpy.typing import NDArray
 
 from mixpriv.bundle import Bundle, load_bundle
-from mixpriv.datasets import Case, find_crops, find_heads
+from mixpriv.datasets import Case, find_crops, find_heads, kind_of
 from mixpriv.evaluation.evaluator import Evaluator
 from mixpriv.evaluation.method_id import MIXUP, NONE, MethodId
 from mixpriv.evaluation.methods import Methods, evaluation_key
@@ -122,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, data in (("brain-t1", args.heads), ("hippocampus", args.crops)):
         bundle, config = load_bundle(name), load_config(name)
         region = config.segmenter.data.region
-        cases = (find_heads(data) if region is None else find_crops(data, region.held_out_every))[: args.scans]
+        cases = (find_heads(data, kind=kind_of(bundle)) if region is None else find_crops(data, region.held_out_every))[
+            : args.scans
+        ]
         rows = measure(bundle, config, cases)
         lines += table(bundle, cases, rows)
         found += failures(rows)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixpriv.bundle import Bundle
 from mixpriv.errors import InputError
 
 
@@ -26,8 +27,22 @@ def split(names: Sequence[str], every: int) -> tuple[list[str], list[str]]:
     return sorted(set(ordered) - set(held_out)), held_out
 
 
-def find_heads(folder: Path, subjects: Sequence[str] = ()) -> list[Case]:
-    """All ``sub-*/**/*_T1w.nii.gz`` with a ``_dseg.nii.gz`` beside it, of the named subjects or of all.
+LABELS, STRUCTURES = "dseg", "desc-structures_dseg"
+"""How the name of a head's label map ends: with a few tissues, or with structures in FreeSurfer's numbers."""
+
+
+def kind_of(bundle: Bundle) -> str:
+    """Which of these label maps has the labels of a bundle."""
+    return LABELS if bundle.labels is None else STRUCTURES
+
+
+def labels_beside(scan: Path, kind: str) -> Path:
+    """The label map of a ``_T1w.nii.gz``, which may not be there."""
+    return scan.with_name(scan.name.replace("_T1w.", f"_{kind}."))
+
+
+def find_heads(folder: Path, subjects: Sequence[str] = (), kind: str = LABELS) -> list[Case]:
+    """All ``sub-*/**/*_T1w.nii.gz`` with a label map of a kind beside it, of the named subjects or of all.
 
     Raises
     ------
@@ -36,7 +51,7 @@ def find_heads(folder: Path, subjects: Sequence[str] = ()) -> list[Case]:
     """
     cases = []
     for scan in sorted(folder.glob("sub-*/**/*_T1w.nii.gz")):
-        labels = scan.with_name(scan.name.replace("_T1w.", "_dseg."))
+        labels = labels_beside(scan, kind)
         subject = scan.name.split("_")[0]
         if labels.is_file() and (not subjects or subject in subjects):
             cases.append(Case(subject, scan.name.removesuffix("_T1w.nii.gz"), scan, labels))
@@ -68,10 +83,10 @@ def find_crops(folder: Path, held_out_every: int, subjects: Sequence[str] = ()) 
     return cases
 
 
-def not_measured(folder: Path, held_out_every: int | None, measured: Sequence[Case]) -> list[Case]:
+def not_measured(folder: Path, held_out_every: int | None, measured: Sequence[Case], kind: str = LABELS) -> list[Case]:
     """Labelled scans of other people than those measured: crops if some are held out by name, else heads."""
     if held_out_every is None:
-        everyone = find_heads(folder)
+        everyone = find_heads(folder, kind=kind)
     else:
         names = [path.name.removesuffix(".nii.gz") for path in (folder / "imagesTr").glob("[!.]*.nii.gz")]
         everyone = find_crops(folder, held_out_every, split(names, held_out_every)[0])

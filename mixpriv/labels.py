@@ -73,6 +73,11 @@ class Labelling:
         numbers = _own_numbers(len(merged.classes))
         return Labelling(_labels(merged.classes, merged.abbreviations, merged.colors), numbers, merged.of)
 
+    @staticmethod
+    def numbered(names: Sequence[str]) -> Labelling:
+        """Of classes whose own numbers are their values."""
+        return Labelling(_labels(names, None, None), _own_numbers(len(names)))
+
     @property
     def labels(self) -> tuple[Label, ...]:
         """All values that are written, in rising order, the background first."""
@@ -103,27 +108,38 @@ class Labelling:
         """(C,) the value of each class on the `LEFT` or the `RIGHT`."""
         return np.array([sides[side if len(sides) == 2 else 0][0] for sides in self.values], np.uint8)
 
-    def classes_of(self, labels: NDArray[Any], name: str, *, others: int | None = None) -> NDArray[np.uint8]:
-        """The classes of a label map; values that no class has become ``others``.
+    def classes_of(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
+        """The classes of a label map; what has no class here is background."""
+        of = np.zeros(256, np.uint8)
+        for index, sides in enumerate(self.values):
+            of[[side[0] for side in sides]] = index
+        return of[self.read(labels)[1]]
 
-        Raises
-        ------
-        InputError
-            it holds such values and there is no ``others``; ``name`` is its name.
-        """
-        found = np.full(labels.shape, 255 if others is None else others, np.uint8)
-        known = np.zeros(labels.shape, bool)
-        for of, sides in zip(self.classes, self.values, strict=True):
-            own = np.isin(labels, [number for side in sides for number in side])
-            found[own] = of.index
-            known |= own
-        if others is None and not known.all():
+    def require(self, labels: NDArray[Any], name: str) -> None:
+        """Refuse a label map with other values, by an `InputError` that names it."""
+        if not self.read(labels)[0].all():
             numbers = sorted(number for sides in self.values for side in sides for number in side)
-            said = ", ".join(map(str, numbers))
-            if numbers == list(range(len(numbers))):
-                said = f"0 to {numbers[-1]}"
+            is_plain = numbers == list(range(len(numbers)))
+            said = f"0 to {numbers[-1]}" if is_plain else ", ".join(map(str, numbers))
             raise InputError(f"{name}: expected labels {said}, got others")
-        return found
+
+    def read(self, labels: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
+        """Where a label map has values that mean anything here, and the map with the values that would be written.
+
+        Examples
+        --------
+        >>> from mixpriv.bundle import load_bundle
+        >>> known, written = Labelling.of(load_bundle("hippocampus")).read(np.array([0.0, 2.0, 7.0]))
+        >>> known.tolist(), written.tolist()
+        ([True, True, False], [0, 2, 0])
+        """
+        table, known = np.zeros(256, np.uint8), np.zeros(256, bool)
+        for sides in self.values:
+            for side in sides:
+                table[list(side)], known[list(side)] = side[0], True
+        whole = (labels >= 0) & (labels <= 255) & (labels == np.floor(labels))
+        values = np.where(whole, labels, 0).astype(np.uint8)
+        return whole & known[values], table[values] * whole
 
 
 def _labels(

@@ -54,10 +54,13 @@ def test_what_is_written(structures: Bundle) -> None:
 def test_what_is_read(structures: Bundle) -> None:
     labelling = Labelling.of(structures)
     labels = np.array([[0, 2, 41], [5, 44, 24]])
-    assert labelling.classes_of(labels, "map").tolist() == [[0, 1, 1], [4, 4, 5]]  # 5 and 44 are merged into 4 and 43
+    assert labelling.classes_of(labels).tolist() == [[0, 1, 1], [4, 4, 5]]  # 5 and 44 are merged into 4 and 43
     with pytest.raises(InputError, match=r"^map: expected labels 0, 2, 3, 4, 5, 11, 24, 41, .*, got others$"):
-        labelling.classes_of(np.array([85]), "map")
-    assert labelling.classes_of(np.array([85, 2]), "map", others=0).tolist() == [0, 1]
+        labelling.require(np.array([85, 2]), "map")
+    labelling.require(labels, "map")
+    known, written = labelling.read(np.array([85, 2, 44, -1, 1002, 2.5]))
+    assert known.tolist() == [False, True, True, False, False, False]
+    assert written.tolist() == [0, 2, 43, 0, 0, 0]
 
 
 def test_tissues(structures: Bundle) -> None:

@@ -13,11 +13,13 @@ from scipy import ndimage
 
 from mixpriv.audit.images import displaced
 from mixpriv.bundle import Bundle
+from mixpriv.datasets import kind_of, labels_beside
 from mixpriv.errors import InputError
 from mixpriv.imaging.preprocess.preprocessor import Preprocessor
 from mixpriv.imaging.resample import Conformed, conform_labels
 from mixpriv.imaging.volume import load_volume
 from mixpriv.key import content_digest
+from mixpriv.labels import Labelling
 from mixpriv.protection.fields import smooth_field
 from mixpriv.protection.keystream import Keystream
 from mixpriv.protection.mixing import normalised
@@ -71,7 +73,7 @@ class Cohort:
 
 
 def read_visits(folder: Path, preprocess: Preprocessor, bundle: Bundle) -> list[Visit]:
-    """Conform all ``sub-*/**/*_T1w.nii.gz``, with the ``_dseg.nii.gz`` beside it if there is one.
+    """Conform all ``sub-*/**/*_T1w.nii.gz``, with the label map beside it if there is one for the bundle.
 
     Raises
     ------
@@ -84,7 +86,7 @@ def read_visits(folder: Path, preprocess: Preprocessor, bundle: Bundle) -> list[
     visits = []
     for path in scans:
         name = path.name.removesuffix("_T1w.nii.gz")
-        labels = path.with_name(f"{name}_dseg.nii.gz")
+        labels = labels_beside(path, kind_of(bundle))
         visits.append(_read(name.split("_")[0], name, path, labels, preprocess, bundle))
     return visits
 
@@ -118,7 +120,7 @@ def _read(subject: str, name: str, path: Path, labels_path: Path, preprocess: Pr
     target = preprocess(scan, Timings())
     labels = None
     if labels_path.is_file():
-        labels = conform_labels(load_volume(labels_path), target.grid, len(bundle.classes)) * target.mask
+        labels = conform_labels(load_volume(labels_path), target.grid, Labelling.of(bundle)) * target.mask
     return Visit(subject, name, content_digest(scan.voxels, scan.affine), target, labels)
 
 

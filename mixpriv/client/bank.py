@@ -19,6 +19,7 @@ from mixpriv.imaging.preprocess.preprocessor import Preprocessor
 from mixpriv.imaging.resample import conform_labels
 from mixpriv.imaging.volume import Volume
 from mixpriv.key import ClientKey, content_digest
+from mixpriv.labels import Labelling
 from mixpriv.protection.mixing import normalised
 from mixpriv.protection.reference import Reference
 from mixpriv.reid.scan_hash import SAME_SCAN, distance, scan_hash
@@ -81,7 +82,7 @@ class Bank:
         target = preprocess(scan, Timings())
         arrays = {
             "image": normalised(target).astype(np.float32),
-            "labels": conform_labels(labels, target.grid, len(bundle.classes)) * target.mask,
+            "labels": conform_labels(labels, target.grid, Labelling.of(bundle)) * target.mask,
             "mask": target.mask,
         }
         buffer = io.BytesIO()
@@ -104,6 +105,4 @@ def _check_pair(scan: Volume, labels: Volume, bundle: Bundle) -> None:
         raise InputError(f"{labels.name}: expected shape {scan.shape} as the scan, got {labels.shape}")
     if not np.allclose(scan.affine, labels.affine, atol=1e-2):
         raise InputError(f"{labels.name}: expected the same affine as the scan, got another")
-    values = np.unique(labels.voxels)
-    if not np.isin(values, np.arange(len(bundle.classes))).all():
-        raise InputError(f"{labels.name}: expected labels 0 to {len(bundle.classes) - 1}, got others")
+    Labelling.of(bundle).require(labels.voxels, labels.name)

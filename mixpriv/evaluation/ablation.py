@@ -20,6 +20,7 @@ from mixpriv.evaluation.methods import Method, Network
 from mixpriv.imaging.preprocess.preprocessor import Preprocessor
 from mixpriv.imaging.resample import Conformed, conform_labels
 from mixpriv.imaging.volume import load_volume
+from mixpriv.labels import Labelling
 from mixpriv.protection.draws import KeyedDraws
 from mixpriv.protection.mixing import normalised
 from mixpriv.protection.modes import Answer, Mixup, Mode, Plain, Probabilities, Protected, Secret, Shielded
@@ -212,7 +213,7 @@ def _by_similarity(draws: KeyedDraws, scan: Conformed, index: int) -> list[Refer
     return sorted(drawn, key=lambda r: float(np.corrcoef(plain, r.image.ravel())[0, 1]))
 
 
-def real_references(cases: Sequence[Case], preprocess: Preprocessor, classes: int) -> list[Reference]:
+def real_references(cases: Sequence[Case], preprocess: Preprocessor, labelling: Labelling) -> list[Reference]:
     """Labelled scans as references; for a comparison only, never for a client."""
     references = []
     for case in cases:
@@ -221,5 +222,5 @@ def real_references(cases: Sequence[Case], preprocess: Preprocessor, classes: in
         labels = replace(scan, voxels=np.asfortranarray(voxels, dtype=np.float32))
         target = preprocess(scan, Timings())
         images = normalised(target).astype(np.float32)
-        references.append(Reference(images, conform_labels(labels, target.grid, classes), target.mask))
+        references.append(Reference(images, conform_labels(labels, target.grid, labelling), target.mask))
     return references

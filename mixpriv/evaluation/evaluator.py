@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import nibabel as nib
@@ -15,14 +15,16 @@ from mixpriv.audit.cohort import Visit, rescan
 from mixpriv.audit.context import linked
 from mixpriv.audit.findings import Finding
 from mixpriv.audit.linkage import Linker
+from mixpriv.client.restore import merged, restore
 from mixpriv.datasets import Case
 from mixpriv.evaluation.method_id import MethodId
 from mixpriv.evaluation.methods import Method, Methods, Network
 from mixpriv.evaluation.metrics import Score, dice, hd95_mm, volume_similarity
 from mixpriv.imaging.preprocess.preprocessor import load_preprocessor
-from mixpriv.imaging.resample import Conformed, to_scan
+from mixpriv.imaging.resample import Conformed
 from mixpriv.imaging.volume import load_volume
 from mixpriv.key import content_digest
+from mixpriv.labels import Labelling
 from mixpriv.protection.draws import KeyedDraws
 from mixpriv.protection.modes import Answer, Probabilities, Protected
 from mixpriv.reid.features import Image, coarsen, working_factor
@@ -63,10 +65,14 @@ class Linkage:
 
 
 class Evaluator:
-    """All methods on case after case through one server; ``costs`` fills up as it goes."""
+    """All methods on case after case through one server; ``costs`` fills up as it goes.
 
-    def __init__(self, own: Methods, segmenter: Segmenter, methods: Iterable[Method]) -> None:
+    ``tissues``: what is scored are the tissues that the bundle's classes merge to.
+    """
+
+    def __init__(self, own: Methods, segmenter: Segmenter, methods: Iterable[Method], *, tissues: bool = False) -> None:
         self.own, self.segmenter, self.methods = own, segmenter, list(methods)
+        self.labelling = Labelling.of(own.bundle, tissues=tissues)
         bundle = own.bundle
         self.preprocess, self.costs = load_preprocessor(bundle), {method.id: Cost() for method in self.methods}
         self._factor = working_factor(bundle.grid_shape, bundle.spacing_mm)
@@ -75,9 +81,9 @@ class Evaluator:
         self._people: list[str] = []
 
     def evaluate(self, case: Case) -> Iterator[Score]:
-        """Scores of every method and class on one case, in the scan's own grid."""
+        """Scores of every method and class on one case, in the scan's own grid; of two sides their mean."""
         scan = load_volume(case.scan)
-        truth = np.asanyarray(nib.Nifti1Image.from_filename(case.labels).dataobj)
+        known, truth = self.labelling.read(np.asanyarray(nib.Nifti1Image.from_filename(case.labels).dataobj))
         conformed = self.preprocess(scan, Timings())
         content = content_digest(scan.voxels, scan.affine)
         draws, answers = self.own.draws(content), Answers()
@@ -90,13 +96,11 @@ class Evaluator:
                 mean = np.mean([request.image[0].astype(np.float32) for request in requests], axis=0)
                 self._seen[method.id].append(coarsen(mean, self._factor))
             probabilities = self._reveal(method, conformed, requests, answers)
-            labels = to_scan(probabilities, conformed.grid, scan, conformed.mask)
-            for label in range(1, len(self.own.bundle.classes)):
-                pair = labels == label, truth == label
-                yield Score(
-                    method.id, case.subject, case.name, label,
-                    dice(*pair), hd95_mm(*pair, scan.spacing_mm), volume_similarity(*pair),
-                )  # fmt: skip
+            probabilities = merged(probabilities, self.labelling)
+            labels = restore(probabilities, conformed, scan, self.labelling) * known
+            for of in self.labelling.classes[1:]:
+                sides = [(labels == side.index, truth == side.index) for side in self.labelling.sides(of)]
+                yield Score(method.id, case.subject, case.name, of.index, *_mean(sides, scan.spacing_mm))
 
     def linkage(self) -> dict[MethodId, Linkage]:
         """Whose scan each method sent: linked to a gallery of simulated second visits of the people evaluated so far.
@@ -144,3 +148,16 @@ class Evaluator:
 def requests_of(method: Method, conformed: Conformed, draws: KeyedDraws) -> list[Protected]:
     """All requests of a method for a scan, as the client would make them with the same draws."""
     return list(method.mode.requests(lambda: conformed, draws))
+
+
+def _mean(
+    sides: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]], spacing_mm: Iterable[float]
+) -> tuple[float, float, float]:
+    """Dice, 95 % Hausdorff distance and volume similarity, the mean over pairs of ours and the truth."""
+    spacing = tuple(spacing_mm)
+    distances = [hd95_mm(*pair, spacing) for pair in sides]
+    return (
+        float(np.mean([dice(*pair) for pair in sides])),
+        float(np.mean(distances)),
+        float(np.mean([volume_similarity(*pair) for pair in sides])),
+    )

@@ -206,6 +206,8 @@ def write_report(
     costs: Mapping[MethodId, Cost],
     linkage: Mapping[MethodId, Linkage],
     path: Path,
+    *,
+    classes: Sequence[str],
 ) -> None:
     """Write the table, what the server adds, the plot of the weight sweep, and how it was made."""
     cases, subjects = {score.case for score in scores}, {score.subject for score in scores}
@@ -217,8 +219,9 @@ def write_report(
         f"# {bundle.name} {bundle.version}: accuracy on the {run.split} scans",
         "",
         f"{len(cases)} scans of {len(subjects)} subjects; Dice, 95 % Hausdorff distance and volume similarity in the",
-        f"scan's own grid, {run.transport}. Intervals: bootstrap over subjects (visits of one person averaged",
-        "first), 10,000 resamples; they say nothing of other scanners, protocols or diseases, nor of another training.",
+        f"scan's own grid, {run.transport}; of a class with two sides the mean of both. Intervals: bootstrap over",
+        "subjects (visits of one person averaged first), 10,000 resamples; they say nothing of other scanners,",
+        "protocols or diseases, nor of another training.",
         "*D, answer blanked*: the unmixer without an answer, mode `local`; one that was not trained to do so gets the",
         "average anatomy's. *Network of D's size*: trained on the same data, it sees the scan itself. These two are",
         "what a client could do alone.",
@@ -227,7 +230,7 @@ def write_report(
         "wrong one (guessing: 0.5), by the way of linking that works best; lower is better. Each scan is sent once;",
         "the best of five ways finds a little more than guessing where nothing is to be found.",
         "",
-        *table(scores, bundle.classes, run.counted, costs, linkage),
+        *table(scores, classes, run.counted, costs, linkage),
         "",
         "What the server adds, paired:",
         "",
@@ -239,7 +242,7 @@ def write_report(
         f"Multiply-adds for one grid: S {multiply_adds.get('segmenter', 0) / 1e9:.1f} G, "
         f"D {multiply_adds.get('unmixer', 0) / 1e9:.2f} G ({100 * share:.1f} %). {_seconds(costs)}",
         "",
-        the_worst(scores, bundle.classes, run.counted),
+        the_worst(scores, classes, run.counted),
         "",
         f"Commit {run.commit}, segmenter fingerprint {bundle.fingerprint[:12]}, evaluation seed {run.seed}, references",
         f"and weights from fresh keys; {hardware()}. Every score is in [{path.with_suffix('.csv').name}]"

@@ -15,6 +15,15 @@ _EVERY = 4
 """Of the voxels one in so many is enough for the plane."""
 
 _ROUNDS = 8
+_TOUCHING = 6.0
+"""Fisher's criterion of a pair whose halves touch: where they meet follows from the plane, so it says nothing of it."""
+
+_UPRIGHT = 5.0
+"""How much an upright plane through the middle counts beside the pairs: little where there are any."""
+
+_FLOOR = 0.05
+"""How much what has a side counts beside what has none: where there is no fissure the surface stays."""
+
 _LOOKS_MM = ((9.0, 12.0), (5.0, 8.0), (3.0, 6.0), (2.0, 4.0))
 """Look after look: how far from the surface found so far the fissure is sought, and how much the surface is smoothed.
 
@@ -46,7 +55,7 @@ def midsurface(sided: NDArray[np.uint8], spacing_mm: float) -> NDArray[np.float3
     normal, offset = _plane(sided)
     axes = np.ogrid[tuple(map(slice, sided.shape[1:]))]
     surface = np.asarray((offset - normal[1] * axes[0] - normal[2] * axes[1]) / normal[0], np.float32)
-    free = np.pad((sided == 0).astype(np.float32), ((1, 1), (0, 0), (0, 0)), mode="edge")
+    free = np.pad(np.where(sided == 0, np.float32(1), np.float32(_FLOOR)), ((1, 1), (0, 0), (0, 0)), mode="edge")
     for near_mm, smooth_mm in _LOOKS_MM:
         surface = surface + _towards_the_fissure(free, surface, near_mm / spacing_mm, smooth_mm / spacing_mm)
     return surface
@@ -73,11 +82,14 @@ def _plane(sided: NDArray[np.uint8]) -> tuple[NDArray[np.float64], float]:
         apart = right_ - left
         along = np.stack([normal @ left, normal @ right_])
         spread = np.stack([squares[both] / count[both], squares[both + 256] / count[both + 256]]) - along**2
-        # a pair with a gap between its halves knows best where the middle is (Fisher's criterion)
-        weight = (normal @ apart) ** 2 / (spread.sum(axis=0) + 1)
-        normal = (weight * apart / np.linalg.norm(apart, axis=0)).sum(axis=1)
+        # a pair with a gap between its halves knows best where the middle is
+        fisher = (normal @ apart) ** 2 / (spread.sum(axis=0) + 1)
+        weight = np.append(np.maximum(fisher - _TOUCHING, 0), _UPRIGHT)
+        directions = np.column_stack([apart / np.linalg.norm(apart, axis=0), (1.0, 0.0, 0.0)])
+        middles = np.column_stack([(left + right_) / 2, where.mean(axis=1)])
+        normal = directions @ weight
         normal /= np.linalg.norm(normal)
-        offset = float(np.average(normal @ (left + right_) / 2, weights=weight))
+        offset = float(np.average(normal @ middles, weights=weight))
     return normal, offset
 
 

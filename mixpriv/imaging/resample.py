@@ -19,6 +19,7 @@ from mixpriv.bundle import Bundle
 from mixpriv.imaging.alignment import grid_to_world, mask_moments_mm
 from mixpriv.imaging.device import CPU, Device
 from mixpriv.imaging.volume import Image, Volume
+from mixpriv.labels import Labelling
 
 _REVERSE = [2, 1, 0]
 
@@ -216,11 +217,12 @@ def sample(
     return Conformed(images, mask, ranges, grid, device).with_placed(there, mask_there)
 
 
-def conform_labels(labels: Volume, grid: Grid, classes: int) -> NDArray[np.uint8]:
-    """Bring a label map into a grid: each class sampled as an image, the strongest wins."""
+def conform_labels(labels: Image, grid: Grid, labelling: Labelling) -> NDArray[np.uint8]:
+    """Bring the classes of a label map into a grid: each class sampled as an image, the strongest wins."""
+    classes = labelling.classes_of(labels.voxels)
     shares = [
-        to_grid(Image(np.asfortranarray(labels.voxels == value, dtype=np.float32), labels.affine), grid)
-        for value in range(classes)
+        to_grid(Image(np.asfortranarray(classes == of.index, dtype=np.float32), labels.affine), grid)
+        for of in labelling.classes
     ]
     return kernels.argmax(np.stack(shares))
 

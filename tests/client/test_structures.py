@@ -50,7 +50,7 @@ def test_the_sides_are_those_of_the_person_not_of_the_file(structures: Bundle) -
 def test_the_classes_are_those_of_a_bundle_without_sides(structures: Bundle) -> None:
     plain = segmented(replace(structures, labels=None)).labels
     seg = segmented(structures)
-    np.testing.assert_array_equal(seg.labelling.classes_of(seg.labels, "labels"), plain)
+    np.testing.assert_array_equal(seg.labelling.classes_of(seg.labels), plain)
     assert [row.voxels for row in seg.both_sides] == [int((plain == value).sum()) for value in range(1, 6)]
 
 

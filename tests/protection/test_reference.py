@@ -9,7 +9,7 @@ import pytest
 
 from mixpriv.errors import InputError
 from mixpriv.protection.keystream import Keystream
-from mixpriv.protection.reference import ReferenceModel, draw_reference
+from mixpriv.protection.reference import ReferenceModel, draw_labels, draw_reference
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,32 @@ class TestFile:
             draw_reference(again, Keystream(seed)).image.tobytes()
             == draw_reference(model, Keystream(seed)).image.tobytes()
         )
+
+    def test_a_model_of_structures_keeps_their_labels_exact(self, tmp_path: Path) -> None:
+        """20 intensity classes, 18 structures: written, read and drawn again alike, and painted as labelled."""
+        folded = {1: 0, 2: 1, 3: 2}
+        tissue_of = np.array([0, 15, 2, 1, *range(3, 15), 16, 17, 3, 1], np.uint8)
+        atlas = np.zeros((len(tissue_of), 24, 24, 24), np.uint8)
+        atlas[0] = 255
+        atlas[0, 2:-2, 2:-2, 2:-2] = 0
+        for index in folded:
+            atlas[index, 2:-2, 2:-2, 2:8] = 85
+        for index in range(4, len(tissue_of)):
+            row, column = divmod(index - 4, 4)
+            atlas[index, 2 + 5 * row : 7 + 5 * row, 2 + 5 * column : 7 + 5 * column, 8:-2] = 255
+        levels = np.linspace(0.1, 1, len(tissue_of), dtype=np.float32)
+        rank = np.array([folded.get(index, -1) for index in range(len(tissue_of))], np.int8)
+        ranges = np.stack([levels, levels], 1)
+        model = ReferenceModel(atlas, 4 / 3, tissue_of, rank, ranges, 0.5, (32, 32, 32), 1.5)
+        model.save(tmp_path / "reference.npz")
+        read = ReferenceModel.load(tmp_path / "reference.npz")
+        classes = draw_labels(read, Keystream(bytes(32)))
+        reference = draw_reference(model, Keystream(bytes(32)))
+        np.testing.assert_array_equal(reference.labels, tissue_of[classes])
+        np.testing.assert_array_equal(reference.mask, classes > 0)
+        assert set(np.unique(reference.labels)) == set(range(18))
+        means = [float(reference.image[classes == index].mean()) for index in range(4, len(tissue_of))]
+        assert np.corrcoef(means, levels[4:])[0, 1] > 0.98
 
     @pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04"])
     def test_a_broken_file_is_named(self, content: bytes, tmp_path: Path) -> None:

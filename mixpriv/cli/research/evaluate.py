@@ -65,6 +65,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--ablations", action="store_true", help="also answers that are not rounded, and references of other kinds"
     )
+    parser.add_argument("--tissues", action="store_true", help="score the tissues that the bundle's classes merge to")
     parser.add_argument("--in-process", action="store_true", help="the same network without a server: faster")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -75,6 +76,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and write the table; returns the exit code."""
     from mixpriv.bundle import load_bundle, require_one_modality
+    from mixpriv.datasets import LABELS, kind_of
     from mixpriv.evaluation import report
     from mixpriv.evaluation.evaluator import Evaluator
     from mixpriv.evaluation.methods import Methods, evaluation_key
@@ -88,32 +90,44 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.fold or 0)
     bundle = load_bundle(args.bundle or config.name)
     require_one_modality(bundle, "evaluate")
-    cases = _cases(args, config)
+    kind = LABELS if args.tissues else kind_of(bundle)
+    cases = _cases(args, config, kind)
     where = "in one process" if args.in_process else "through a real Triton server"
-    made = report.Run(commit(), args.split, config.counted, args.seed, where, _evaluate_command(args))
+    counted = _counted(bundle, config, tissues=args.tissues)
+    made = report.Run(commit(), args.split, counted, args.seed, where, _evaluate_command(args))
     own, scores = Methods(bundle, evaluation_key(args.seed)), list[Score]()
     tried = _tried(own, config, args, cases)
     with contextlib.ExitStack() as stack:
-        evaluator = Evaluator(own, _segmenter(bundle, in_process=args.in_process, stack=stack), tried)
+        evaluator = Evaluator(
+            own, _segmenter(bundle, in_process=args.in_process, stack=stack), tried, tissues=args.tissues
+        )
         for case in cases:
             scores += evaluator.evaluate(case)
             complain(PROGRAM, case.name)
     report.write_scores(scores, args.output.with_suffix(".csv"))
-    report.write_report(scores, bundle, made, evaluator.costs, evaluator.linkage(), args.output)
+    names = [of.name for of in evaluator.labelling.classes]
+    report.write_report(scores, bundle, made, evaluator.costs, evaluator.linkage(), args.output, classes=names)
     say_text(args.output.read_text(encoding="utf-8").rstrip("\n"))
     return 0
 
 
-def _cases(args: argparse.Namespace, config: TrainingConfig) -> list[Case]:
+def _counted(bundle: Bundle, config: TrainingConfig, *, tissues: bool) -> tuple[int, ...]:
+    """The classes whose mean is reported, or the tissues that these merge to."""
+    if not tissues or bundle.tissues is None:
+        return config.counted
+    return tuple(sorted({bundle.tissues.of[label] for label in config.counted}))
+
+
+def _cases(args: argparse.Namespace, config: TrainingConfig, kind: str) -> list[Case]:
     from mixpriv.datasets import find_crops, find_heads
 
     data, subjects = config.segmenter.data, args.subjects
     if args.fold is not None:
         if data.folds is None or subjects:
             raise InputError("--fold: expected a config with [folds], and no --subjects")
-        subjects = data.folds.subjects([case.subject for case in find_heads(args.data)])
+        subjects = data.folds.subjects([case.subject for case in find_heads(args.data, kind=kind)])
     if data.region is None:
-        return find_heads(args.data, subjects)
+        return find_heads(args.data, subjects, kind)
     return find_crops(args.data, data.region.held_out_every, subjects)
 
 
@@ -148,16 +162,19 @@ def _ablations(
     own: Methods, config: TrainingConfig, args: argparse.Namespace, measured: Sequence[Case]
 ) -> Iterator[Method]:
     """The bundle's networks with answers that are not rounded, and with references of other kinds."""
-    from mixpriv.datasets import not_measured
+    from mixpriv.datasets import kind_of, not_measured
     from mixpriv.evaluation.ablation import TorchNetworks, other_references, real_references
     from mixpriv.export.checkpoint import load_initial
     from mixpriv.imaging.preprocess.preprocessor import load_preprocessor
+    from mixpriv.labels import Labelling
 
     shipped = load_initial(own.bundle.directory, "segmenter")
     yield from TorchNetworks.of(config.segmenter, shipped, levels=0).methods("answers not rounded")
     region = config.segmenter.data.region
-    others = not_measured(args.data, None if region is None else region.held_out_every, measured)[:REAL_REFERENCES]
-    yield from other_references(real_references(others, load_preprocessor(own.bundle), len(own.bundle.classes)))
+    others = not_measured(args.data, None if region is None else region.held_out_every, measured, kind_of(own.bundle))[
+        :REAL_REFERENCES
+    ]
+    yield from other_references(real_references(others, load_preprocessor(own.bundle), Labelling.of(own.bundle)))
 
 
 def _variants(config: TrainingConfig, args: argparse.Namespace) -> Iterator[Method]:
@@ -201,6 +218,7 @@ def _evaluate_command(args: argparse.Namespace) -> str:
             *(["--variants", *map(_without_paths, args.variants)] if args.variants else []),
             *(["--fuse-variants"] if args.fuse_variants else []),
             *(["--ablations"] if args.ablations else []),
+            *(["--tissues"] if args.tissues else []),
             *(["--in-process"] if args.in_process else []),
             f"--weights {' '.join(map(str, args.weights))}",
             *([f"--shielded-weights {' '.join(map(str, args.shielded_weights))}"] if args.shielded_weights else []),

@@ -16,6 +16,7 @@ from mixpriv.datasets import find_heads
 from mixpriv.imaging.preprocess.preprocessor import load_preprocessor
 from mixpriv.imaging.resample import conform_labels
 from mixpriv.imaging.volume import load_volume
+from mixpriv.labels import Labelling
 from mixpriv.protection.reference import ReferenceModel
 from mixpriv.timing import Timings
 from mixpriv.training.config import JointConfig
@@ -60,12 +61,13 @@ class LabelledScans:
             like, grid_shape=config.task.grid_shape, spacing_mm=config.task.spacing_mm, alignment=config.task.alignment
         )
         preprocess, cases = load_preprocessor(bundle), find_heads(folder)
+        labelling = Labelling.numbered(config.task.classes)
         held_out = folds.subjects([case.subject for case in cases])
         scans = []
         for case in cases:
             if case.subject not in held_out:
                 target = preprocess(load_volume(case.scan), Timings())
-                labels = conform_labels(load_volume(case.labels), target.grid, len(config.task.classes))
+                labels = conform_labels(load_volume(case.labels), target.grid, labelling)
                 mask = target.mask.astype(bool)
                 scans.append(LabelledScan(case.subject, target.image[None], mask, (labels * mask).astype(np.uint8)))
         return LabelledScans(scans, config, folds)

@@ -15,6 +15,7 @@ from mixpriv.errors import InputError
 from mixpriv.imaging.preprocess.preprocessor import Preprocessor, load_preprocessor
 from mixpriv.imaging.resample import conform_labels
 from mixpriv.imaging.volume import Volume, load_volume
+from mixpriv.labels import Labelling
 from mixpriv.protection.reference import ReferenceModel
 from mixpriv.timing import Timings
 from mixpriv.training.config import JointConfig
@@ -114,6 +115,6 @@ def _conformed(folder: Path, preprocess: Preprocessor, config: JointConfig, tumo
     if not np.isin(truth.voxels, np.arange(len(config.task.classes))).all():
         raise InputError(f"{truth.name}: expected labels 0 to {len(config.task.classes) - 1}, got others")
     target = preprocess(scan, Timings())
-    labels = conform_labels(truth, target.grid, len(config.task.classes)) * target.mask
+    labels = conform_labels(truth, target.grid, Labelling.numbered(config.task.classes)) * target.mask
     images = target.images
     return LabelledScan(folder.name, images, target.mask.astype(bool), labels.astype(np.uint8))
