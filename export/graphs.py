@@ -47,10 +47,7 @@ class UnmixerGraph(nn.Module):
 
     def __init__(self, network: Unmixer) -> None:
         super().__init__()
-        self.network = network
-        features, classes = network.head.weight.shape[:2]
-        self.head = nn.Conv3d(features, 8 * classes, 1)
-        self.head.load_state_dict(pack_head(network.head.state_dict()))
+        self.network, self.head = network, _packed_head(network)
 
     def forward(self, unmixer_input: Tensor, target: Tensor | None = None) -> Tensor:
         correction: Tensor = self.head(self.network.features(unmixer_input, target))
@@ -73,6 +70,28 @@ def unpack_head(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {"weight": unpacked, "bias": bias[::8]}
 
 
+class LocalGraph(nn.Module):
+    """target f32 (N,M,D,H,W) -> logits f32 (N,8C,D/2,H/2,W/2), of a network like D that is shown the scan alone."""
+
+    output = "logits"
+    output_axes = UnmixerGraph.output_axes
+
+    def __init__(self, network: Unmixer) -> None:
+        super().__init__()
+        self.network, self.head = network, _packed_head(network)
+
+    def forward(self, target: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.network.features(None, target))
+        return logits
+
+
+def _packed_head(network: Unmixer) -> nn.Conv3d:
+    features, classes = network.head.weight.shape[:2]
+    head = nn.Conv3d(features, 8 * classes, 1)
+    head.load_state_dict(pack_head(network.head.state_dict()))
+    return head
+
+
 class ExtractorGraph(nn.Module):
     """image f32 (N,1,D,H,W) -> brain_probability f32 (N,1,D,H,W)."""
 
@@ -87,7 +106,7 @@ class ExtractorGraph(nn.Module):
         return torch.sigmoid(self.network(image))
 
 
-Graph = SegmenterGraph | UnmixerGraph | ExtractorGraph
+Graph = SegmenterGraph | UnmixerGraph | LocalGraph | ExtractorGraph
 
 
 def to_onnx(graph: Graph, example: tuple[Tensor, ...], input_names: Sequence[str]) -> onnx.ModelProto:

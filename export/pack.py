@@ -7,17 +7,19 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
 import torch
 from mixpriv.export.checkpoint import load_initial
-from mixpriv.export.graphs import ExtractorGraph, Graph, to_onnx
+from mixpriv.export.graphs import ExtractorGraph, Graph, LocalGraph, to_onnx
 from mixpriv.export.parity import PARITY, examples, joint_graphs, measure_parity
 from torch import nn
 
 from mixpriv.bundle import SCHEMA, bundle_of, fingerprint_of
-from mixpriv.bundle_fields import check_field
+from mixpriv.bundle_fields import SIDES, check_field
+from mixpriv.bundle_files import digests
 from mixpriv.errors import InputError
 from mixpriv.schema import FieldError
 from mixpriv.training.config import JointConfig, TrainingConfig
@@ -37,13 +39,20 @@ def round_weights(network: nn.Module) -> nn.Module:
 
 
 def pack(
-    config: TrainingConfig, joint: Path, extractor: Path | None, folder: Path, version: str, data: Path | None = None
+    config: TrainingConfig,
+    joint: Path,
+    extractor: Path | None,
+    folder: Path,
+    version: str,
+    data: Path | None = None,
+    *,
+    local: Path | None = None,
 ) -> Path:
     """Write a bundle from the averaged weights of a joint run and, for whole heads, of an extractor run.
 
     ``joint`` and ``extractor`` are run folders as ``mixpriv train`` writes them, or bundles whose networks are taken
     over. ``data``: the training data, on which it is measured how alike mode shielded's mixtures are to strangers'
-    scans. Returns the bundle's folder.
+    scans. ``local``: the run folder of mode local's network, if the bundle shall have one. Returns the bundle's folder.
 
     Raises
     ------
@@ -59,29 +68,29 @@ def pack(
             f"config {config.name}: expected {'training data, to measure' if data is None else 'no data without'} "
             "shielded.risk_limit"
         )
-    _check_said(config, version)
+    _check_said(config, version, local)
     folder.mkdir(parents=True, exist_ok=True)
-    if config.segmenter.networks.unmixer_sees not in ("labels", "target"):
-        raise InputError(
-            f"config {config.name}: unmixer_sees: expected labels or target in a bundle, others do not ship"
-        )
     initial = load_initial(joint, "segmenter")
     model = JointModel.of(config.segmenter)
     initial.load_into(model)
     round_weights(model)
     graphs = joint_graphs(model)
     trained: dict[str, object] = {"steps": initial.steps, "machine": platform.machine()}
+    if local is not None:
+        alone, trained["local_steps"] = _loaded(JointModel.of(config.local), local, "local")
+        graphs["local"] = LocalGraph(alone.unmixer).eval()
     if config.extractor is not None and extractor is not None:
-        initial = load_initial(extractor, "extractor")
         brain = SpaceToDepthUNet(1, 1, config.extractor.filters)
-        initial.load_into(brain)
-        graphs["extractor"] = ExtractorGraph(round_weights(brain))
-        trained["extractor_steps"] = initial.steps
+        brain, trained["extractor_steps"] = _loaded(brain, extractor, "extractor")
+        graphs["extractor"] = ExtractorGraph(brain)
+    for name in SIDES:
+        (folder / name).unlink(missing_ok=True)  # of an earlier call
     (folder / "reference.npz").write_bytes((joint / "reference.npz").read_bytes())
     cost = _write_graphs(config.segmenter, graphs, folder)
     if config.shielded is not None and data is not None:
         shielded = {**shielded, "strangers": measure_impostors(config.segmenter, config.shielded, data)}
     record = _record(config, folder, version) | {
+        "files": digests(folder),
         "unmixer_sharpness": float(model.unmixer.sharpness),
         **({} if shielded is None else {"shielded": shielded}),
         "multiply_adds": cost,
@@ -94,8 +103,25 @@ def pack(
     return folder
 
 
-def _check_said(config: TrainingConfig, version: str) -> None:
+T = TypeVar("T", bound=nn.Module)
+
+
+def _loaded(network: T, run: Path, name: str) -> tuple[T, int]:
+    """A network with a run's weights as they ship, and the steps behind them."""
+    initial = load_initial(run, name)
+    initial.load_into(network)
+    round_weights(network)
+    return network, initial.steps
+
+
+def _check_said(config: TrainingConfig, version: str, local: Path | None) -> None:
     """Refuse what no reader of the bundle would take, before the work is done."""
+    if config.segmenter.networks.unmixer_sees not in ("labels", "target"):
+        raise InputError(
+            f"config {config.name}: unmixer_sees: expected labels or target in a bundle, others do not ship"
+        )
+    if local is not None and _does_both(config.segmenter):
+        raise InputError(f"config {config.name}: its unmixer does without an answer: expected no local run")
     for name, value in {"name": config.name, "version": version, **config.raw["bundle"]}.items():
         try:
             check_field(name, value)
@@ -104,13 +130,19 @@ def _check_said(config: TrainingConfig, version: str) -> None:
 
 
 def _write_graphs(spec: JointConfig, graphs: Mapping[str, Graph], folder: Path) -> dict[str, int]:
-    """Write each network's ONNX file; returns the multiply-adds of S and D for so many voxels."""
+    """Write each network's ONNX file; returns the multiply-adds of S and D, and local's, for so many voxels."""
     inputs = examples(spec, spec.data.crop)
     for name, graph in graphs.items():
         example = inputs[name]
         onnx.save(to_onnx(graph, tuple(example.values()), list(example)), folder / f"{name}.onnx")
-    cost = {name: multiply_adds(graphs[name], *inputs[name].values()) for name in ("segmenter", "unmixer")}
+    counted = [name for name in ("segmenter", "unmixer", "local") if name in graphs]
+    cost = {name: multiply_adds(graphs[name], *inputs[name].values()) for name in counted}
     return cost | {"voxels": int(np.prod(spec.data.crop))}
+
+
+def _does_both(spec: JointConfig) -> bool:
+    """Whether D learned to do without an answer, so that it is mode local's network, too."""
+    return spec.lone_unmixer and spec.mixing.plain_share > 0
 
 
 def _record(config: TrainingConfig, folder: Path, version: str) -> dict[str, object]:
@@ -126,7 +158,7 @@ def _record(config: TrainingConfig, folder: Path, version: str) -> dict[str, obj
         "spacing_mm": spec.task.spacing_mm,
         "multiple": MULTIPLE,
         "unmixer_sees": spec.networks.unmixer_sees,
-        "unmixer_alone": spec.lone_unmixer and spec.mixing.plain_share > 0,
+        "unmixer_alone": _does_both(spec),
         **said,
         "config": config.raw,
     }

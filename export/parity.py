@@ -136,6 +136,7 @@ def examples(spec: JointConfig, shape: tuple[int, int, int]) -> dict[str, dict[s
     return {
         "segmenter": {"mixture": image.half()},
         "unmixer": {"unmixer_input": known, **seen},
+        "local": {"target": image},
         "extractor": {"image": image[:, :1]},
     }
 

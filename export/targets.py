@@ -16,6 +16,7 @@ from mixpriv.export.example import example_mixture
 from mixpriv.export.runtimes import in_onnxruntime
 
 from mixpriv.bundle import Bundle
+from mixpriv.bundle_files import require_side
 from mixpriv.engine import load
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.engine.precision import mixed_precision
@@ -69,8 +70,9 @@ def require_network(bundle: Bundle) -> None:
     Raises
     ------
     InputError
-        it is missing.
+        it is missing, or at its owner's server.
     """
+    require_side(bundle, "server")
     if not bundle.segmenter_path.is_file():
         raise InputError(f"bundle {bundle.name}: {bundle.segmenter_path} is missing")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mixpriv.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from mixpriv.bundle_fields import CHECKS_BEFORE
+from mixpriv.bundle_files import require_segmenter, require_side
 from mixpriv.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -155,8 +156,8 @@ class Client:
             raise InputError("spread: expected the servers of several operators")
         if server is not None and not self.mode.count:
             raise InputError(f"mode {self.mode.name} sends nothing: expected no server, got {printable(server, 80)}")
-        if server is None and self.mode.count and not self.bundle.segmenter_path.is_file():
-            raise InputError(f"bundle {self.bundle.name}: its network is at its owner's server: expected a server")
+        if server in (None, EMBEDDED) and self.mode.count:
+            require_segmenter(self.bundle)
 
     def __enter__(self) -> Client:
         return self
@@ -291,11 +292,11 @@ class Client:
 
 
 def _bundle(bundle: str | os.PathLike[str] | Bundle) -> Bundle:
-    if isinstance(bundle, Bundle):
-        return bundle
-    if not isinstance(bundle, str | os.PathLike):
+    if not isinstance(bundle, str | os.PathLike | Bundle):
         raise InputError(f"bundle: expected a name, a folder or a Bundle, got {type(bundle).__name__}")
-    return load_bundle(bundle)
+    found = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+    require_side(found, "client")
+    return found
 
 
 def _mode(mode: Mode | str | None, bundle: Bundle, server: str | None) -> Mode:

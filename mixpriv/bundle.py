@@ -1,7 +1,7 @@
 """A bundle: the trained networks that belong together, with everything both sides must agree on.
 
 A bundle is a folder with ``bundle.json`` and the files that it names. The server needs only ``segmenter.onnx``; the
-client needs the unmixer, the reference model and, for heads, the brain extractor.
+client needs the unmixer, the reference model and, for heads, the brain extractor. Each may have its part alone.
 """
 
 from __future__ import annotations
@@ -11,20 +11,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mixpriv.bundle_fields import MOST_RECORD_BYTES, NOTES, SCHEMA, check_fields
+from mixpriv.bundle_fields import MOST_RECORD_BYTES, NOTES, SCHEMA, SIDES, check_fields
+from mixpriv.bundle_files import check_files
 from mixpriv.errors import InputError, printable
-from mixpriv.reading import read_file, read_json, require_own_files
+from mixpriv.reading import read_json, require_own_files
 from mixpriv.schema import FieldError
-
-if TYPE_CHECKING:
-    from mixpriv.engine.onnx_check import Network
 
 __all__ = ["DEFAULT_BUNDLE", "SCHEMA", "Bundle", "fingerprint_of", "load_bundle", "shipped_bundles"]
 
 _RECORD = "bundle.json"
-_FILES = (_RECORD, "segmenter.onnx", "unmixer.onnx", "extractor.onnx", "reference.npz")
 DEFAULT_BUNDLE = "brain-t1"
 _SHIPPED = Path(__file__).parent / "bundles"
 
@@ -114,15 +111,19 @@ class Bundle:
     shielded : what its networks were trained for in mode ``shielded``, None if they were not.
     unmixer_sees_target : the unmixer is also shown the scan that it unmixes, which never leaves the client.
     unmixer_sharpness : how much the linear unmixing counts beside what the unmixer corrects, at a weight of 1.
-    unmixer_alone : it was also trained to do without an answer.
+    unmixer_alone : it was also trained to do without an answer, so it is the network of mode local, too.
     extractor_spacing_mm : grid spacing of the brain extractor, mm; None: no extractor, for skull-stripped scans alone.
     quality : the limits of the checks that are made, by name; checks without one are not made.
     fingerprint : 64 hex digits over the segmenter file; names the network that the unmixer was trained with.
+    files : SHA-256 of each file of the whole bundle, also of those that a part lacks; None in earlier bundles.
+    part : ``whole``, or whose part this is: ``client`` or ``server``.
     """
 
     name: str
     version: str
     fingerprint: str
+    files: Mapping[str, str] | None
+    part: str
     classes: tuple[str, ...]
     abbreviations: tuple[str, ...] | None
     colors: tuple[str, ...] | None
@@ -159,6 +160,16 @@ class Bundle:
         and probabilities of what it answers (`unmix`).
         """
         return self.directory / "unmixer.onnx"
+
+    @property
+    def has_local(self) -> bool:
+        """Whether a client can do without a server: there is a network for it, or the unmixer can."""
+        return self.unmixer_alone or "local.onnx" in (self.files or ())
+
+    @property
+    def local_path(self) -> Path:
+        """ONNX of mode local's network: ``target`` f32 (N,M,D,H,W) -> ``logits`` f32 (N,8C,D/2,H/2,W/2)."""
+        return self.directory / "local.onnx"
 
     @property
     def extractor_path(self) -> Path:
@@ -222,7 +233,7 @@ def load_bundle(name_or_folder: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Bund
     ------
     InputError
         no such bundle, ``bundle.json`` unreadable, a field missing, unknown or out of its range, a file of another kind
-        than a regular one, or the segmenter is not the recorded one, has other tensors or an operator that none needs.
+        than a regular one or not the recorded one, or the segmenter has other tensors or an operator that none needs.
 
     Examples
     --------
@@ -234,10 +245,9 @@ def load_bundle(name_or_folder: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Bund
     """
     folder = _folder_of(os.fspath(name_or_folder))
     if folder.parent != _SHIPPED:  # links among the package's own files are its installer's
-        require_own_files(folder, _FILES)
+        require_own_files(folder, (_RECORD, *SIDES))
     bundle = bundle_of(read_json(folder / _RECORD, MOST_RECORD_BYTES), folder)
-    if os.path.lexists(bundle.segmenter_path):
-        _check_segmenter(bundle)
+    check_files(bundle)
     return bundle
 
 
@@ -274,6 +284,7 @@ def bundle_of(fields: Any, folder: Path) -> Bundle:
         raise InputError(f"{path}: field missing or of the wrong kind: {error}") from None
     return Bundle(
         **{name: found[name] for name in _PLAIN},
+        files=found["files"] and {name: digest for name, digest in found["files"].items() if digest},
         shielded=_shielded(found["shielded"]),
         unmixer_sees_target=found["unmixer_sees"] == "target",
         alignment=Alignment(**found["alignment"]) if found["alignment"] else None,
@@ -286,8 +297,8 @@ def bundle_of(fields: Any, folder: Path) -> Bundle:
 
 
 _PLAIN = (
-    "name", "version", "fingerprint", "classes", "modalities", "grid_shape", "spacing_mm", "multiple", "weight_range",
-    "abbreviations", "colors", "labels", "recommended_mode", "unmixer_sharpness", "unmixer_alone",
+    "name", "version", "fingerprint", "part", "classes", "modalities", "grid_shape", "spacing_mm", "multiple",
+    "weight_range", "abbreviations", "colors", "labels", "recommended_mode", "unmixer_sharpness", "unmixer_alone",
     "extractor_spacing_mm", "licence",
 )  # fmt: skip
 """Fields of the record that are a bundle's as they stand."""
@@ -300,27 +311,3 @@ def _shielded(fields: Mapping[str, Any] | None) -> Shielded | None:
     if strangers is not None:
         strangers = Impostors(strangers["mean"], strangers["std"], fields["risk_limit"])
     return Shielded(fields["weight_range"], fields["warp_mm"], strangers)
-
-
-def _check_segmenter(bundle: Bundle) -> None:
-    from mixpriv.engine.onnx_check import MOST_BYTES, check_network  # loads NumPy, which --help does without
-
-    path = bundle.segmenter_path
-    data = read_file(path, MOST_BYTES)
-    if hashlib.sha256(data).hexdigest() != bundle.fingerprint:
-        raise InputError(f"{path}: fingerprint differs from the one in {_RECORD}")
-    _check_tensors(check_network(data, os.fspath(path)), bundle)
-
-
-def _check_tensors(network: Network, bundle: Bundle) -> None:
-    """Refuse a segmenter that takes or answers something else than clients and servers of this bundle speak of."""
-    found = [(port.name, port.dtype, port.shape[:2]) for port in (*network.inputs, *network.outputs)]
-    channels = len(bundle.modalities), len(bundle.classes) - 1
-    wanted = [("mixture", "float16", (1, channels[0])), ("segmentation_mixture", "uint8", (1, channels[1]))]
-    sizes = {port.shape[2:] for port in (*network.inputs, *network.outputs)}
-    if found != wanted or len(sizes) > 1:
-        got = ", ".join(str(port) for port in (*network.inputs, *network.outputs))
-        raise InputError(
-            f"{bundle.segmenter_path}: expected mixture float16 of {channels[0]} channels and segmentation_mixture "
-            f"uint8 of {channels[1]}, of one size, got {got}"
-        )

@@ -78,15 +78,30 @@ _TISSUES = {
 _COST = {
     "segmenter": Field(whole(1, 2**53)),
     "unmixer": Field(whole(1, 2**53)),
+    "local": Field(whole(1, 2**53), None),
     "voxels": Field(whole(1, 2**53), None),
 }
 _TRAINED = {
     "steps": Field(whole(0, 10**9)),
     "machine": Field(label(64), None),
     "extractor_steps": Field(whole(0, 10**9), None),
+    "local_steps": Field(whole(0, 10**9), None),
 }
 _REGION = {"held_out_every": Field(whole(2, 1000), None)}
 _CONFIG = {"region": Field(record(_REGION, others=True), None)}
+_DIGEST = text("[0-9a-f]{64}", "64 hex digits")
+
+SIDES: Mapping[str, str] = {
+    "segmenter.onnx": "server",
+    "unmixer.onnx": "client",
+    "local.onnx": "client",
+    "extractor.onnx": "client",
+    "reference.npz": "client",
+}
+"""The files beside the record, and the side that needs each."""
+
+OPTIONAL = ("local.onnx", "extractor.onnx")
+_FILES = {name: Field(_DIGEST, None) if name in OPTIONAL else Field(_DIGEST) for name in SIDES}
 
 NOTES: Mapping[str, Field] = {
     "training_data": Field(note, None),
@@ -105,7 +120,9 @@ FIELDS: Mapping[str, Field] = {
     # it becomes a part of file names and of the served model's
     "name": Field(text("[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "a name of at most 64 letters, digits, - and _")),
     "version": Field(text("[0-9A-Za-z][0-9A-Za-z.+-]{0,31}", "a version such as 1.0.0")),
-    "fingerprint": Field(text("[0-9a-f]{64}", "64 hex digits")),
+    "fingerprint": Field(_DIGEST),
+    "files": Field(record(_FILES), None),
+    "part": Field(one_of("whole", "client", "server"), "whole"),
     "classes": Field(sequence(label(64), 2, MOST_CLASSES, distinct=True)),
     "abbreviations": Field(sequence(label(16), 2, MOST_CLASSES), None),
     "colors": Field(sequence(_COLOR, 2, MOST_CLASSES), None),
@@ -167,6 +184,23 @@ def _check_labels(found: Mapping[str, Any]) -> None:
             raise FieldError("tissues.of: expected 0 for the background, and for it alone")
 
 
+def _check_files(found: Mapping[str, Any]) -> None:
+    """Refuse digests that contradict what else is said of the networks; earlier bundles name no files."""
+    files = found["files"]
+    if found["unmixer_alone"] and found["unmixer_sees"] == "labels":
+        raise FieldError("unmixer_alone: expected false, since the unmixer does not see the scan")
+    if files is None:
+        if found["part"] != "whole":
+            raise FieldError("files: missing, expected in a part of a bundle")
+        return
+    if files["segmenter.onnx"] != found["fingerprint"]:
+        raise FieldError("files: expected the fingerprint for segmenter.onnx")
+    if (files["extractor.onnx"] is None) != (found["extractor_spacing_mm"] is None):
+        raise FieldError("files: expected extractor.onnx if and only if there is an extractor_spacing_mm")
+    if found["unmixer_alone"] and files["local.onnx"] is not None:
+        raise FieldError("unmixer_alone: expected false beside local.onnx")
+
+
 def check_fields(fields: Any) -> dict[str, Any]:
     """Check each field of a record, and how they fit together; returns what they mean.
 
@@ -186,6 +220,7 @@ def check_fields(fields: Any) -> dict[str, Any]:
         raise FieldError("shielded.risk_limit: missing")
     _check_each_class(found, len(found["classes"]))
     _check_labels(found)
+    _check_files(found)
     recommended = found["recommended_mode"]
     if not found.get(recommended, True):  # a mode for which networks must be trained has a field of its name
         raise FieldError(f"recommended_mode: expected mixup, since the bundle has no mode {recommended}")

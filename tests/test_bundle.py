@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,14 +19,16 @@ import onnx
 import pytest
 
 from mixpriv.bundle import Bundle, load_bundle, shipped_bundles
-from mixpriv.bundle_fields import FIELDS, check_field
+from mixpriv.bundle_fields import FIELDS, SIDES, check_field
+from mixpriv.bundle_files import require_side
 from mixpriv.cli.client.main import main
 from mixpriv.errors import InputError
 from mixpriv.protection.reference import ReferenceModel
-from mixpriv.protection.unmixing import Unmixer
+from mixpriv.protection.unmixing import LocalNetwork, Unmixer
 from mixpriv.schema import FieldError
-from tests.support.toybundle import write_toy_bundle, write_toy_crop_bundle
+from tests.support.toybundle import expected_probabilities, write_toy_bundle, write_toy_crop_bundle
 
+THREE = ("segmenter.onnx", "unmixer.onnx", "reference.npz")
 CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"schema": 1}, "schema 1, expected 2"),
     ({"schema": None}, "schema None, expected 2"),
@@ -122,6 +125,22 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
         "abbreviations: expected one for each of the 2 classes",
     ),
     ({"local": True}, "local: unknown field"),
+    ({"unmixer_alone": True}, "unmixer_alone: expected false, since the unmixer does not see the scan"),
+    ({"part": "both"}, "part: expected whole or client or server, got 'both'"),
+    ({"part": "client"}, "files: missing, expected in a part of a bundle"),
+    ({"files": {}}, "files.segmenter.onnx: missing"),
+    ({"files": {"../x": "0" * 64}}, "files.../x: unknown field"),
+    ({"files": dict.fromkeys(THREE, "0")}, "files.segmenter.onnx: expected 64 hex digits"),
+    ({"files": dict.fromkeys(THREE, "0" * 64)}, "files: expected the fingerprint for segmenter.onnx"),
+    (
+        {"files": dict.fromkeys(THREE, "0" * 64), "fingerprint": "0" * 64},
+        "files: expected extractor.onnx if and only if there is an extractor_spacing_mm",
+    ),
+    (
+        {"files": dict.fromkeys((*THREE, "extractor.onnx", "local.onnx"), "0" * 64), "fingerprint": "0" * 64}
+        | {"unmixer_alone": True, "unmixer_sees": "target"},
+        "unmixer_alone: expected false beside local.onnx",
+    ),
     ({"\x1b[31m": True}, "expected text on one line"),
 ]
 
@@ -129,6 +148,10 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
 @pytest.fixture
 def toy(tmp_path: Path) -> Bundle:
     return write_toy_bundle(tmp_path / "toy")
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def refused(folder: Path, message: str) -> None:
@@ -190,9 +213,7 @@ class TestFolder:
         with pytest.raises(InputError, match=r"not found: expected a folder with bundle\.json or one of brain-t1"):
             load_bundle(name)
 
-    @pytest.mark.parametrize(
-        "name", ["bundle.json", "segmenter.onnx", "unmixer.onnx", "extractor.onnx", "reference.npz"]
-    )
+    @pytest.mark.parametrize("name", ["bundle.json", *SIDES])
     @pytest.mark.parametrize("kind", ["pipe", "link", "folder", "zeros"])
     def test_a_file_of_another_kind_is_named(self, toy: Bundle, name: str, kind: str, tmp_path: Path) -> None:
         path = toy.directory / name
@@ -210,6 +231,46 @@ class TestFolder:
         with toy.segmenter_path.open("r+b") as file:
             file.truncate(2**32)  # sparse
         refused(toy.directory, r"segmenter\.onnx: expected at most 268435456 bytes, got 4294967296")
+
+
+class TestFiles:
+    """A record that names the files is kept to: none is another, too many or missing."""
+
+    @pytest.fixture
+    def named(self, tmp_path: Path) -> Bundle:
+        return write_toy_bundle(tmp_path / "named", local=True)
+
+    def test_all_are_there(self, named: Bundle) -> None:
+        assert named.files == {name: digest(named.directory / name) for name in SIDES}
+        assert named.part == "whole"
+        assert named.has_local
+
+    @pytest.mark.parametrize("name", [name for name in SIDES if name != "segmenter.onnx"])
+    def test_another_is_named(self, named: Bundle, name: str) -> None:
+        with (named.directory / name).open("ab") as file:
+            file.write(b"x")
+        refused(named.directory, f"{re.escape(name)}: expected the file that bundle.json names, got another")
+
+    @pytest.mark.parametrize("name", SIDES)
+    def test_a_missing_one_is_named(self, named: Bundle, name: str) -> None:
+        (named.directory / name).unlink()
+        refused(named.directory, f"{re.escape(name)}: is missing in the whole bundle")
+
+    def test_one_too_many_is_named(self, named: Bundle) -> None:
+        path = named.directory / "bundle.json"
+        fields = json.loads(path.read_text())
+        del fields["files"]["local.onnx"]
+        path.write_text(json.dumps(fields))
+        refused(named.directory, r"local\.onnx: expected no such file in the whole bundle")
+
+    def test_what_is_the_other_side_s_is_named(self, named: Bundle) -> None:
+        path = named.directory / "bundle.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"part": "client"}))
+        refused(named.directory, r"segmenter\.onnx: expected no such file in the client's part")
+        named.segmenter_path.unlink()
+        assert load_bundle(named.directory).part == "client"
+        with pytest.raises(InputError, match=r"this is the client's part, expected the server's part or the whole"):
+            require_side(load_bundle(named.directory), "server")
 
 
 class TestSegmenter:
@@ -258,10 +319,9 @@ class TestUnmixer:
 
     def test_that_answers_something_else(self) -> None:
         unmixer = Unmixer(lambda **_: {"correction": np.zeros((1, 24, 2, 2, 2), np.float32)}, 2, 5.0)
-        with pytest.raises(
-            InputError, match=r"^unmixer: expected a correction of \(16, 2, 2, 2\), got \(24, 2, 2, 2\)$"
-        ):
-            unmixer.alone(np.zeros((1, 4, 4, 4), np.float16))
+        labels = np.zeros((4, 4, 4), np.uint8)
+        with pytest.raises(InputError, match=r"^unmixer: expected correction of \(16, 2, 2, 2\), got \(24, 2, 2, 2\)$"):
+            unmixer(labels[None], labels, 0.5, np.zeros((1, 4, 4, 4), np.float16))
 
     def test_of_an_earlier_bundle(self) -> None:
         unmixer = Unmixer(lambda **_: {"probabilities": np.zeros((1, 2, 4, 4, 4), np.float32)}, 2, 5.0)
@@ -270,6 +330,35 @@ class TestUnmixer:
             InputError, match=r"^unmixer: expected a network that answers correction, got probabilities$"
         ):
             unmixer(labels[None], labels, 0.5, np.zeros((1, 4, 4, 4), np.float16))
+
+
+class TestLocal:
+    """Mode local's network, of its own or the unmixer."""
+
+    def test_it_segments_the_scan(self, tmp_path: Path) -> None:
+        bundle = write_toy_bundle(tmp_path / "toy", local=True)
+        image = np.random.default_rng(0).random((1, *bundle.grid_shape), np.float32).astype(np.float16)
+        expected = expected_probabilities(image[None])[0]
+        np.testing.assert_allclose(
+            LocalNetwork.of(bundle)(image), expected, atol=0.1
+        )  # bfloat16 where the processor has it
+
+    def test_of_another_bundle(self, toy: Bundle, tmp_path: Path) -> None:
+        other = replace(write_toy_bundle(tmp_path / "local", local=True), classes=("background", "brain"))
+        with pytest.raises(
+            InputError, match=r"^local network: expected logits of \(16, 8, 8, 8\), got \(48, 8, 8, 8\)$"
+        ):
+            LocalNetwork.of(other)
+        shutil.copyfile(toy.unmixer_path, other.local_path)
+        with pytest.raises(InputError, match=r"^network inputs: expected \['unmixer_input'\], got \['target'\]$"):
+            LocalNetwork.of(other)
+
+    def test_that_answers_something_else(self) -> None:
+        network = LocalNetwork(lambda **_: {"correction": np.zeros((1, 16, 2, 2, 2), np.float32)}, 2)
+        with pytest.raises(
+            InputError, match=r"^local network: expected a network that answers logits, got correction$"
+        ):
+            network(np.zeros((1, 4, 4, 4), np.float16))
 
 
 class TestExtractor:

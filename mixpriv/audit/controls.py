@@ -14,8 +14,7 @@ from mixpriv.imaging.resample import Conformed
 from mixpriv.key import ClientKey
 from mixpriv.protection.draws import KeyedDraws
 from mixpriv.protection.keystream import Keystream
-from mixpriv.protection.modes import Answer, Mode, Plain, Probabilities, Protected, Secret
-from mixpriv.protection.unmixing import Unmixer
+from mixpriv.protection.modes import Answer, ClientNetwork, Mode, Plain, Probabilities, Protected, Secret
 
 NONE = Plain()
 
@@ -40,7 +39,7 @@ class Blind:
             yield replace(request, image=noise(request.image, draws.key), secret=unheard)
 
     def reveal(
-        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], unmixer: Unmixer | None
+        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None
     ) -> Probabilities:
         """There is nothing to reveal."""
         raise NotImplementedError("noise has no segmentation")

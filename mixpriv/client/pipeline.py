@@ -18,9 +18,9 @@ from mixpriv.key import ClientKey
 from mixpriv.labels import Labelling
 from mixpriv.protection.draws import KeyedDraws
 from mixpriv.protection.mixing import normalised
-from mixpriv.protection.modes import Mode
+from mixpriv.protection.modes import ClientNetwork, Mode
 from mixpriv.protection.reference import Reference, ReferenceModel
-from mixpriv.protection.unmixing import Unmixer
+from mixpriv.protection.unmixing import LocalNetwork, Unmixer
 from mixpriv.quality.before import CheckScan, scan_checker
 from mixpriv.quality.check import require_names
 from mixpriv.wire.spread import Spread
@@ -41,7 +41,7 @@ class Pipeline:
     segmenter: Segmenter | Spread | None
     preprocess: Preprocessor = field(repr=False)
     check: CheckScan = field(repr=False)
-    unmixer: Unmixer | None = field(repr=False)
+    network: ClientNetwork | None = field(repr=False)
     reference_model: ReferenceModel | None = field(repr=False)
     allow_repeat: bool = False
     send_anyway: tuple[str, ...] = ()
@@ -125,9 +125,15 @@ def open_pipeline(
         segmenter=segmenter,
         preprocess=load_preprocessor(bundle, device),
         check=scan_checker(bundle),
-        unmixer=Unmixer.of(bundle, threads) if mode.unmixes else None,
+        network=_network(bundle, mode, threads),
         reference_model=ReferenceModel.of(bundle) if mode.unmixes else None,
         allow_repeat=allow_repeat,
         send_anyway=require_names(send_anyway, CHECKS_BEFORE),
         tissues=tissues,
     )
+
+
+def _network(bundle: Bundle, mode: Mode, threads: int | None) -> ClientNetwork | None:
+    if mode.unmixes:
+        return Unmixer.of(bundle, threads)
+    return None if mode.count else LocalNetwork.of(bundle, threads)  # what is sent nowhere is segmented here

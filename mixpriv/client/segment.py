@@ -115,7 +115,7 @@ def finish(
                 request = following.result()
     with timings("reveal"):
         answers, secrets = [e.received for e in exchanges], [r.secret for r in requests]
-        probabilities = pipeline.mode.reveal(conformed, answers, secrets, pipeline.unmixer)
+        probabilities = pipeline.mode.reveal(conformed, answers, secrets, pipeline.network)
         probabilities = merged(probabilities, pipeline.labelling)
     with timings("restore"):
         labels = restore(probabilities, conformed, prepared.scan, pipeline.labelling)

@@ -23,9 +23,19 @@ from mixpriv.imaging.volume import load_volume
 from mixpriv.labels import Labelling
 from mixpriv.protection.draws import KeyedDraws
 from mixpriv.protection.mixing import normalised
-from mixpriv.protection.modes import Answer, Mixup, Mode, Plain, Probabilities, Protected, Secret, Shielded
+from mixpriv.protection.modes import (
+    Answer,
+    ClientNetwork,
+    Mixup,
+    Mode,
+    Plain,
+    Probabilities,
+    Protected,
+    Secret,
+    Shielded,
+)
 from mixpriv.protection.reference import Reference
-from mixpriv.protection.unmixing import Unmixer, unwarp
+from mixpriv.protection.unmixing import unwarp
 from mixpriv.timing import Timings
 from mixpriv.training.config import JointConfig
 from mixpriv.training.data.augment import one_hot
@@ -184,10 +194,10 @@ class ChosenReferences:
         yield from self.inner.requests(conformed, _Chosen(*own, lambda index: self.choose(draws, scan, index)))
 
     def reveal(
-        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], unmixer: Unmixer | None
+        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None
     ) -> Probabilities:
         """As the inner mode."""
-        return self.inner.reveal(conformed, answers, secrets, unmixer)
+        return self.inner.reveal(conformed, answers, secrets, network)
 
 
 def other_references(real: Sequence[Reference]) -> Iterator[Method]:

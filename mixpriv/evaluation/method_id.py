@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mixpriv.errors import InputError
 
-NONE, MIXUP, SHIELDED, LINEAR = "none", "mixup", "shielded", "linear unmixing"
+NONE, MIXUP, SHIELDED, LOCAL, LINEAR = "none", "mixup", "shielded", "local", "linear unmixing"
 WARP, NOISE = "warp", "noise"
 BLANKED, ALONE = "D, answer blanked", "network of D's size on the scan"
 """What a client could do without the server."""

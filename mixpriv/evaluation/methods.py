@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from mixpriv.protection.modes import (
 )
 from mixpriv.protection.reference import ReferenceModel
 from mixpriv.protection.rivals import Noisy, Warped
-from mixpriv.protection.unmixing import Unmixer, linear_unmix
+from mixpriv.protection.unmixing import LocalNetwork, Unmixer, linear_unmix
 
 Network = Callable[[NDArray[np.float16]], NDArray[np.uint8]]
 """A network that is not the bundle's S: image (D, H, W) to answer (C-1, D, H, W)."""
@@ -65,6 +66,11 @@ class Methods:
         self.model = ReferenceModel.of(bundle)
         self.average = self.model.average()
 
+    @cached_property
+    def local(self) -> LocalNetwork:
+        """The network of mode local, if the bundle has one."""
+        return LocalNetwork.of(self.bundle)
+
     def draws(self, content: bytes) -> KeyedDraws:
         """What can be drawn for a scan with a content digest: the same as a client with this key draws."""
         return KeyedDraws(self.bundle, self.key, content, self.model)
@@ -85,6 +91,8 @@ class Methods:
         for fixed in (*weights, None):
             yield Method(MethodId(names.LINEAR, fixed), Mixup(fixed), reveal=linear)
         yield self._blanked(names.BLANKED, Mixup())
+        if self.bundle.has_local and not self.bundle.unmixer_alone:
+            yield self._local(names.LOCAL)
         if control is not None:
             yield Method(MethodId(names.ALONE), Plain(), control, sends=False)
         how = self.bundle.shielded
@@ -98,8 +106,14 @@ class Methods:
     def _blanked(self, family: str, mode: Mode) -> Method:
         """D without the server: mode local, or with the average anatomy in place of the answer if D needs one."""
         if self.bundle.unmixer_alone:
-            return Method(MethodId(family), Local(), sends=False)
+            return self._local(family)
         return Method(MethodId(family), mode, reveal=self._guessed, sends=False)
+
+    def _local(self, family: str) -> Method:
+        def reveal(conformed: Conformed, _answers: Sequence[Answer], _requests: Sequence[Protected]) -> Probabilities:
+            return self.local(normalised(conformed))
+
+        return Method(MethodId(family), Local(), reveal=reveal, sends=False)
 
     def _guessed(
         self, conformed: Conformed, _answers: Sequence[Answer], requests: Sequence[Protected]

@@ -127,10 +127,11 @@ def against_the_client_alone(scores: Sequence[Score], counted: Sequence[int]) ->
 
 def _controls(method: MethodId, measured: Collection[MethodId]) -> list[MethodId]:
     """What the client could do alone instead, with the same networks."""
-    blanked, own, alone = (
-        MethodId(family, variant=method.variant) for family in (names.BLANKED, names.SHIELDED_BLANKED, names.ALONE)
+    blanked, own, *others = (
+        MethodId(family, variant=method.variant)
+        for family in (names.BLANKED, names.SHIELDED_BLANKED, names.LOCAL, names.ALONE)
     )
-    return [own if method.family == names.SHIELDED and own in measured else blanked, alone]
+    return [own if method.family == names.SHIELDED and own in measured else blanked, *others]
 
 
 def against_plain(scores: Sequence[Score], counted: Sequence[int]) -> list[str]:

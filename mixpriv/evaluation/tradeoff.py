@@ -20,7 +20,9 @@ from mixpriv.evaluation.subjects import difference, per_subject
 from mixpriv.protection.modes import Mixup, Mode, Plain, Shielded
 from mixpriv.statistics import bootstrap
 
-LOCAL = MethodId(names.BLANKED)
+BLANKED = MethodId(names.BLANKED)
+LOCAL = (MethodId(names.LOCAL), BLANKED)
+"""Mode ``local``; an unmixer that can do without an answer is measured as the second."""
 
 LINKED = "rank-1, best way"
 """The figure of attack A1 that counts."""
@@ -70,7 +72,7 @@ def front(
         mode = audited_mode(method, warp_mm)
         if mode is not None and mode in linkage:
             here = linkage[mode]
-        elif method == LOCAL and bundle.unmixer_alone:
+        elif method in LOCAL and (method != BLANKED or bundle.unmixer_alone):
             chance = next(iter(linkage.values())).chance
             here = FirstRank(chance, chance, chance, chance)
         else:
@@ -110,7 +112,7 @@ def write_front(
             "{:.3f} [{:.3f}, {:.3f}]".format(*point.dice),
             interval(difference(scores, point.method, NONE, run.counted)) if point.method != NONE else "",
             "nothing is sent"
-            if point.method == LOCAL
+            if point.method in LOCAL
             else f"{point.linkage.value:.2f} [{point.linkage.low:.2f}, {point.linkage.high:.2f}]",
             f"{point.linkage.value / point.linkage.chance:.1f}",
         ]
@@ -146,7 +148,7 @@ def plot(points: Sequence[Point], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     families: dict[str, list[Point]] = {}
     for point in points:
-        families.setdefault("local" if point.method == LOCAL else point.method.family, []).append(point)
+        families.setdefault("local" if point.method in LOCAL else point.method.family, []).append(point)
     for family, own in families.items():
         own = sorted(own, key=lambda point: point.linkage.value)
         (line,) = axes.plot([p.linkage.value for p in own], [p.dice[0] for p in own], marker="o", label=family)

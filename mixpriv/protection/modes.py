@@ -23,7 +23,7 @@ from mixpriv.imaging.resample import Conformed
 from mixpriv.protection.draws import KeyedDraws, Terms
 from mixpriv.protection.mixing import mix, normalised
 from mixpriv.protection.reference import Reference
-from mixpriv.protection.unmixing import Unmixer, unpack_probabilities, unwarp
+from mixpriv.protection.unmixing import LocalNetwork, Unmixer, unpack_probabilities, unwarp
 from mixpriv.protection.warp import MAX_MEAN_MM, Warp
 from mixpriv.reid.check import MOST_DRAWS, SimilarityCheck
 
@@ -32,6 +32,9 @@ Answer = NDArray[np.uint8]
 
 Probabilities = NDArray[np.float32]
 """Of the classes, (C, D, H, W) on any positive scale."""
+
+ClientNetwork = Unmixer | LocalNetwork
+"""The client's own that finds the scan's segmentation: D in a mode that mixes, another in one that sends nothing."""
 
 Weights = float | tuple[float, float] | None
 """The scan's weight in a mixture: fixed, drawn from a range, or drawn from the bundle's range."""
@@ -76,7 +79,7 @@ class Mode(Protocol):
     ----------
     name : what the user calls it
     count : number of requests that are sent of one scan, 0 if nothing is sent
-    unmixes : whether the client's own networks are needed, unmixer and reference generator
+    unmixes : whether mixtures are sent: unmixer and reference generator are needed
     """
 
     @property
@@ -96,7 +99,7 @@ class Mode(Protocol):
         """
 
     def reveal(
-        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], unmixer: Unmixer | None
+        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None
     ) -> Probabilities:
         """Find the scan's class probabilities in the answers to its requests."""
 
@@ -117,7 +120,7 @@ class Plain:
         yield Protected(normalised(conformed()), Secret())
 
     def reveal(
-        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], unmixer: Unmixer | None
+        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None
     ) -> Probabilities:
         """Take the answer as it is."""
         return unpack_probabilities(answers[0], conformed.device)
@@ -125,15 +128,15 @@ class Plain:
 
 @dataclass(frozen=True)
 class Local:
-    """Mode ``local``: nothing is sent, the unmixer segments the scan alone."""
+    """Mode ``local``: nothing is sent, a network of the client segments the scan."""
 
     name: str = field(default="local", init=False)
     count: int = field(default=0, init=False)
-    unmixes: bool = field(default=True, init=False)
+    unmixes: bool = field(default=False, init=False)
 
     def require(self, bundle: Bundle) -> None:
-        """Refuse a bundle whose unmixer was not trained for it."""
-        if not bundle.unmixer_alone:
+        """Refuse a bundle that has no network for it."""
+        if not bundle.has_local:
             raise InputError(f"bundle {bundle.name} has no mode local: its unmixer needs a server's answer")
 
     def requests(self, conformed: Callable[[], Conformed], draws: KeyedDraws) -> Iterator[Protected]:
@@ -141,12 +144,12 @@ class Local:
         yield from ()
 
     def reveal(
-        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], unmixer: Unmixer | None
+        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None
     ) -> Probabilities:
-        """Segment the scan by the unmixer."""
-        if unmixer is None:
-            raise ValueError("unmixer: expected one in a mode that unmixes")
-        return unmixer.alone(normalised(conformed))
+        """Segment the scan."""
+        if not isinstance(network, LocalNetwork):
+            raise ValueError("network: expected one that needs no answer")
+        return network(normalised(conformed))
 
 
 @dataclass(frozen=True)
@@ -201,10 +204,10 @@ class Mixup:
             yield Protected(mix(conformed(), reference, weight), Secret(reference, weight))
 
     def reveal(
-        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], unmixer: Unmixer | None
+        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None
     ) -> Probabilities:
         """Unmix every answer and add up the probabilities."""
-        return unmix_all(conformed, answers, secrets, unmixer)
+        return unmix_all(conformed, answers, secrets, network)
 
 
 @dataclass(frozen=True)
@@ -287,23 +290,23 @@ class Shielded:
         return _range(self.weights, of_bundle.weight_range), self.warp_mm or of_bundle.warp_mm, impostors
 
     def reveal(
-        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], unmixer: Unmixer | None
+        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None
     ) -> Probabilities:
         """Warp the answer back and unmix it."""
-        return unmix_all(conformed, answers, secrets, unmixer)
+        return unmix_all(conformed, answers, secrets, network)
 
 
 def unmix_all(
-    conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], unmixer: Unmixer | None
+    conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None
 ) -> Probabilities:
     """Unmix answers to mixtures, each warped back if it was warped; the sum of the probabilities (C, D, H, W)."""
     scan = normalised(conformed)
     total: Probabilities | None = None
     for answer, secret in zip(answers, secrets, strict=True):
-        if secret.reference is None or unmixer is None:
-            raise ValueError("secrets, unmixer: expected a reference in each and a network")
+        if secret.reference is None or not isinstance(network, Unmixer):
+            raise ValueError("secrets, network: expected a reference in each and an unmixer")
         straight = answer if secret.warp is None else unwarp(answer, secret.warp)
-        total = unmixer(straight, secret.reference.labels, secret.weight, scan, conformed.device, total)
+        total = network(straight, secret.reference.labels, secret.weight, scan, conformed.device, total)
     if total is None:
         raise ValueError("answers: expected at least one")
     return total

@@ -15,8 +15,8 @@ from mixpriv.imaging.resample import Conformed
 from mixpriv.protection.draws import KeyedDraws
 from mixpriv.protection.keystream import Keystream
 from mixpriv.protection.mixing import mix, normalised
-from mixpriv.protection.modes import Answer, Probabilities, Protected, Secret
-from mixpriv.protection.unmixing import Unmixer, unpack_probabilities
+from mixpriv.protection.modes import Answer, ClientNetwork, Probabilities, Protected, Secret
+from mixpriv.protection.unmixing import unpack_probabilities
 from mixpriv.protection.warp import MAX_MEAN_MM
 
 
@@ -42,7 +42,7 @@ class Warped:
         yield Protected(mix(conformed(), None, 1.0, warp), Secret(warp=warp))
 
     def reveal(
-        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], unmixer: Unmixer | None
+        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None
     ) -> Probabilities:
         """Warp the probabilities back; beyond the grid all is background."""
         warp = secrets[0].warp
@@ -69,7 +69,7 @@ class Noisy:
         yield Protected(add_noise(normalised(conformed()), self.strength, stream), Secret())
 
     def reveal(
-        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], unmixer: Unmixer | None
+        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None
     ) -> Probabilities:
         """Take the answer as it is."""
         return unpack_probabilities(answers[0])

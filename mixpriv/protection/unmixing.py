@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,20 +77,51 @@ class Unmixer:
         correction = self._correct(known, **images)
         return kernels.unmix(correction, known[: self.classes], self.sharpness * weight, total=total)
 
-    def alone(self, target: NDArray[np.float16]) -> NDArray[np.float32]:
-        """Get the class probabilities (C, D, H, W) from the scan alone, of a network that was trained to do so."""
-        nothing = np.zeros((2 * self.classes + 1, *target.shape[1:]), np.float32)
-        return kernels.unmix(self._correct(nothing, target=single(target)[None]), None, 0.0)
-
     def _correct(self, known: NDArray[np.float32], **images: NDArray[np.float32]) -> NDArray[np.float32]:
         answer = self.network(unmixer_input=known[None], **images)
-        if "correction" not in answer:
-            raise InputError(f"unmixer: expected a network that answers correction, got {', '.join(answer)}")
-        correction = np.ascontiguousarray(answer["correction"][0], np.float32)
-        expected = (8 * self.classes, *(n // 2 for n in known.shape[1:]))
-        if correction.shape != expected:
-            raise InputError(f"unmixer: expected a correction of {expected}, got {correction.shape}")
-        return correction
+        return _blocks(answer, "unmixer", "correction", self.classes, known.shape[1:])
+
+
+@dataclass(frozen=True)
+class LocalNetwork:
+    """The client's network that segments the scan without a server: of its own, or an unmixer that can do without.
+
+    ``unmixes``: it is an unmixer, and is told that there is no answer.
+    """
+
+    network: Engine = field(repr=False)
+    classes: int
+    unmixes: bool = False
+
+    @staticmethod
+    def of(bundle: Bundle, threads: int | None = None) -> LocalNetwork:
+        """Load a bundle's; InputError if the file is missing, damaged or of another bundle."""
+        path = bundle.unmixer_path if bundle.unmixer_alone else bundle.local_path
+        network = engine.load(path, threads=threads, lends=True)
+        local = LocalNetwork(network, len(bundle.classes), bundle.unmixer_alone)
+        local(np.zeros((len(bundle.modalities), *3 * (bundle.multiple,)), np.float16))
+        return local
+
+    def __call__(self, target: NDArray[np.float16]) -> NDArray[np.float32]:
+        """Get the class probabilities (C, D, H, W) float32 from the scan (M, D, H, W), as mode ``none`` sends it."""
+        inputs, shape = {"target": single(target)[None]}, target.shape[1:]
+        if self.unmixes:
+            inputs["unmixer_input"] = np.zeros((1, 2 * self.classes + 1, *shape), np.float32)
+        name = "correction" if self.unmixes else "logits"
+        return kernels.unmix(_blocks(self.network(**inputs), "local network", name, self.classes, shape), None, 0.0)
+
+
+def _blocks(
+    answer: Mapping[str, NDArray[Any]], whose: str, name: str, classes: int, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Blocks of 2x2x2 voxels as channels (8C, D/2, H/2, W/2), out of a network's answer."""
+    if name not in answer:
+        raise InputError(f"{whose}: expected a network that answers {name}, got {', '.join(answer)}")
+    found = np.ascontiguousarray(answer[name][0], np.float32)
+    expected = (8 * classes, *(n // 2 for n in shape))
+    if found.shape != expected:
+        raise InputError(f"{whose}: expected {name} of {expected}, got {found.shape}")
+    return found
 
 
 def unwarp(answer: NDArray[np.uint8], warp: Warp) -> NDArray[np.uint8]:

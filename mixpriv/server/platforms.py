@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixpriv.bundle import Bundle, fingerprint_of
+from mixpriv.bundle_files import require_side
 from mixpriv.engine.plan import PLAN, PlanRecord, check_network
 from mixpriv.errors import InputError
 
@@ -64,8 +65,10 @@ def sources(platform: Platform, bundle: Bundle, export: Path | None) -> list[Pat
     Raises
     ------
     InputError
-        a file is missing, of another network or changed since it was exported, or there is an export too many.
+        a file is missing, of another network or changed since it was exported, or there is an export too many; or the
+        bundle is the client's part.
     """
+    require_side(bundle, "server")
     if platform.name == "python":
         plan = [] if export is None else _exported(PLATFORMS["tensorrt"], bundle, export)
         return [_existing(bundle.segmenter_path, bundle), *plan]

@@ -145,14 +145,16 @@ def parse_rival(text: str) -> Rival:
 class TrainingConfig:
     """A parsed config; crops and stripped scans need no extractor.
 
-    ``counted``: labels whose mean is reported. ``variants``: trainings to compare with, by name.
-    ``raw``: the whole file, for the bundle's record.
+    ``control``: a network of D's size on the scan alone. ``local``: the one of mode local, the same if the file has no
+    ``[local]``. ``counted``: labels whose mean is reported. ``variants``: trainings to compare with, by name. ``raw``:
+    the whole file, for the bundle's record.
     """
 
     name: str
     segmenter: JointConfig
     extractor: ExtractorConfig | None
     control: JointConfig
+    local: JointConfig
     counted: tuple[int, ...]
     variants: Mapping[str, JointConfig]
     raw: Mapping[str, Any]
@@ -227,11 +229,14 @@ def parse_config(raw: Mapping[str, Any], fold: int = 0) -> TrainingConfig:
     joint, extractor = _joint(raw, fold), None
     if joint.data.region is None and joint.data.tumours is None:
         extractor = ExtractorConfig(**_tuples(raw["extractor"]))
-    control = raw["control"]
-    alone = control_config(joint, int(control["steps"]), float(control["learning_rate"]))
+    control, local = raw["control"], raw.get("local")
+    alone = own = control_config(joint, int(control["steps"]), float(control["learning_rate"]))
+    if local is not None:
+        sized = joint.changed(unmixer_filters=tuple(local["filters"]))
+        own = control_config(sized, int(local["steps"]), float(local["learning_rate"]))
     counted = tuple(int(label) for label in raw["evaluation"]["counted"])
     variants = {name: joint.changed(**_tuples(other)) for name, other in raw.get("variants", {}).items()}
-    return TrainingConfig(str(raw["name"]), joint, extractor, alone, counted, variants, raw)
+    return TrainingConfig(str(raw["name"]), joint, extractor, alone, own, counted, variants, raw)
 
 
 def _joint(raw: Mapping[str, Any], fold: int) -> JointConfig:

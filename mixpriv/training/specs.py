@@ -213,3 +213,4 @@ class ExtractorConfig:
     steps: int
     learning_rate: float
     seed: int
+    decay_steps: int = 0

@@ -19,7 +19,7 @@ from mixpriv.key import ClientKey
 from mixpriv.protection.mixing import mix
 from mixpriv.protection.modes import Local, Mixup, Mode, Plain, Shielded, named
 from mixpriv.protection.reference import Reference
-from mixpriv.protection.unmixing import Unmixer
+from mixpriv.protection.unmixing import LocalNetwork
 from mixpriv.protection.warp import Warp
 from mixpriv.timing import Timings
 from tests.support.phantom import brain_scan
@@ -157,8 +157,8 @@ class TestLocal:
             return {"correction": np.concatenate([0 * grey, 0 * grey - 80, grey, *[0 * grey - 80] * 3])[None]}
 
         bundle = replace(pipeline.bundle, unmixer_sees_target=True, unmixer_alone=True)
-        unmixer = Unmixer(network, len(bundle.classes), 1.0, sees_target=True)
-        return replace(pipeline, bundle=bundle, unmixer=unmixer, segmenter=None)
+        local = LocalNetwork(network, len(bundle.classes), unmixes=True)
+        return replace(pipeline, bundle=bundle, network=local, segmenter=None)
 
     def test_nothing_is_sent_and_nothing_noted(self, pipeline: Pipeline) -> None:
         found: list[dict[str, NDArray[np.float32]]] = []

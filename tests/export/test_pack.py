@@ -10,13 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from mixpriv.export.checkpoint import load_initial
 from mixpriv.export.pack import pack
+from mixpriv.export.parity import PARITY
 
 from mixpriv.bundle import load_bundle
 from mixpriv.errors import InputError
-from mixpriv.training.config import load_config
+from mixpriv.protection.unmixing import LocalNetwork, Unmixer
+from mixpriv.training.config import TrainingConfig, load_config, parse_config
+from mixpriv.training.joint import JointModel
+from mixpriv.training.networks import Alone
 
 
 class TestPack:
@@ -36,6 +42,56 @@ class TestPack:
         with pytest.raises(InputError, match=re.escape(message)):
             pack(config, tmp_path / "run", None, tmp_path / "bundle", version, tmp_path)
         assert not (tmp_path / "bundle").exists()
+
+
+class TestParts:
+    @pytest.mark.filterwarnings("ignore")
+    def test_an_unmixer_of_labels_alone_and_a_network_of_its_own_for_mode_local(self, tmp_path: Path) -> None:
+        config = self.labels_alone()
+        for name, joint in (("run", config.segmenter), ("local", config.local)):
+            (tmp_path / name).mkdir()
+            torch.manual_seed(0)
+            torch.save(JointModel.of(joint).state_dict(), tmp_path / name / "averaged.pt")
+            (tmp_path / name / "log.jsonl").write_text(json.dumps({"total_steps": 7}) + "\n")
+        shutil.copyfile(load_bundle("hippocampus").reference_path, tmp_path / "run" / "reference.npz")
+        (tmp_path / "bundle").mkdir()
+        (tmp_path / "bundle" / "extractor.onnx").write_text("of an earlier call")
+        folder = pack(config, tmp_path / "run", None, tmp_path / "bundle", "2.0.0", local=tmp_path / "local")
+        bundle = load_bundle(folder)
+        assert bundle.files.keys() == {"segmenter.onnx", "unmixer.onnx", "local.onnx", "reference.npz"}
+        assert (bundle.unmixer_sees_target, bundle.unmixer_alone, bundle.has_local) == (False, False, True)
+        assert bundle.extra[PARITY].keys() == {"segmenter", "unmixer", "local"}
+        assert bundle.extra["multiply_adds"].keys() == {"segmenter", "unmixer", "local", "voxels"}
+        assert bundle.extra["trained"]["local_steps"] == 7
+        Unmixer.of(bundle)
+        image = np.random.default_rng(0).random((1, *bundle.grid_shape), np.float32).astype(np.float16)
+        model = JointModel.of(config.local)
+        load_initial(tmp_path / "local", "local").load_into(model)
+        with torch.no_grad():
+            expected = Alone(model.unmixer)(torch.from_numpy(image)[None].float()).softmax(1)[0].numpy()
+        np.testing.assert_allclose(LocalNetwork.of(bundle)(image), expected, atol=0.05)  # may be in bfloat16
+
+    @staticmethod
+    def labels_alone() -> TrainingConfig:
+        """The crops' config with a small S, a D that sees labels alone, and another network for mode local."""
+        raw = load_config("hippocampus").raw
+        said = {name: value for name, value in raw["bundle"].items() if name != "shielded"}
+        small = {"unmixer_sees": "labels", "filters": [8, 16, 16], "unmixer_filters": [4, 8, 8], "crop": [32, 32, 32]}
+        local = {"filters": [8, 12, 16], "steps": 9, "learning_rate": 1e-3}
+        return parse_config({**raw, "bundle": said, "segmenter": {**raw["segmenter"], **small}, "local": local})
+
+    def test_mode_local_s_network_has_a_size_of_its_own(self) -> None:
+        config = self.labels_alone()
+        assert config.local.networks.unmixer_filters == (8, 12, 16)
+        assert (config.local.alone, config.local.schedule.steps) == (True, 9)
+        assert config.control.networks.unmixer_filters == (4, 8, 8)
+        shipped = load_config("hippocampus")
+        assert shipped.local == shipped.control
+
+    def test_an_unmixer_that_can_do_both_takes_no_other(self, tmp_path: Path) -> None:
+        config = replace(load_config("hippocampus"), raw=self.labels_alone().raw)
+        with pytest.raises(InputError, match=r"its unmixer does without an answer: expected no local run"):
+            pack(config, tmp_path, None, tmp_path / "bundle", "1.0.0", local=tmp_path)
 
 
 class TestInitial:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mixpriv.export.split import split
 from numpy.random import Generator
 
 from mixpriv import engine
@@ -25,7 +26,7 @@ from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.errors import InputError
 from mixpriv.protection.keystream import Keystream
 from mixpriv.protection.reference import ReferenceModel, draw_reference
-from mixpriv.protection.unmixing import Unmixer
+from mixpriv.protection.unmixing import LocalNetwork, Unmixer
 from tests.fuzz.grown import grown_network
 from tests.fuzz.networks import other_bytes, other_network, other_parts
 from tests.support.toybundle import write_toy_bundle, write_toy_crop_bundle
@@ -38,27 +39,31 @@ _SHARES = (0.15, 0.04, 0.15, 0.06, 0.2, 0.05, 0.1, 0.2, 0.05)
 _ODD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2, 16, 255, 2**31, 2**63, 10**400, 0.5, 1.0, -0.0, 1e-320, 1e308, float("nan"),
     float("inf"), "", "a", "../../x", "a/b", "\x1b[2J", "a\nb", "\ud800", "\u202e", "=1+1", "x" * 5000, "target",
-    "0" * 64, [], [[]], {}, [1, 1], [0.0, 0.5], [0.6, 0.4], [1, 1, 1], [512, 512, 512], ["a", "a"], ["a"] * 300,
-    {"a": 1}, {"mean": 0, "std": 0}, [16, 16, 16], [65536, 16, 16], [1e-9, 0.1],
+    "0" * 64, "client", "server", [], [[]], {}, [1, 1], [0.0, 0.5], [0.6, 0.4], [1, 1, 1], [512, 512, 512],
+    ["a", "a"], ["a"] * 300, {"a": 1}, {"mean": 0, "std": 0}, [16, 16, 16], [65536, 16, 16], [1e-9, 0.1],
 )  # fmt: skip
+_KEYS = ("extra", "../x", "\x1b[0m", "config", "crop", "shielded", "unmixer_sees", "files", "part")
 
 
 @functools.cache
 def healthy() -> dict[str, dict[str, bytes]]:
-    """The files of two toy bundles: one for heads, one for crops with references."""
-    found = {}
+    """The files of toy bundles: for heads, for crops, one whose record names all files, and its two parts."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, write in (("head", write_toy_bundle), ("crop", write_toy_crop_bundle)):
-            write(Path(folder, name))
-            found[name] = {path.name: path.read_bytes() for path in sorted(Path(folder, name).iterdir())}
-    return found
+        write_toy_bundle(Path(folder, "head"))
+        write_toy_crop_bundle(Path(folder, "crop"))
+        split(write_toy_bundle(Path(folder, "named"), local=True), Path(folder, "parts"), {})
+        places = {name: Path(folder, name) for name in ("head", "crop", "named")}
+        places |= {side: Path(folder, "parts", side) for side in ("client", "server")}
+        return {name: {p.name: p.read_bytes() for p in sorted(place.iterdir())} for name, place in places.items()}
 
 
 def example(random: Generator) -> Example:
-    """A bundle with one file changed, and its fingerprint made right again if that is the segmenter's."""
+    """A bundle with one file changed, and its fingerprint and most often its digest made right again."""
     kind = random.choice(_KINDS, p=_SHARES)
-    crop = kind.startswith("npz") or (random.random() < 0.3 and kind != "onnx grown")
-    files: dict[str, Content] = dict(healthy()["crop" if crop else "head"])
+    base = str(random.choice(list(healthy()), p=[0.3, 0.3, 0.15, 0.15, 0.1]))
+    if kind.startswith("npz") or kind == "onnx grown":
+        base = "crop" if kind.startswith("npz") else "head"
+    files: dict[str, Content] = dict(healthy()[base])
     networks = [name for name in files if name.endswith(".onnx")]
     name = {"j": "bundle.json", "n": "reference.npz"}.get(str(kind)[0]) or str(random.choice(networks))
     if kind == "onnx grown":
@@ -75,10 +80,19 @@ def example(random: Generator) -> Example:
     for _ in range(int(random.choice([1, 1, 1, 2, 4]))):
         content = change(content, random)
     files[name] = content
-    if name == "segmenter.onnx":
-        record = json.loads(files["bundle.json"])
-        files["bundle.json"] = json.dumps(record | {"fingerprint": hashlib.sha256(content).hexdigest()}).encode()
+    if name != "bundle.json":
+        files["bundle.json"] = _named(files["bundle.json"], name, content, right=random.random() < 0.9)
     return files
+
+
+def _named(record: Content, name: str, content: bytes, *, right: bool) -> bytes:
+    """A record with a file's fingerprint, and its digest if that is to be right."""
+    fields, digest = json.loads(record), hashlib.sha256(content).hexdigest()
+    if name == "segmenter.onnx":
+        fields["fingerprint"] = digest
+    if "files" in fields and right:
+        fields["files"][name] = digest
+    return json.dumps(fields).encode()
 
 
 def _other_json(data: bytes, random: Generator) -> bytes:
@@ -103,7 +117,7 @@ def _other_json(data: bytes, random: Generator) -> bytes:
     elif what < 0.85:
         del holder[key]
     elif isinstance(holder, dict):
-        holder[str(random.choice(["extra", "../x", "\x1b[0m", "config", "crop", "shielded", "unmixer_sees"]))] = odd
+        holder[str(random.choice(_KEYS))] = odd
     text = json.dumps(document)
     if what > 0.97:
         depth = int(random.choice([20, 200, 100_000]))
@@ -193,12 +207,14 @@ def _write(path: Path, content: Content, outside: Path) -> None:
 
 def _use(bundle: Bundle, files: Example) -> None:
     sizes = 3 * (bundle.multiple,)
-    same = next((h for h in healthy().values() if h["unmixer.onnx"] == files.get("unmixer.onnx")), {})
-    changed = [name for name in files if name not in same or same[name] != files[name]]
+    known = {content for bundle in healthy().values() for content in bundle.values()}
+    changed = [name for name in files if files[name] not in known and (bundle.directory / name).is_file()]
     if "segmenter.onnx" in changed:
         InProcessSegmenter(bundle.segmenter_path).segment(np.zeros((1, len(bundle.modalities), *sizes), np.float16))
     if "unmixer.onnx" in changed:
         Unmixer.of(bundle, threads=1)
+    if "local.onnx" in changed:
+        LocalNetwork.of(bundle, threads=1)
     if "extractor.onnx" in changed and bundle.extractor_spacing_mm is not None:
         engine.load(bundle.extractor_path, threads=1)(image=np.zeros((1, 1, *sizes), np.float32))
     if "reference.npz" in changed:

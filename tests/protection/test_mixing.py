@@ -91,15 +91,15 @@ class TestUnmix:
     def test_the_network_is_given_the_linear_unmixing(self, pipeline: Pipeline) -> None:
         random = np.random.default_rng(0)
         labels, known = (random.integers(0, CLASSES, SHAPE).astype(np.uint8) for _ in range(2))
-        probabilities = pipeline.unmixer(answer_to(0.6, labels, known), known, 0.6, np.zeros((1, *SHAPE), np.float16))
+        probabilities = pipeline.network(answer_to(0.6, labels, known), known, 0.6, np.zeros((1, *SHAPE), np.float16))
         np.testing.assert_array_equal(probabilities.argmax(axis=0), labels)
 
     def test_a_further_reference_leaves_the_result_of_the_one_before(self, pipeline: Pipeline) -> None:
         random = np.random.default_rng(0)
         one, other, known = (random.integers(0, CLASSES, SHAPE).astype(np.uint8) for _ in range(3))
         target = np.zeros((1, *SHAPE), np.float16)
-        first = pipeline.unmixer(answer_to(0.6, one, known), known, 0.6, target)
-        second = pipeline.unmixer(answer_to(0.5, other, known), known, 0.5, target)
+        first = pipeline.network(answer_to(0.6, one, known), known, 0.6, target)
+        second = pipeline.network(answer_to(0.5, other, known), known, 0.5, target)
         np.testing.assert_array_equal(first.argmax(axis=0), one)
         np.testing.assert_array_equal(second.argmax(axis=0), other)
 

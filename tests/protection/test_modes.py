@@ -28,6 +28,7 @@ from mixpriv.protection.draws import KeyedDraws
 from mixpriv.protection.mixing import normalised
 from mixpriv.protection.modes import (
     Answer,
+    ClientNetwork,
     Local,
     Mixup,
     Mode,
@@ -38,7 +39,7 @@ from mixpriv.protection.modes import (
     Shielded,
 )
 from mixpriv.protection.rivals import Noisy, Warped
-from mixpriv.protection.unmixing import Unmixer, unpack_probabilities
+from mixpriv.protection.unmixing import unpack_probabilities
 from mixpriv.timing import Timings
 from tests.support.phantom import brain_scan
 from tests.support.pipelines import Elsewhere, using
@@ -59,7 +60,7 @@ class Turned:
         yield Protected(np.ascontiguousarray(normalised(conformed())[..., ::-1]), Secret())
 
     def reveal(
-        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], unmixer: Unmixer | None
+        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None
     ) -> Probabilities:
         return unpack_probabilities(np.ascontiguousarray(answers[0][..., ::-1]))
 

@@ -11,9 +11,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from mixpriv.bundle import SCHEMA, Bundle, fingerprint_of, load_bundle
+from mixpriv.bundle import SCHEMA, Bundle, bundle_of, fingerprint_of, load_bundle
+from mixpriv.bundle_files import digests
 from mixpriv.engine.in_process import InProcessSegmenter
 from mixpriv.protection.reference import ReferenceModel
+from tests.support.phantom import write_reference_model
 
 CLASSES = ("background", "white matter", "grey matter", "nuclei", "internal CSF", "external CSF")
 INTENSITIES = (0.0, 0.9, 0.6, 0.75, 0.3, 0.15)
@@ -36,13 +38,15 @@ def write_toy_bundle(
     sharpness: float = SHARPNESS,
     slowness: int = 0,
     modalities: tuple[str, ...] = ("T1w",),
+    local: bool = False,
 ) -> Bundle:
     """Write a bundle into `folder` (made if need be) and load it; the reference model is not part of it.
 
     The segmenter gives every voxel the class whose intensity is nearest, softly (`sharpness`, per squared intensity);
     the unmixer corrects nothing in the linear unmixing that it is given; the extractor calls all above 0.1 brain.
     Another `sharpness` is another fingerprint. `slowness` adds that many idle 7x7x7 convolutions to the segmenter. The
-    modalities are `PAIR` or one; it segments their weighted mean, and a pair has no extractor.
+    modalities are `PAIR` or one; it segments their weighted mean, and a pair has no extractor. `local` adds mode
+    local's network, which does as the segmenter, and all files' digests, which earlier bundles lack.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _save(folder / "segmenter.onnx", *_segmenter(sharpness, slowness, pair=modalities == PAIR))
@@ -71,6 +75,10 @@ def write_toy_bundle(
         "licence": "Apache-2.0",
         "unmixer_sharpness": UNMIXER_SHARPNESS,
     }
+    if local:
+        _save(folder / "local.onnx", *_local(sharpness))
+        write_reference_model(bundle_of(json.loads(json.dumps(fields)), folder))
+        fields["files"] = digests(folder)
     (folder / "bundle.json").write_text(json.dumps(fields, indent=2), encoding="utf-8")
     return load_bundle(folder)
 
@@ -183,6 +191,27 @@ def _unmixer() -> Graph:
         _constants({"nothing": nothing}),
         helper.make_tensor_value_info("unmixer_input", TensorProto.FLOAT, ["N", 2 * n + 1, *SPATIAL]),
         helper.make_tensor_value_info("correction", TensorProto.FLOAT, ["N", 8 * n, *BLOCKS]),
+    )
+
+
+def _local(sharpness: float) -> Graph:
+    n = len(CLASSES)
+    constants = {
+        "levels": np.array(INTENSITIES, np.float32).reshape(1, n, 1, 1, 1),
+        "sharpness": np.array(-sharpness, np.float32),
+        "apart": np.tile(np.eye(8, dtype=np.float32).reshape(8, 1, 2, 2, 2), (n, 1, 1, 1, 1)),
+    }
+    nodes = [
+        helper.make_node("Sub", ["target", "levels"], ["distance"]),
+        helper.make_node("Mul", ["distance", "distance"], ["square"]),
+        helper.make_node("Mul", ["square", "sharpness"], ["likely"]),
+        helper.make_node("Conv", ["likely", "apart"], ["logits"], strides=[2] * 3, kernel_shape=[2] * 3, group=n),
+    ]
+    return (
+        nodes,
+        _constants(constants),
+        helper.make_tensor_value_info("target", TensorProto.FLOAT, ["N", 1, *SPATIAL]),
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 8 * n, *BLOCKS]),
     )
 
 

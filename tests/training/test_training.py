@@ -92,10 +92,11 @@ class TestExamples:
 
     def test_extractor_example(self, head: Head) -> None:
         config = ExtractorConfig(2.0, (8, 16), (64, 64, 64), 1, 1e-3, 0)
-        image, brain = example(config, [head], 0)
-        assert image.shape == brain.shape
-        assert 0.0 <= float(image.min()) <= float(image.max()) <= 1.0
-        assert set(np.unique(brain.numpy())) <= {0.0, 1.0}
+        for step in range(4):
+            image, brain = example(config, [head], [], step)
+            assert image.shape == brain.shape
+            assert 0.0 <= float(image.min()) <= float(image.max()) <= 1.0
+            assert set(np.unique(brain.numpy())) <= {0.0, 1.0}
 
 
 class TestLoss:

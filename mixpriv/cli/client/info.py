@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         "cuda": cuda.summary(),
         "bundles": list(shipped_bundles()),
         "bundle": f"{bundle.name} {bundle.version}",
+        "part": bundle.part,
         "fingerprint": bundle.fingerprint,
         "classes": list(bundle.classes),
         "modalities": list(bundle.modalities),

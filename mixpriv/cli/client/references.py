@@ -34,12 +34,14 @@ def add_parser(commands: Any) -> None:
 def _add(arguments: argparse.Namespace) -> int:
     require_memory(PROGRAM)
     from mixpriv.bundle import load_bundle
+    from mixpriv.bundle_files import require_side
     from mixpriv.client.bank import Bank
     from mixpriv.imaging.preprocess.preprocessor import load_preprocessor
     from mixpriv.imaging.volume import load_volume
     from mixpriv.key import load_or_create_key
 
     bundle = load_bundle(arguments.bundle)
+    require_side(bundle, "client")
     scan, labels = load_volume(arguments.image, bundle.modalities), load_volume(arguments.labels)
     for volume in (scan, labels):
         for warning in volume.warnings:

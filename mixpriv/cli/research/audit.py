@@ -130,6 +130,7 @@ def _real(args: argparse.Namespace) -> tuple[Environment, Cohort, list[str]]:
     from mixpriv.audit.cohort import MIRRORED, read_held_out, read_visits, simulate
     from mixpriv.audit.simulation import Environment, served
     from mixpriv.bundle import load_bundle, require_one_modality
+    from mixpriv.bundle_files import require_side
     from mixpriv.engine.in_process import InProcessSegmenter
     from mixpriv.imaging.preprocess.preprocessor import load_preprocessor
     from mixpriv.protection.reference import ReferenceModel
@@ -137,6 +138,7 @@ def _real(args: argparse.Namespace) -> tuple[Environment, Cohort, list[str]]:
 
     bundle = load_bundle(args.bundle)
     require_one_modality(bundle, "audit")
+    require_side(bundle, "both")
     model = ReferenceModel.of(bundle)
     environment = Environment(bundle, len(bundle.classes), model, served(InProcessSegmenter(bundle.segmenter_path)))
     read = read_held_out if (args.data / "imagesTr").is_dir() else read_visits

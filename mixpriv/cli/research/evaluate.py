@@ -76,6 +76,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and write the table; returns the exit code."""
     from mixpriv.bundle import load_bundle, require_one_modality
+    from mixpriv.bundle_files import require_side
     from mixpriv.datasets import LABELS, kind_of
     from mixpriv.evaluation import report
     from mixpriv.evaluation.evaluator import Evaluator
@@ -90,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.fold or 0)
     bundle = load_bundle(args.bundle or config.name)
     require_one_modality(bundle, "evaluate")
+    require_side(bundle, "both")
     kind = LABELS if args.tissues else kind_of(bundle)
     cases = _cases(args, config, kind)
     where = "in one process" if args.in_process else "through a real Triton server"

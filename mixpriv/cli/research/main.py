@@ -1,4 +1,4 @@
-"""``mixpriv``: train, pack, export, evaluate and audit. Needs the extra ``[train]``, ``export`` also ``[gpu]``."""
+"""``mixpriv``: train, pack, split, export, evaluate, audit. Needs the extra ``[train]``, ``export`` also ``[gpu]``."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from functools import partial
 
 from mixpriv.cli import process
 from mixpriv.cli.options import Parser, add_program_options
-from mixpriv.cli.research import audit, evaluate, export, front, pack, pool, train
+from mixpriv.cli.research import audit, evaluate, export, extraction, front, pack, pool, split, train
 
 PROGRAM = "mixpriv"
 
 _COMMANDS = {
-    "train": train, "pack": pack, "export": export, "evaluate": evaluate, "pool": pool, "front": front, "audit": audit,
+    "train": train, "pack": pack, "split": split, "export": export, "evaluate": evaluate, "extraction": extraction,
+    "pool": pool, "front": front, "audit": audit,
 }  # fmt: skip
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog=PROGRAM, description="Train, pack, export and evaluate mixpriv networks.")
+    parser = Parser(prog=PROGRAM, description="Train, pack, split, export and evaluate mixpriv networks.")
     add_program_options(parser)
     commands = parser.add_subparsers(dest="command", required=True)
     for command in _COMMANDS.values():

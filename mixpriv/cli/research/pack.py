@@ -19,6 +19,9 @@ def add_parser(commands: Any) -> None:
         "--extractor-run", type=a_path, help="folder of its training, or a bundle; crops and stripped need none"
     )
     parser.add_argument(
+        "--local-run", type=a_path, help="folder of the training of mode local's network (without: no such mode)"
+    )
+    parser.add_argument(
         "--data",
         type=a_path,
         help="the training data: how alike to strangers shielded mixtures are is measured",
@@ -35,5 +38,6 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     if args.variant is not None:
         config = config.as_variant(args.variant)
-    say(str(pack(config, args.segmenter_run, args.extractor_run, args.output, args.version, args.data)))
+    runs = args.segmenter_run, args.extractor_run
+    say(str(pack(config, *runs, args.output, args.version, args.data, local=args.local_run)))
     return 0

@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
     """Add the command to the parser of ``mixpriv``."""
     parser = commands.add_parser("train", help="train a bundle's networks; resumes from the output folder")
     parser.add_argument("config", help="a TOML file or a shipped config's name, such as brain-t1")
-    parser.add_argument("--network", choices=("segmenter", "extractor", "control"), default="segmenter")
+    parser.add_argument("--network", choices=("segmenter", "extractor", "local", "control"), default="segmenter")
     parser.add_argument("--fold", type=int, default=0, help="the fold held out, of a config that has folds (0)")
     parser.add_argument("--steps", type=int, metavar="N", help="in place of the config's, as for a run with --initial")
     parser.add_argument("--seed", type=int, metavar="N", help="in place of the config's")
@@ -35,6 +35,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--initial", type=a_path, help="start from the weights of a run or of a bundle")
     parser.add_argument(
         "--initial-unmixer", type=a_path, metavar="RUN", help="D starts from the weights of another run"
+    )
+    parser.add_argument(
+        "--real-heads", type=a_path, metavar="DIR", help="the extractor sees these, too: NAME.nii.gz, NAME_mask.nii.gz"
     )
     parser.add_argument(
         "--unlabelled", type=a_path, metavar="DIR", help="real scans without labels too (BIDS), see --teacher"
@@ -63,8 +66,10 @@ def run(args: argparse.Namespace) -> int:
 
         if config.extractor is None:
             raise InputError(f"config {config.name}: expected an [extractor] to train, got none")
-        say(str(train_extractor(config.extractor, args.data, args.output, initial)))
+        say(str(train_extractor(config.extractor, args.data, args.output, initial, args.real_heads)))
         return 0
+    if args.real_heads is not None:
+        raise InputError(f"--real-heads: expected the extractor as the network, got the {args.network}")
     from mixpriv.training.joint import train_joint
 
     unmixer = None if args.initial_unmixer is None else load_initial(args.initial_unmixer, "segmenter")
@@ -92,6 +97,10 @@ def _joint_training(args: argparse.Namespace, config: TrainingConfig) -> JointCo
 
     if args.network == "segmenter":
         joint = config.segmenter if args.variant is None else config.variant(args.variant)
+    elif args.network == "local":
+        if args.variant is not None:
+            raise InputError("--variant: expected the segmenter or the control as the network, got the local")
+        joint = config.local
     else:
         joint = config.control if args.variant is None else config.control_of(args.variant)
     if args.steps is not None:

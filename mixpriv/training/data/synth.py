@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -131,35 +132,46 @@ def _means_of_parts(rng: np.random.Generator, means: Mapping[str, float]) -> dic
     }
 
 
-def paint_scan(maps: Sequence[Tensor], rng: np.random.Generator, anatomy: Anatomy = TISSUE_ANATOMY) -> Tensor:
+@dataclass(frozen=True)
+class Painting:
+    """How far from perfect a scan may be: logarithm of its bias field, noise, slices as thick as so many voxels."""
+
+    bias: float = 0.16
+    noise: float = 0.035
+    thick: float = 3.3
+
+
+def paint_scan(
+    maps: Sequence[Tensor], rng: np.random.Generator, means: NDArray[np.float32], painting: Painting = Painting()
+) -> Tensor:
     """Intensities (D, H, W) float32: means, texture, gamma, bias field, resolution, noise.
 
-    ``maps``: class maps (D, H, W), one for each point in a voxel, which has their mean.
+    ``maps``: class maps (D, H, W), one for each point in a voxel, which has their mean. ``means``: of `class_means`.
     """
-    means = torch.from_numpy(class_means(rng, anatomy))
+    mean_of = torch.from_numpy(means)
     texture = torch.from_numpy(np.abs(rng.normal(0, 0.035, 64)).astype(np.float32) + 0.005)
     shape = tuple(maps[0].shape)
     noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
     image, rough = torch.zeros(shape), torch.zeros(shape)
     for classes in maps:
         flat = classes.long()
-        image += means[flat]
+        image += mean_of[flat]
         rough += texture[flat]
     image = (image + noise * rough) / len(maps)
     # slow variation inside tissues: cortex is not one grey
     image *= 1 + smooth_noise(rng, shape, 10)[0] * rng.uniform(0, 0.05)
-    image = resolution(image, rng).clamp_(min=0).pow_(rng.uniform(0.8, 1.3))
-    image *= torch.exp(smooth_noise(rng, shape, 48)[0] * rng.uniform(0, 0.16))
+    image = resolution(image, rng, painting.thick).clamp_(min=0).pow_(rng.uniform(0.8, 1.3))
+    image *= torch.exp(smooth_noise(rng, shape, 48)[0] * rng.uniform(0, painting.bias))
     second = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
-    return image.add_(second, alpha=float(rng.uniform(0, 0.035))).clamp_(min=0)
+    return image.add_(second, alpha=float(rng.uniform(0, painting.noise))).clamp_(min=0)
 
 
-def resolution(image: Tensor, rng: np.random.Generator) -> Tensor:
+def resolution(image: Tensor, rng: np.random.Generator, thick: float = 3.3) -> Tensor:
     """Blur (D, H, W), and now and then thick slices along one axis."""
     image = blur(image, float(rng.uniform(0.2, 0.85)))
     if rng.random() < 0.2:
         factors = np.ones(3)
-        factors[rng.integers(3)] = rng.uniform(1.2, 3.3)
+        factors[rng.integers(3)] = rng.uniform(1.2, thick)
         small = [max(2, round(n / f)) for n, f in zip(image.shape, factors, strict=True)]
         coarse = F.interpolate(image[None, None], small, mode="area")
         image = F.interpolate(coarse, tuple(image.shape), mode="trilinear")[0, 0]
@@ -220,7 +232,7 @@ def synthesise(
     maps = subsample(torch.from_numpy(head.classes), where, linear, augmentation.subsamples)
     inside = sum(((classes > 0) & (classes < FIRST_OUTER)).to(torch.uint8) for classes in maps)
     mask = imperfect_mask(torch.as_tensor(2 * inside > len(maps)), rng)
-    image = normalise(paint_scan(maps, rng, head.anatomy), mask)
+    image = normalise(paint_scan(maps, rng, class_means(rng, head.anatomy)), mask)
     class_of = torch.from_numpy(np.pad(head.anatomy.class_of, (0, 64 - len(head.anatomy.class_of))))
     labels = [class_of[classes.long()] for classes in maps]
     return image, labels[0] if len(labels) == 1 else shares_of(labels, len(head.anatomy.classes))

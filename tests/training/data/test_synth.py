@@ -69,9 +69,10 @@ class TestSubsamples:
 
     def test_a_voxel_has_the_mean_of_its_points(self) -> None:
         # no texture, blur or noise to speak of: half of ventricle, half of white matter
+        means = class_means(np.random.default_rng(1))
         half = [torch.full((24, 24, 24), TISSUE_ANATOMY.number(name)) for name in ("cerebral_wm", "ventricle")]
         both, white, dark = (
-            float(paint_scan(maps, np.random.default_rng(2)).mean()) for maps in (half, half[:1], half[1:])
+            float(paint_scan(maps, np.random.default_rng(2), means).mean()) for maps in (half, half[:1], half[1:])
         )
         assert dark < both < white
 

@@ -1,0 +1,3 @@
+from tests.support.fixtures import bundle
+
+__all__ = ["bundle"]
