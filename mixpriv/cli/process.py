@@ -30,6 +30,7 @@ _LIMITS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 _SURROUNDINGS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG,
                  errno.ELOOP, errno.ESTALE, errno.EFBIG, errno.EPIPE)  # fmt: skip
 _EXTRAS = {
+    "bids": ("jinja2",),
     "server": ("cryptography", "envoy", "pytriton", "tritonserver"),
     "train": ("matplotlib", "monai", "onnx", "onnxruntime", "onnxscript", "torch"),
     "gpu": ("cuda", "tensorrt", "tensorrt_bindings"),

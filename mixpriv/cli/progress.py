@@ -44,12 +44,20 @@ class Pace:
     @property
     def text(self) -> str:
         """The scan that is worked on, of how many, the time that went by, and the time that is left."""
+        return f"scan {min(self.done + 1, self.total)} of {self.total}, {self._times}"
+
+    @property
+    def so_far(self) -> str:
+        """How many scans are over, of how many, and the same times."""
+        return f"{self.done} of {self.total}, {self._times}"
+
+    @property
+    def _times(self) -> str:
         now = time.monotonic()
-        told = f"scan {min(self.done + 1, self.total)} of {self.total}, {_clock(now - self._begin)}"
         if not self._worked:
-            return told
+            return _clock(now - self._begin)
         left = (self._last - self._begin - self._idle_s) / self._worked * (self.total - self.done)
-        return f"{told}, {_clock(left - (now - self._last))} left"
+        return f"{_clock(now - self._begin)}, {_clock(left - (now - self._last))} left"
 
 
 def _clock(seconds: float) -> str:

@@ -18,8 +18,15 @@ OWN_FIELD = "Mixpriv"
 
 BIDS_VERSION = "1.10.0"
 
+_SOURCE = "raw"
+"""What the dataset of the scans is called in the description of ours."""
+
+_README = """`*_dseg.nii.gz` has the labels of a scan in its own grid.
+`*_dseg.tsv` has the name, colour and volume of each class.
+`*_dseg.json` says how they were made.
+"""
+
 _COLUMNS = {
-    "index": {"Description": "Value of the class in the label map"},
     "name": {"Description": "Name of the class"},
     "abbreviation": {"Description": "Short name of the class"},
     "color": {"Description": "Colour to show the class in, #rrggbb"},
@@ -45,18 +52,35 @@ def encode_sidecar(scan: Path, bundle: Bundle, mode: str, requests: int) -> byte
     }
     if root is not None:
         inside = Path(os.path.abspath(scan)).relative_to(root)
-        document["Sources"] = [f"bids::{inside.as_posix()}"]
+        document["Sources"] = [f"bids:{_SOURCE}:{inside.as_posix()}"]
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
-def begin_dataset(folder: Path, bundle: Bundle) -> None:
-    """Make the folder of a BIDS dataset of derivatives, and its description if there is none; `OutputError`."""
+def begin_dataset(folder: Path, bundle: Bundle, scan: Path) -> None:
+    """Make the folder of a BIDS dataset of derivatives, and its description if there is none; `OutputError`.
+
+    The dataset that the ``scan`` is of is named by the way that leads to it from there.
+    """
+    root = dataset_of(scan)
     document = {
         "Name": f"mixpriv {bundle.name}",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "mixpriv", "Version": __version__}],
+        **({} if root is None else _links(folder, root)),
+    }
+    contents = {
+        folder / DESCRIPTION: json.dumps(document, indent=2).encode() + b"\n",
+        folder / "README.md": f"# Segmentations by mixpriv\n\n{_README}".encode(),
+        folder / ".bidsignore": b"*.html\n*.png\ngroup_*\nvolumes.tsv\nwire/\n",
     }
     make_folder(folder)
-    with contextlib.suppress(FileExistsError):  # another client may have begun it
-        write_files({folder / DESCRIPTION: json.dumps(document, indent=2).encode() + b"\n"}, replace=False)
+    for path, content in contents.items():
+        with contextlib.suppress(FileExistsError):  # another client may have begun it
+            write_files({path: content}, replace=False)
+
+
+def _links(folder: Path, root: Path) -> dict[str, Any]:
+    """Where the scans are, as BIDS says it: relative, so that no path of this machine is told."""
+    way = Path(os.path.relpath(root, os.path.realpath(folder))).as_posix()
+    return {"DatasetLinks": {_SOURCE: way}, "SourceDatasets": [{"URL": way}]}

@@ -7,7 +7,7 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from mixpriv.errors import InputError, OutputError, printable
 MISSING = "n/a"
 """As in BIDS."""
 
-FIRST = ("scan", "exit_code", "error", "brain_ml")
+FIRST = ("scan", "exit_code", "error", "intracranial_ml", "brain_ml")
 LAST = ("warnings", "mode", "bundle", "version")
 
 
@@ -41,12 +41,12 @@ def row_of(scan: str, result: Mapping[str, Any], settings: Mapping[str, str]) ->
     '5.000'
     """
     volumes = {column_of(c["name"]): f"{c['volume_ml']:.3f}" for c in result.get("classes", ())}
-    brain = result.get("brain_ml")
+    whole = {name: result.get(name) for name in ("intracranial_ml", "brain_ml")}
     return {
         "scan": _text(scan),
         "exit_code": str(result["exit_code"]),
         "error": _text(result.get("error", "")),
-        "brain_ml": MISSING if brain is None else str(brain),
+        **{name: MISSING if volume is None else f"{volume:.1f}" for name, volume in whole.items()},
         **volumes,
         "warnings": _text("; ".join(result.get("warnings", ()))),
         **settings,
@@ -99,7 +99,11 @@ def encode_rows(rows: Iterable[Row]) -> bytes:
     """The rows as text: the columns of any of them, n/a where a row has none."""
     rows = list(rows)
     between = dict.fromkeys(name for row in rows for name in row if name not in (*FIRST, *LAST))
-    columns = [*FIRST, *between, *LAST]
+    return encode_columns([*FIRST, *between, *LAST], rows)
+
+
+def encode_columns(columns: Sequence[str], rows: Iterable[Row]) -> bytes:
+    """Rows as tab-separated text with these columns."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, restval=MISSING, dialect=_Dialect)
     writer.writeheader()

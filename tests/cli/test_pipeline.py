@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     load = inputs.load_volume
 
-    def load_and_note(path: Path, modalities: Sequence[str]) -> Any:
+    def load_and_note(path: Path, *how: Any) -> Any:
         names.append(path.name)
-        return load(path, modalities)
+        return load(path, *how)
 
     monkeypatch.setattr(inputs, "load_volume", load_and_note)
     return names

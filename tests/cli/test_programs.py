@@ -1,4 +1,4 @@
-"""What all three programs have in common."""
+"""What all programs have in common."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 importlib.util.find_spec = lambda name, *package: None if name in missing else find_spec(name, *package)
 """
-PROGRAMS = {"mixpriv": "research", "mixpriv-client": "client", "mixpriv-server": "server"}
+PROGRAMS = {"mixpriv": "research", "mixpriv-bids": "bids", "mixpriv-client": "client", "mixpriv-server": "server"}
 
 
 def run(program: str, *arguments: object, without: str = "", **how: object) -> subprocess.CompletedProcess[str]:

@@ -31,7 +31,7 @@ def test_rows_are_kept_in_order_and_replaced(tmp_path: Path) -> None:
 def test_what_a_failure_has_not_is_missing(tmp_path: Path) -> None:
     add_rows(tmp_path / "t.tsv", [row("a.nii", 2), row("b.nii")])
     assert read_rows(tmp_path / "t.tsv")[0]["grey_matter_ml"] == "n/a"
-    assert all(len(line.split("\t")) == 9 for line in (tmp_path / "t.tsv").read_text().splitlines())
+    assert all(len(line.split("\t")) == 10 for line in (tmp_path / "t.tsv").read_text().splitlines())
 
 
 def test_many_clients_at_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -24,67 +25,150 @@ from mixpriv.client.segment import Prepared
 from mixpriv.client.segmentation import Attempt, Segmentation
 from mixpriv.client.sidecar import begin_dataset
 from mixpriv.client.wire_record import save_wire
+from mixpriv.cohort.claim import Claim, claim
+from mixpriv.cohort.record import done_before, require_replaceable, with_record
 from mixpriv.errors import InputError, MixprivError, UnfitScanError
 from mixpriv.timing import STAGES, Timings
+
+_LOOK_AGAIN_S = 1.0
+"""After this time it is seen whether another client is done with a scan."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A scan that only waits for the server, and the time it took so far."""
+    """A scan that only waits for the server, the time it took so far, and whether its earlier results are replaced."""
 
     prepared: Prepared
     timings: Timings
+    force: bool
+
+
+class _ElsewhereError(Exception):
+    """Another client works on this scan."""
 
 
 class Queue:
     """Does job after job in order; while one is at the server, the next is prepared, and no more than that.
 
     What is sent and written does not depend on it: all that leaves a trace happens job after job.
+
+    Parameters
+    ----------
+    force : overwrite outputs that exist
+    ahead : prepare the next scan while one is at the server
+    resume : skip what is done and whole, do again what mixpriv has made otherwise, and leave to other clients what
+        they work on, which is looked at once more at the end
+    settings : a digest of them, noted with each result
+    program : that the user began, for warnings
     """
 
-    def __init__(self, client: Client, *, force: bool, ahead: bool) -> None:
-        self._client, self._force, self._ahead = client, force, ahead
+    def __init__(
+        self, client: Client, *, force: bool, ahead: bool, resume: bool = False, settings: str, program: str = PROGRAM
+    ) -> None:
+        self._client, self._force, self._ahead, self._resume = client, force, ahead, resume
+        self._settings, self._program = settings, program
+        self._claims: dict[Job, Claim] = {}
         self.pace = Pace(0)
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[str, Any]]]:
         """Do all jobs and tell how each went, as a JSON object."""
-        upcoming: Future[Ready] | None = None
         self.pace = Pace(len(jobs))
-        with ThreadPoolExecutor(1) as other:
-            for job, following in zip(jobs, [*jobs[1:], None], strict=True):
-                with shown(job.scan.name, self.pace) as progress:
-                    ready = self._outcome(upcoming, job, progress)
-                    # Not before our own is ready: the networks do one thing at a time.
-                    upcoming = None
-                    if self._ahead and following is not None and self._client.is_open:
-                        upcoming = other.submit(self._prepare, following, Timings(lambda stage: end_if_stopped()))
-                    result = ready if isinstance(ready, dict) else self._finish(job, ready, progress)
-                self.pace.count(worked="error" not in result)
-                yield result
+        elsewhere: list[Job] = []
+        try:
+            with ThreadPoolExecutor(1) as other:
+                yield from self._pass(jobs, other, elsewhere)
+                while elsewhere:  # until whoever worked on them is done, or has ended and left them to us
+                    time.sleep(_LOOK_AGAIN_S)
+                    end_if_stopped()
+                    again, elsewhere = elsewhere, []
+                    yield from self._pass(again, other, elsewhere)
+        finally:
+            for job in list(self._claims):
+                self._release(job)
 
-    def _outcome(self, upcoming: Future[Ready] | None, job: Job, progress: Progress) -> Ready | dict[str, Any]:
-        """What the preparation came to: ready for the server, or how it failed."""
+    def _pass(
+        self, jobs: Sequence[Job], other: ThreadPoolExecutor, elsewhere: list[Job]
+    ) -> Iterator[tuple[Job, dict[str, Any]]]:
+        """Do jobs in order, but those that other clients work on: they are added to ``elsewhere``."""
+        upcoming: Future[Ready | dict[str, Any]] | None = None
+        for job, following in zip(jobs, [*jobs[1:], None], strict=True):
+            with shown(job.name, self.pace) as progress:
+                ready = self._outcome(upcoming, job, progress)
+                # Not before our own is ready: the networks do one thing at a time.
+                upcoming = None
+                if self._ahead and following is not None and self._client.is_open:
+                    upcoming = other.submit(self._prepare, following, Timings(lambda stage: end_if_stopped()))
+                result = self._finish(job, ready, progress) if isinstance(ready, Ready) else ready
+            self._release(job)
+            if result is None:
+                elsewhere.append(job)
+            else:
+                self.pace.count(worked="seconds" in result)
+                yield job, result
+
+    def _outcome(
+        self, upcoming: Future[Ready | dict[str, Any]] | None, job: Job, progress: Progress
+    ) -> Ready | dict[str, Any] | None:
+        """What the preparation came to: ready for the server, done before, failed, or None if it is another's."""
         try:
             return self._prepare(job, Timings(progress)) if upcoming is None else upcoming.result()
+        except _ElsewhereError:
+            return None
         except Exception as error:
             return _failure(job, error)
 
-    def _prepare(self, job: Job, timings: Timings) -> Ready:
+    def _prepare(self, job: Job, timings: Timings) -> Ready | dict[str, Any]:
         """Load and preprocess; opens the client if that was not done yet, for which it must be the main thread."""
         if job.refused:
             raise InputError(job.refused)
+        force = self._force
         if os.path.exists(job.scan):  # else it is not the outputs that are to blame
-            check_outputs(job.outputs(), force=self._force, made=job.made)
-            check_outputs(job.wire_outputs(), force=self._force, made=True)
-        return Ready(self._client.prepare(job.scan, timings, job.series), timings)
+            if self._resume:
+                told = self._claimed(job)
+                if told is not None:
+                    return told
+                force = force or require_replaceable(job.files, self._client.bundle)
+            check_outputs(job.outputs(), force=force, made=job.made)
+            check_outputs(job.wire_outputs(), force=force, made=True)
+        return Ready(self._client.prepare(job.scan, timings, job.series), timings, force)
+
+    def _claimed(self, job: Job) -> dict[str, Any] | None:
+        """Take a scan, so that no other client does; the result if it is done."""
+        told = self._done_before(job)
+        if told is not None:
+            return told
+        if job.made:
+            make_folder(job.files.labels.parent)
+        if job.locks is not None:
+            make_folder(job.locks)
+        mine = claim(job.lock)
+        if mine is None:
+            raise _ElsewhereError
+        self._claims[job] = mine
+        return self._done_before(job)  # by another client, meanwhile
+
+    def _done_before(self, job: Job) -> dict[str, Any] | None:
+        told = None if self._force else done_before(job.scan, job.files, self._settings)
+        return (
+            None if told is None else {"scan": str(job.scan), "exit_code": 0, "skipped": True, **_places(job), **told}
+        )
+
+    def _release(self, job: Job) -> None:
+        mine = self._claims.pop(job, None)
+        if mine is not None:
+            mine.release()
 
     def _finish(self, job: Job, ready: Ready, progress: Progress) -> dict[str, Any]:
         ready.timings.on_start = progress
+
+        def warn(warning: str) -> None:
+            complain(self._program, f"warning: {job.scan}: {warning}")
+
         try:
-            done = _finish(job, ready, self._client, force=self._force)
+            done = _finish(job, ready, self._client, warn, self._settings)
         except Exception as error:
             return _failure(job, error)
-        return {"scan": str(job.scan), "exit_code": 0, **done}
+        return {"scan": str(job.scan), "exit_code": 0, **_places(job), **done}
 
 
 def _failure(job: Job, error: Exception) -> dict[str, Any]:
@@ -93,35 +177,38 @@ def _failure(job: Job, error: Exception) -> dict[str, Any]:
     return {"scan": str(job.scan), "exit_code": code, "error": message, **checks}
 
 
-def _finish(job: Job, ready: Ready, client: Client, *, force: bool) -> dict[str, Any]:
+def _places(job: Job) -> dict[str, str]:
+    return {"output": str(job.files.labels), "table": str(job.files.table)}
+
+
+def _finish(job: Job, ready: Ready, client: Client, warn: Callable[[str], None], settings: str) -> dict[str, Any]:
     """Send, unmix and write; what there is to tell of it. Warnings are told at once, before anything is sent."""
-    timings = ready.timings
-
-    def warn(warning: str) -> None:
-        complain(PROGRAM, f"warning: {job.scan}: {warning}")
-
+    timings, force = ready.timings, ready.force
     attempts: list[Attempt] = []
     saved = partial(_saved_if_it_fails, job, client, attempts, warn, force=force)
     with saved(_save_receipt):
         with saved(_save_wire):
             result = client.finish(ready.prepared, timings, warn, attempts.append)
-        volumes = result.volumes
+        told = _told(result)
         with timings("report"):
             _save_wire(job, client, attempts, force=force)
             picture = _picture(job, result)
         with timings("save"):
             receipt = _receipt(job, client, attempts, WRITTEN)
-            write_outputs({**_files(job, result, client), **picture, **receipt}, force=force)
+            write_outputs({**_files(job, result, told, client, settings), **picture, **receipt}, force=force)
+    seconds = {**_rounded(timings.seconds), "total": round(sum(timings.seconds.values()), 4)}
+    return {**told, "seconds": seconds}
+
+
+def _told(result: Segmentation) -> dict[str, Any]:
+    """What there is to tell of a result."""
     return {
-        "output": str(job.files.labels),
-        "table": str(job.files.table),
         "intracranial_ml": result.intracranial_ml,
         "brain_ml": None if result.brain_ml is None else round(result.brain_ml, 1),
-        "classes": [asdict(volume) for volume in volumes],
+        "classes": [asdict(volume) for volume in result.volumes],
         "warnings": list(result.warnings),
         "checks": [asdict(check) for check in result.checks],
         **({} if result.risk is None else {"risk": round(2 * result.risk) / 2}),
-        "seconds": {**_rounded(timings.seconds), "total": round(sum(timings.seconds.values()), 4)},
     }
 
 
@@ -166,14 +253,15 @@ def _receipt(job: Job, client: Client, attempts: Sequence[Attempt], segmentation
     return {job.receipt: make_receipt(attempts, client.open(), segmentation=segmentation)}
 
 
-def _files(job: Job, result: Segmentation, client: Client) -> dict[Path, bytes]:
+def _files(job: Job, result: Segmentation, told: dict[str, Any], client: Client, settings: str) -> dict[Path, bytes]:
     """The files that every scan gets; begins the dataset of derivatives that they belong to."""
     files = job.files
     if files.dataset is not None:
-        begin_dataset(files.dataset, client.bundle)
+        begin_dataset(files.dataset, client.bundle, job.scan)
     if job.made:
         make_folder(files.labels.parent)
-    return encode_results(result, files, job.scan, client.mode)
+    contents = encode_results(result, files, job.scan, client.mode)
+    return with_record(contents, files.sidecar, job.scan, settings, told)
 
 
 def _picture(job: Job, result: Segmentation) -> dict[Path, bytes]:

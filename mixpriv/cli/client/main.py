@@ -11,7 +11,7 @@ from mixpriv.cli import process
 from mixpriv.cli.client import PROGRAM, info, key, ledger, references, segment, verify
 from mixpriv.cli.options import Parser, add_program_options
 
-_EPILOG = """\
+EXIT_CODES = """\
 exit codes: 0 done, 1 a bug, 2 bad usage, bad input or too little memory, 3 server unreachable, busy, timed out or
 refusing us, 4 server serves another network, 5 output cannot be written, 130 interrupted, 129, 131, 143, 152 ended by
 another signal"""
@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=PROGRAM,
         description="Segment scans, here or on a server that sees only a mixture of the brain with a reference.",
-        epilog=_EPILOG,
+        epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_program_options(parser)

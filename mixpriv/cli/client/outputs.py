@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from mixpriv.client.naming import Outputs, outputs_in, outputs_of
+from mixpriv.client.naming import Outputs, derivatives_of, outputs_in, outputs_of
 from mixpriv.client.wire_record import DOCUMENT, wire_files
 from mixpriv.cohort.find import Found
 from mixpriv.errors import InputError
@@ -37,6 +38,14 @@ class Job:
     refused: str = ""
     receipt: Path | None = None
     series: str | None = None
+    locks: Path | None = None
+
+    @property
+    def lock(self) -> Path:
+        """A file that the client which works on it has locked; in the folder of ``locks``, if there is one for all."""
+        if self.locks is not None:
+            return self.locks / f"mixpriv-{hashlib.sha256(_place(self.files.labels).encode()).hexdigest()[:16]}.lock"
+        return self.files.labels.with_name(f".{self.files.labels.name}.lock")
 
     def outputs(self) -> list[Path]:
         """The files that tell the result."""
@@ -81,6 +90,20 @@ def plan(arguments: argparse.Namespace, scans: Sequence[Found], requests: int) -
         )
     shared = [path for path in (common_table(arguments, scans), arguments.report) if path and path != picture]
     return _without_clashes(jobs, scans, shared)
+
+
+def plan_derivatives(
+    dataset: Path, out: Path, scans: Sequence[Found], requests: int, locks: Path | None = None
+) -> list[Job]:
+    """Say which files of a dataset of derivatives are made of which scan of a BIDS dataset."""
+    if os.path.lexists(out) and not os.path.isdir(out):
+        raise InputError(f"{out}: expected a folder for results, got a file")
+    jobs = []
+    for found in scans:
+        files = derivatives_of(found.scan, dataset, out)
+        name = str(found.below / found.scan.name)
+        jobs.append(Job(found.scan, files, None, None, requests, name, made=True, locks=locks))
+    return _without_clashes(jobs, scans, [])
 
 
 def common_table(arguments: argparse.Namespace, scans: Sequence[Found]) -> Path | None:

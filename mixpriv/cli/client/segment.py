@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mixpriv import __version__
 from mixpriv.bundle_fields import CHECKS_BEFORE
 from mixpriv.cli.client import PROGRAM
 from mixpriv.cli.options import a_path, add_bundle_option, add_connection_options, connection
 from mixpriv.cli.process import clean_up_undisturbed, require_memory
-from mixpriv.cli.terminal import complain, say, say_json
-from mixpriv.errors import InputError, MixprivError
+from mixpriv.cli.terminal import complain, say_json
+from mixpriv.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mixpriv.api import Client
     from mixpriv.bundle import Bundle
-    from mixpriv.cli.progress import Pace
+    from mixpriv.cli.client.jobs import Queue
     from mixpriv.protection.modes import Mode
 
 _SEGMENT = (
@@ -47,12 +42,23 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--force", action="store_true", help="overwrite outputs that exist")
     parser.add_argument("--series", metavar="N", help="number or UID of the DICOM series (default: the 3-D T1w)")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="skip scans whose results are there, whole, and of the same scan and settings; several clients may do so "
+        "at once and share the work",
+    )
     parser.add_argument("--report", type=a_path, metavar="FILE", help="a picture (.png) or all results (.json)")
     parser.add_argument("--json", action="store_true", help="results as one JSON document on the standard output")
     parser.add_argument("--save-wire", type=a_path, metavar="DIR", help="keep exactly what was sent and received")
     parser.add_argument(
         "--receipt", type=a_path, metavar="FILE", help="a signed receipt of what was sent to whom, see 'verify'"
     )
+    add_work_options(parser)
+
+
+def add_work_options(parser: argparse.ArgumentParser) -> None:
+    """How scans are worked on: networks, mode, server, threads."""
     parser.add_argument(
         "--one-by-one", action="store_true", help="prepare no scan while the one before is at the server: less memory"
     )
@@ -125,60 +131,56 @@ def run(arguments: argparse.Namespace) -> int:
     require_memory(PROGRAM)
     from mixpriv.atomic import check_outputs, write_outputs
     from mixpriv.bundle import load_bundle
-    from mixpriv.cli.client.jobs import Queue
     from mixpriv.cli.client.outputs import common_table, plan
-    from mixpriv.cli.client.summary import tell_failures
+    from mixpriv.cli.client.run import Run
     from mixpriv.cohort.find import find_scans, told
     from mixpriv.cohort.table import check_table
 
-    _use_threads(arguments.threads)
+    use_threads(arguments.threads)
     bundle = load_bundle(arguments.bundle)
     listing = find_scans(arguments.scans, bundle.modalities, arguments.output)
-    results: list[dict[str, Any]] = []
-    lost: list[MixprivError] = []
-    with _client(arguments, bundle, len(listing.scans)) as client:
+    report = arguments.report if arguments.report and arguments.report.suffix == ".json" else None
+    with client_of(arguments, bundle, len(listing.scans)) as client:
         jobs = plan(arguments, listing.scans, client.mode.count)
-        if arguments.report and arguments.report.suffix == ".json":
-            check_outputs([arguments.report], force=arguments.force)
+        if report is not None:
+            check_outputs([report], force=arguments.force)
         table = common_table(arguments, listing.scans)
         if table is not None:
             check_table(table)
         if listing.left_out:
             complain(PROGRAM, f"{len(jobs)} scans; left out: {told(listing.left_out)}")
-        queue = Queue(client, force=arguments.force, ahead=not arguments.one_by_one)
-        for result in queue.run(jobs):
-            results.append(result)
-            with _noted(lost):
-                _tell(result, client, queue.pace, quiet=arguments.json)
-        document = _document(client, results)
+        done = Run(PROGRAM, client, quiet=arguments.json)
+        done.segment(jobs, queue_of(arguments, client))
+        document = done.document
         clean_up_undisturbed()
     if table is not None:
-        with _noted(lost):
-            _add_to(table, [job.name for job in jobs], document)
+        done.add_to(table)
     if arguments.json:
-        with _noted(lost):
+        with done.noted():
             say_json(document)
-    if arguments.report and arguments.report.suffix == ".json":
-        with _noted(lost):
-            content = json.dumps(document, indent=2).encode() + b"\n"
-            write_outputs({arguments.report: content}, force=arguments.force)
-    tell_failures(PROGRAM, results)
-    for message in dict.fromkeys(str(error) for error in lost):
-        complain(PROGRAM, f"error: {message}")
-    codes = [*(result["exit_code"] for result in results), *(error.exit_code for error in lost)]
-    return next(filter(None, codes), 0)
+    if report is not None:
+        with done.noted():
+            write_outputs({report: json.dumps(document, indent=2).encode() + b"\n"}, force=arguments.force)
+    return done.end()
 
 
-def _add_to(table: Path, names: list[str], document: dict[str, Any]) -> None:
-    """Add a row for each scan to the table of all."""
-    from mixpriv.cohort.table import add_rows, row_of
+def queue_of(arguments: argparse.Namespace, client: Client, program: str = PROGRAM) -> Queue:
+    """The queue that the command line asks for."""
+    from mixpriv.cli.client.jobs import Queue
+    from mixpriv.cohort.record import settings_digest
 
-    bundle = document["bundle"]
-    how = {"mode": document["mode"], "bundle": f"{bundle['name']} {bundle['version']}", "version": document["version"]}
-    add_rows(table, [row_of(name, result, how) for name, result in zip(names, document["scans"], strict=True)])
+    return Queue(
+        client,
+        force=arguments.force,
+        ahead=not arguments.one_by_one,
+        resume=arguments.resume,
+        settings=settings_digest(client.bundle, client.mode, {"tissues": arguments.tissues}),
+        program=program,
+    )
 
 
-def _use_threads(text: str | None) -> None:
+def use_threads(text: str | None) -> None:
+    """Hear of ``--threads``; InputError if it is no number."""
     from mixpriv.threads import available_threads
 
     if text:
@@ -188,7 +190,7 @@ def _use_threads(text: str | None) -> None:
     available_threads()
 
 
-def _client(arguments: argparse.Namespace, bundle: Bundle, scans: int) -> Client:
+def client_of(arguments: argparse.Namespace, bundle: Bundle, scans: int) -> Client:
     """The client that the command line asks for; nothing is loaded or reached yet.
 
     Raises
@@ -236,41 +238,3 @@ def _mode(arguments: argparse.Namespace) -> Mode | None:
     if name is None:
         return None
     return named(name, references=arguments.references, source=arguments.references_from, weights=arguments.weight)
-
-
-@contextlib.contextmanager
-def _noted(lost: list[MixprivError]) -> Iterator[None]:
-    """Go on without an output that cannot be written: the scans that follow are to be done nevertheless."""
-    try:
-        yield
-    except MixprivError as error:
-        lost.append(error)
-
-
-def _document(client: Client, results: list[dict[str, Any]]) -> dict[str, Any]:
-    """What ``--json`` prints: how it was done and each scan's result; no weight, no key, no reference."""
-    bundle = client.bundle
-    return {
-        "version": __version__,
-        "bundle": {"name": bundle.name, "version": bundle.version, "fingerprint": bundle.fingerprint},
-        "mode": client.mode.name,
-        "requests": client.mode.count,
-        "server": client.server,
-        "device": client.device.name,
-        "start_seconds": client.start_s,
-        "scans": results,
-    }
-
-
-def _tell(result: dict[str, Any], client: Client, pace: Pace, *, quiet: bool) -> None:
-    """One line for people; of several scans also how far we are."""
-    if "error" in result:
-        complain(PROGRAM, f"error: {result['error']}")
-    elif not quiet:
-        how = f"mode {client.mode.name}" + (f", {client.mode.count} requests" if client.mode.count > 1 else "")
-        how += f", sent to {client.sent_to}" if client.sent_to else ", nothing left this machine"
-        total = result["seconds"]["total"]
-        icv = result["intracranial_ml"]
-        what = "crop" if icv is None else f"brain with an intracranial volume of {icv:.0f} ml"
-        how += f" ({pace.done} of {pace.text.partition(' of ')[2]})" if pace.total > 1 else ""
-        say(f"{result['output']}: {what} segmented in {total:.1f} s, {how}")

@@ -1,0 +1,3 @@
+"""``mixpriv-bids``: a BIDS App, which takes a dataset and makes one of derivatives."""
+
+PROGRAM = "mixpriv-bids"
