@@ -72,19 +72,18 @@ class Cohort:
         return float(np.mean([subjects.count(query.subject) / len(subjects) for query in self.queries]))
 
 
-def read_visits(folder: Path, preprocess: Preprocessor, bundle: Bundle) -> list[Visit]:
-    """Conform all ``sub-*/**/*_T1w.nii.gz``, with the label map beside it if there is one for the bundle.
-
-    Raises
-    ------
-    InputError
-        no such scan.
-    """
+def scans_in(folder: Path) -> list[Path]:
+    """All ``sub-*/**/*_T1w.nii.gz``; InputError if there is none."""
     scans = sorted(folder.glob("sub-*/**/*_T1w.nii.gz"))
     if not scans:
         raise InputError(f"{folder}: expected scans named sub-*/**/*_T1w.nii.gz, got none")
+    return scans
+
+
+def read_visits(folder: Path, preprocess: Preprocessor, bundle: Bundle, most: int | None = None) -> list[Visit]:
+    """Conform `scans_in` a folder, the first ``most``, with the label map beside each if there is one for it."""
     visits = []
-    for path in scans:
+    for path in scans_in(folder)[:most]:
         name = path.name.removesuffix("_T1w.nii.gz")
         labels = labels_beside(path, kind_of(bundle))
         visits.append(_read(name.split("_")[0], name, path, labels, preprocess, bundle))
@@ -191,12 +190,12 @@ def _pose(stream: Keystream, shape: tuple[int, int, int], spacing_mm: float) -> 
     return np.asarray(moves + 0.5 / spacing_mm * distortion, np.float32)
 
 
-def simulate(visits: Sequence[Visit], attackers: int = 0, rescans: int = 2) -> Cohort:
+def simulate(visits: Sequence[Visit], attackers: int = 0, rescans: int = 2, *, as_is: bool = False) -> Cohort:
     """Make people from few visits: each one's second visit is real if there is one, else a rescan.
 
     The gallery holds, of every person, the second visit and further rescans of it, ``rescans`` in all; of fewer than
     `ENOUGH_PEOPLE` their mirror images', too. The last ``attackers`` of those without a real second visit belong to
-    the attacker.
+    the attacker. ``as_is``: it is the scans themselves that are sent, not rescans of them.
     """
     of: dict[str, list[Visit]] = {}
     for visit in visits:
@@ -213,7 +212,7 @@ def simulate(visits: Sequence[Visit], attackers: int = 0, rescans: int = 2) -> C
             repeated.append(own[0].name)
             second = [own[1], *(rescan(own[1], n) for n in range(1, rescans))]
         else:
-            queries.append(rescan(own[0], 0))
+            queries.append(own[0] if as_is else rescan(own[0], 0))
             second = [rescan(own[0], n) for n in range(1, rescans + 1)]
         gallery += second
         gallery += [mirror(visit) for visit in second] if mirrors else []

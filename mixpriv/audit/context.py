@@ -16,7 +16,7 @@ from mixpriv.audit.images import ms_ssim, psnr, ssim
 from mixpriv.audit.linkage import WAYS, Linker, centre, rank
 from mixpriv.audit.simulation import Environment, Sent, attacker_key, client_key, send
 from mixpriv.key import ClientKey
-from mixpriv.protection.modes import Mode
+from mixpriv.protection.modes import Protection
 from mixpriv.reid.features import Image
 
 
@@ -44,7 +44,7 @@ class Context:
     environment: Environment
     cohort: Cohort
     name: str
-    mode: Mode
+    mode: Protection
     linker: Linker = field(repr=False)
     template: Image = field(repr=False)
     budget: Budget

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from mixpriv.imaging.resample import Conformed
 from mixpriv.key import ClientKey
 from mixpriv.protection.draws import KeyedDraws
 from mixpriv.protection.keystream import Keystream
-from mixpriv.protection.modes import Answer, ClientNetwork, Mode, Plain, Probabilities, Protected, Secret
+from mixpriv.protection.modes import Plain, Protected, Protection, Secret
 
 NONE = Plain()
 
@@ -23,10 +23,8 @@ NONE = Plain()
 class Blind:
     """Noise in place of what another mode would send: an attack that finds anything here is broken."""
 
-    inner: Mode = NONE
+    inner: Protection = NONE
     name: str = field(default="blind", init=False)
-    count: int = field(default=1, init=False)
-    unmixes: bool = field(default=False, init=False)
 
     def require(self, bundle: Bundle) -> None:
         """Every bundle will do."""
@@ -37,12 +35,6 @@ class Blind:
             secret = request.secret
             unheard = NoiseSecret(secret.reference, secret.weight, secret.warp, draws.key)
             yield replace(request, image=noise(request.image, draws.key), secret=unheard)
-
-    def reveal(
-        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None
-    ) -> Probabilities:
-        """There is nothing to reveal."""
-        raise NotImplementedError("noise has no segmentation")
 
 
 @dataclass(frozen=True)

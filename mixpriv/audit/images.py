@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 from scipy import ndimage
 
 from mixpriv.reid.features import BAND_MM, Image, coarsen, fine_structure, unit
@@ -82,3 +85,17 @@ def psnr(image: Image, truth: Image, mask: NDArray[np.bool_]) -> float:
     """
     error = float(((matched(image, truth, mask) - truth)[mask] ** 2).mean())
     return float(-10 * np.log10(max(error, 1e-10)))
+
+
+def embedded(image: Image) -> str:
+    """Three planes through the middle as a PNG in a data URL; windowed to the image's own range."""
+    d, h, w = image.shape
+    planes = [np.rot90(plane) for plane in (image[d // 2], image[:, h // 2], image[:, :, w // 2])]
+    tall = max(plane.shape[0] for plane in planes)
+    strip = np.concatenate([np.pad(p, ((0, tall - p.shape[0]), (0, 2))) for p in planes], axis=1)
+    low, high = float(strip.min()), float(np.percentile(strip, 99.8))
+    grey = (255 * np.clip((strip - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
+    picture = Pillow.fromarray(grey).resize((2 * grey.shape[1], 2 * grey.shape[0]))
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()

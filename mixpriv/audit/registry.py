@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 
 from mixpriv.audit import attacks as package
 from mixpriv.audit.context import Context
+from mixpriv.audit.extensions import load_attacks
 from mixpriv.audit.findings import Outcome
 from mixpriv.errors import InputError
 
 Run = Callable[[Context], Outcome]
+
+SINGLING_OUT, LINKABILITY, INFERENCE = "singling out", "linkability", "inference"
+"""The risks that anonymisation must rule out, by the Article 29 Working Party's Opinion 05/2014."""
 
 _EXTRA = {"jinja2": "jinja2", "sklearn": "scikit-learn"}
 """Packages of the extra ``[audit]``, by the name they are imported by."""
@@ -28,12 +32,16 @@ def require_extra() -> None:
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack: its number, what it does in a few words, and what it needs beyond the extra ``[audit]``."""
+    """An attack: its number, what it does in a few words, and what it needs beyond the extra ``[audit]``.
+
+    ``risk``: which one figures are about that do not tell by their names (``rank-1``, ``AUC``, ``over template``).
+    """
 
     number: str
     title: str
     run: Run = field(repr=False)
     needs: tuple[str, ...] = ()
+    risk: str | None = None
 
     def require(self) -> None:
         """Raise `InputError` if a package is missing."""
@@ -45,11 +53,11 @@ class Attack:
 _registered: dict[str, Attack] = {}
 
 
-def attack(number: str, title: str, *, needs: tuple[str, ...] = ()) -> Callable[[Run], Run]:
+def attack(number: str, title: str, *, needs: tuple[str, ...] = (), risk: str | None = None) -> Callable[[Run], Run]:
     """Register the decorated function as an attack."""
 
     def register(run: Run) -> Run:
-        _registered[number] = Attack(number, title, run, needs)
+        _registered[number] = Attack(number, title, run, needs, risk)
         return run
 
     return register
@@ -59,6 +67,7 @@ def attacks() -> Mapping[str, Attack]:
     """All attacks by number."""
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
+    load_attacks()
     return dict(sorted(_registered.items()))
 
 

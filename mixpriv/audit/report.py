@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jinja2
-import numpy as np
-from PIL import Image as Pillow
 
+from mixpriv.audit import officer
 from mixpriv.audit.findings import Finding
 from mixpriv.audit.policy import Verdict
 from mixpriv.audit.registry import attacks
-from mixpriv.reid.features import Image
-
-_ZOOM = 2
 
 
 @dataclass(frozen=True)
@@ -55,20 +49,20 @@ def _cell(one: Finding) -> str:
 
 def markdown(findings: Sequence[Finding], verdicts: Sequence[Verdict], provenance: Provenance) -> str:
     """The report without pictures."""
-    head, *body = rows(findings)
-    lines = [f"# {provenance.title}", "", *provenance.about, ""]
-    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(row) + " |" for row in body]
+    lines = [f"# {provenance.title}", "", "## For a data-protection officer", ""]
+    lines += [f"{paragraph}\n" for paragraph in officer.introduction()] + _table(officer.rows(findings))
+    lines += ["", "## All figures", "", *provenance.about, ""]
+    lines += _table(rows(findings))
     if verdicts:
-        lines += [
-            "",
-            "## Thresholds of the policy",
-            "",
-            "| mode | attack | figure | value | at most | |",
-            "|---|---|---|---|---|---|",
-        ]
-        lines += ["| " + " | ".join(row) + " |" for row in _judged(verdicts)]
+        head = ["mode", "attack", "figure", "value", "at most", ""]
+        lines += ["", "## Thresholds of the policy", "", *_table([head, *_judged(verdicts)])]
     return "\n".join([*lines, "", f"Made by `{provenance.command}`.", ""])
+
+
+def _table(table: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table in markdown, its head first."""
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    return [lines[0], "|" + "---|" * len(table[0]), *lines[1:]]
 
 
 def _judged(verdicts: Sequence[Verdict]) -> list[list[str]]:
@@ -81,7 +75,7 @@ def _judged(verdicts: Sequence[Verdict]) -> list[list[str]]:
 
 def page(
     findings: Sequence[Finding],
-    pictures: Mapping[str, Mapping[str, Image]],
+    pictures: Mapping[str, Mapping[str, str]],
     verdicts: Sequence[Verdict],
     provenance: Provenance,
 ) -> str:
@@ -94,22 +88,10 @@ def page(
     )  # fmt: skip
     return templates.get_template("report.html").render(
         provenance=provenance,
-        pictures={mode: {name: _embedded(one) for name, one in shown.items()} for mode, shown in pictures.items()},
+        pictures=pictures,
         verdicts=_judged(verdicts),
+        introduction=officer.introduction(),
+        risks=officer.rows(findings),
         head=head[1:],
         attacks={title: own for title, own in by_attack.items() if own},
     )
-
-
-def _embedded(image: Image) -> str:
-    """Three planes through the middle as a PNG in a data URL; windowed to the image's own range."""
-    d, h, w = image.shape
-    planes = [np.rot90(plane) for plane in (image[d // 2], image[:, h // 2], image[:, :, w // 2])]
-    tall = max(plane.shape[0] for plane in planes)
-    strip = np.concatenate([np.pad(p, ((0, tall - p.shape[0]), (0, 2))) for p in planes], axis=1)
-    low, high = float(strip.min()), float(np.percentile(strip, 99.8))
-    grey = (255 * np.clip((strip - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
-    picture = Pillow.fromarray(grey).resize((_ZOOM * grey.shape[1], _ZOOM * grey.shape[0]))
-    data = io.BytesIO()
-    picture.save(data, "PNG")
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()

@@ -15,7 +15,7 @@ from mixpriv.bundle import Shielded
 from mixpriv.errors import InputError
 from mixpriv.key import ClientKey
 from mixpriv.protection.draws import KeyedDraws, Terms
-from mixpriv.protection.modes import Mode, Secret
+from mixpriv.protection.modes import Protection, Secret
 from mixpriv.protection.reference import Reference, ReferenceModel
 from mixpriv.wire.transport import Segmenter
 
@@ -82,13 +82,15 @@ class ReusedReference(KeyedDraws):
         return self.reused
 
 
-def send(mode: Mode, visit: Visit, environment: Environment, key: ClientKey, *, answer: bool = False) -> Sent:
+def send(mode: Protection, visit: Visit, environment: Environment, key: ClientKey, *, answer: bool = False) -> Sent:
     """Make the first request of a visit, as the client makes it; the server is asked if the answer is wanted."""
     return request(mode, visit, environment, KeyedDraws(environment.terms, key, visit.content, environment.model),
                    answer=answer)  # fmt: skip
 
 
-def request(mode: Mode, visit: Visit, environment: Environment, draws: KeyedDraws, *, answer: bool = False) -> Sent:
+def request(
+    mode: Protection, visit: Visit, environment: Environment, draws: KeyedDraws, *, answer: bool = False
+) -> Sent:
     """Make the first request of a visit with given draws."""
     (protected,) = islice(mode.requests(lambda: visit.conformed, draws), 1)
     image = protected.image[0]
@@ -96,7 +98,7 @@ def request(mode: Mode, visit: Visit, environment: Environment, draws: KeyedDraw
     return Sent(visit, image, protected.secret, said)
 
 
-def several(mode: Mode, visit: Visit, environment: Environment, key: ClientKey, count: int) -> list[Sent]:
+def several(mode: Protection, visit: Visit, environment: Environment, key: ClientKey, count: int) -> list[Sent]:
     """Requests of one scan by several installations, each with a key of its own: the most that a server can gather."""
     keys = [key, *(ClientKey(key.derive("audit/installation", b"", number)) for number in range(1, count))]
     return [send(mode, visit, environment, one) for one in keys]

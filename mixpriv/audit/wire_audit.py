@@ -11,6 +11,7 @@ from mixpriv.audit.context import linked
 from mixpriv.audit.controls import BLIND, NONE
 from mixpriv.audit.exchange import identifying_parts
 from mixpriv.audit.findings import Finding, finding
+from mixpriv.audit.images import embedded
 from mixpriv.audit.linkage import Linker
 from mixpriv.audit.policy import check_controls
 from mixpriv.audit.run import Audit
@@ -65,7 +66,7 @@ def audit_wire(folder: Path, gallery: Path, preprocess: Preprocessor, bundle: Bu
         f"{len(wires)} saved scans, {sum(counts):.0f} requests, bundle {bundle.name} {bundle.version}; a gallery of "
         f"{len(visits)} scans of {len(set(held))} people. none: simulated rescans of the gallery, raw."
     ]
-    return Audit(findings, {_MODE: {"what was sent": first[0]}}), about
+    return Audit(findings, {_MODE: {"what was sent": embedded(first[0])}}), about
 
 
 def _controls(linker: Linker, rescans: list[Image], held: list[str]) -> list[Finding]:

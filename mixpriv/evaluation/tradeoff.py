@@ -17,7 +17,7 @@ from mixpriv.evaluation.method_id import MethodId
 from mixpriv.evaluation.metrics import Score
 from mixpriv.evaluation.report import NONE, Run, interval
 from mixpriv.evaluation.subjects import difference, per_subject
-from mixpriv.protection.modes import Mixup, Mode, Plain, Shielded
+from mixpriv.protection.modes import Mixup, Mode, Plain, Protection, Shielded
 from mixpriv.statistics import bootstrap
 
 BLANKED = MethodId(names.BLANKED)
@@ -47,9 +47,9 @@ class Point:
     linkage: FirstRank
 
 
-def read_linkage(paths: Sequence[Path]) -> dict[Mode, FirstRank]:
+def read_linkage(paths: Sequence[Path]) -> dict[Protection, FirstRank]:
     """A1's figure by mode, of the ``audit.csv`` files of several audits; InputError if one has none."""
-    found: dict[Mode, FirstRank] = {}
+    found: dict[Protection, FirstRank] = {}
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path.name}: no such file")
@@ -64,7 +64,7 @@ def read_linkage(paths: Sequence[Path]) -> dict[Mode, FirstRank]:
 
 
 def front(
-    scores: Sequence[Score], linkage: Mapping[Mode, FirstRank], counted: Sequence[int], bundle: Bundle
+    scores: Sequence[Score], linkage: Mapping[Protection, FirstRank], counted: Sequence[int], bundle: Bundle
 ) -> list[Point]:
     """The modes that both have measured; in mode local nothing is sent, so there is nothing to link."""
     points, warp_mm = [], bundle.shielded.warp_mm if bundle.shielded else 0.0
@@ -95,7 +95,7 @@ def audited_mode(method: MethodId, warp_mm: float) -> Mode | None:
 
 def write_front(
     scores: Sequence[Score],
-    linkage: Mapping[Mode, FirstRank],
+    linkage: Mapping[Protection, FirstRank],
     bundle: Bundle,
     run: Run,
     files: Sequence[str],

@@ -72,31 +72,40 @@ class Protected:
     refusal: str = ""
 
 
-class Mode(Protocol):
-    """A way to protect a scan.
+class Protection(Protocol):
+    """What is done to a scan before anybody else sees it: all that an attack needs to know.
 
     Attributes
     ----------
     name : what the user calls it
-    count : number of requests that are sent of one scan, 0 if nothing is sent
-    unmixes : whether mixtures are sent: unmixer and reference generator are needed
     """
 
     @property
     def name(self) -> str: ...
-    @property
-    def count(self) -> int: ...
-    @property
-    def unmixes(self) -> bool: ...
 
     def require(self, bundle: Bundle) -> None:
-        """Raise `InputError` if the networks of a bundle were not trained for this mode."""
+        """Raise `InputError` if it cannot be used with the networks of a bundle."""
 
     def requests(self, conformed: Callable[[], Conformed], draws: KeyedDraws) -> Iterator[Protected]:
         """Make the requests of a scan one by one.
 
         ``conformed`` waits for the scan in the bundle's grid: what does not need it is drawn before it is called.
         """
+
+
+class Mode(Protection, Protocol):
+    """A protection from which the client gets a segmentation.
+
+    Attributes
+    ----------
+    count : number of requests that are sent of one scan, 0 if nothing is sent
+    unmixes : whether mixtures are sent: unmixer and reference generator are needed
+    """
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def unmixes(self) -> bool: ...
 
     def reveal(
         self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret], network: ClientNetwork | None

@@ -11,6 +11,7 @@ import pytest
 
 from mixpriv.audit import registry
 from mixpriv.audit.findings import Finding, Outcome, finding, over_people, to_csv
+from mixpriv.audit.images import embedded
 from mixpriv.audit.modes import parse_mode
 from mixpriv.audit.policy import InvalidAuditError, Threshold, check_controls, judge, load_policy
 from mixpriv.audit.report import Provenance, markdown, page, rows
@@ -104,7 +105,7 @@ class TestFigures:
         assert "| A1 | rank-1, best way | 0.100 (chance) | 1.00 [1.00, 1.00] | 0.20 [0.00, 0.50] |" in text
         assert "| none | A1 | rank-1, best way | 1.000 | 0.500 | NOT met |" in text
         image = np.random.default_rng(0).random((8, 9, 10)).astype(np.float32)
-        made = page([RAW, BLIND], {"none": {"the <scan>": image}}, verdicts, MADE)
+        made = page([RAW, BLIND], {"none": {"the <scan>": embedded(image)}}, verdicts, MADE)
         assert made.count("data:image/png;base64,") == 1
         assert "the &lt;scan&gt;" in made
         assert "Of &lt;nobody&gt;." in made

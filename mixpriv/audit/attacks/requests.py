@@ -1,4 +1,7 @@
-"""A4: many requests of one scan, by test-time augmentation, retries or several installations, are put together."""
+"""A4: many requests of one scan, by test-time augmentation, retries or several installations, are put together.
+
+Where each request goes to another operator (``--spread``), it is what so many of them find who collude.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +51,10 @@ def run(context: Context) -> Outcome:
             gain = np.array(_similarity(context, fused)) - single
             subjects = [visit.subject for visit in visits]
             found.append(finding("A4", context.name, f"SSIM over one request{suffix}", gain, subjects, 0.0))
+            if name == "mean":  # what so many operators find who put together what they have
+                found += context.linked("A4", fused, subjects, suffix)
             if count == most:
                 found += context.recovered("A4", suffix, fused, visits)
-                found += context.linked("A4", fused, subjects, suffix) if name == "mean" else []
                 pictures[f"A4 {name} of {count}"] = fused[0]
     return Outcome(found, pictures)
 
