@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 from mixpriv import kernels
 from mixpriv.imaging.midplane import midsurface
 from mixpriv.imaging.resample import Conformed, image_to_scan, to_scan
-from mixpriv.imaging.volume import Volume
+from mixpriv.imaging.volume import Image, Volume
 from mixpriv.labels import LEFT, RIGHT, Labelling
+
+_PLANES = 16
+"""Of a scan that are told left from right at a time: a fine scan is large, and another image of its size too much."""
 
 
 def merged(probabilities: NDArray[np.float32], labelling: Labelling) -> NDArray[np.float32]:
@@ -35,9 +38,20 @@ def restore(
     classes = to_scan(probabilities, conformed.grid, scan, conformed.mask, conformed.device)
     left, right = labelling.written(LEFT), labelling.written(RIGHT)
     if labelling.is_sided:
-        beyond = image_to_scan(beyond_midsurface(probabilities, conformed, labelling), conformed.grid, scan)
-        return np.where(beyond > 0, right[classes], left[classes])
+        beyond = beyond_midsurface(probabilities, conformed, labelling)
+        for begin in range(0, scan.shape[2], _PLANES):
+            planes, part = _planes(scan, begin), classes[:, :, begin : begin + _PLANES]
+            is_right = image_to_scan(beyond, conformed.grid, planes) > 0
+            part[...] = np.where(is_right, right[part], left[part])
+        return classes
     return classes if (left == np.arange(len(left))).all() else left[classes]
+
+
+def _planes(scan: Volume, begin: int) -> Image:
+    """Some planes of a scan, from the one ``begin`` on."""
+    affine = scan.affine.copy()
+    affine[:3, 3] += begin * affine[:3, 2]
+    return Image(scan.voxels[:, :, begin : begin + _PLANES], affine)
 
 
 def beyond_midsurface(

@@ -11,6 +11,7 @@ import pytest
 
 import mixpriv
 from mixpriv.bundle import Bundle
+from mixpriv.client import restore
 from mixpriv.client.segmentation import Segmentation
 from mixpriv.client.table import encode_table
 from mixpriv.errors import InputError
@@ -45,6 +46,12 @@ def test_left_and_right_have_their_numbers(structures: Bundle) -> None:
 def test_the_sides_are_those_of_the_person_not_of_the_file(structures: Bundle) -> None:
     agree = segmented(structures).labels == segmented(structures, flipped=True).labels[::-1]
     assert agree.mean() > 0.999
+
+
+def test_planes_at_a_time_are_the_whole(structures: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = segmented(structures).labels
+    monkeypatch.setattr(restore, "_PLANES", 7)
+    np.testing.assert_array_equal(segmented(structures).labels, whole)
 
 
 def test_the_classes_are_those_of_a_bundle_without_sides(structures: Bundle) -> None:
