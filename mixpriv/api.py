@@ -44,6 +44,7 @@ def segment(
     mode: Mode | str | None = None,
     tissues: bool = False,
     series: str | None = None,
+    age: float | None = None,
 ) -> Segmentation:
     """Segment a scan. Without a server the network runs in this process, and nothing leaves this machine.
 
@@ -55,6 +56,7 @@ def segment(
     bundle : a shipped name, a folder, or a loaded bundle
     server, mode, tissues : see `Client`
     series : number or UID of a series, if the scan is a folder of DICOM files and several may be T1-weighted
+    age : of the person, years, with which the volumes are compared; None if unknown
 
     Raises
     ------
@@ -70,7 +72,7 @@ def segment(
     mixpriv.errors.InputError: array: all voxels have the same value
     """
     with Client(bundle, server=server, mode=mode, tissues=tissues) as client:
-        return client.segment(scan, series)
+        return client.segment(scan, series, age=age)
 
 
 class Client:
@@ -173,7 +175,7 @@ class Client:
             self._pipeline, self._failure = None, InputError("client: closed; expected one that is open")
             self._leave()
 
-    def segment(self, scan: Scan, series: str | None = None) -> Segmentation:
+    def segment(self, scan: Scan, series: str | None = None, *, age: float | None = None) -> Segmentation:
         """Segment a scan, see `segment`.
 
         Raises
@@ -183,10 +185,12 @@ class Client:
         """
         from mixpriv.client import segment as steps
         from mixpriv.imaging.inputs import volume_of
+        from mixpriv.quality.check import require_age
 
+        require_age(age)
         with self._segmenting:
             pipeline = self.open()
-            return steps.segment(volume_of(scan, self.bundle.modalities, series), pipeline)
+            return steps.segment(volume_of(scan, self.bundle.modalities, series), pipeline, age=age)
 
     def prepare(self, scan: Scan, timings: Timings, series: str | None = None) -> Prepared:
         """Do what needs no server, see `mixpriv.client.segment.prepare`; may run beside `finish` of another scan."""
@@ -204,11 +208,12 @@ class Client:
         timings: Timings,
         warn: Callable[[str], None] = lambda warning: None,
         keep: Callable[[Attempt], None] = lambda attempt: None,
+        age: float | None = None,
     ) -> Segmentation:
         """Send what was prepared and make labels of the answer, see `mixpriv.client.segment.finish`."""
         from mixpriv.client import segment as steps
 
-        return steps.finish(prepared, self.open(), timings, warn, keep)
+        return steps.finish(prepared, self.open(), timings, warn, keep, age)
 
     @property
     def is_open(self) -> bool:

@@ -97,10 +97,11 @@ SIDES: Mapping[str, str] = {
     "local.onnx": "client",
     "extractor.onnx": "client",
     "reference.npz": "client",
+    "quality.json": "client",
 }
 """The files beside the record, and the side that needs each."""
 
-OPTIONAL = ("local.onnx", "extractor.onnx")
+OPTIONAL = ("local.onnx", "extractor.onnx", "quality.json")
 _FILES = {name: Field(_DIGEST, None) if name in OPTIONAL else Field(_DIGEST) for name in SIDES}
 
 NOTES: Mapping[str, Field] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,15 @@ class Labelling:
     def written(self, side: int) -> NDArray[np.uint8]:
         """(C,) the value of each class on the `LEFT` or the `RIGHT`."""
         return np.array([sides[side if len(sides) == 2 else 0][0] for sides in self.values], np.uint8)
+
+    def by_value(self, found: Mapping[int, Sequence[str]]) -> dict[int, tuple[str, ...]]:
+        """What is said of the network's classes, said of the values that are written: each thing once."""
+        said: dict[int, dict[str, None]] = {}
+        for number, names in found.items():
+            of = number if self.merges is None else self.merges[number]
+            for sides in self.values[of]:
+                said.setdefault(sides[0], {}).update(dict.fromkeys(names))
+        return {value: tuple(names) for value, names in said.items()}
 
     def classes_of(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
         """The classes of a label map; what has no class here is background."""

@@ -49,6 +49,12 @@ class Outputs:
         """How the label map was made, and what the table's columns mean; JSON."""
         return self._beside(".json")
 
+    @property
+    def confidence(self) -> Path:
+        """How sure each voxel's label is, %; in the label map's format."""
+        own = stem(self.labels).removesuffix("_dseg")
+        return self.labels.with_name(f"{own}_confidence{suffix_of(self.labels)}")
+
     def all(self) -> list[Path]:
         """Every file that is written for a scan without being asked for."""
         return [self.labels, *([self.measurements] if self.in_dicom else []), self.table, self.sidecar]

@@ -18,11 +18,13 @@ from mixpriv.key import ClientKey
 from mixpriv.labels import Labelling
 from mixpriv.protection.draws import KeyedDraws
 from mixpriv.protection.mixing import normalised
-from mixpriv.protection.modes import ClientNetwork, Mode
+from mixpriv.protection.modes import Answer, ClientNetwork, Mode, Probabilities, Secret
 from mixpriv.protection.reference import Reference, ReferenceModel
 from mixpriv.protection.unmixing import LocalNetwork, Unmixer
+from mixpriv.quality.after import ResultChecker
 from mixpriv.quality.before import CheckScan, scan_checker
 from mixpriv.quality.check import require_names
+from mixpriv.quality.signs import Labels, References
 from mixpriv.wire.spread import Spread
 from mixpriv.wire.transport import Segmenter
 
@@ -41,6 +43,7 @@ class Pipeline:
     segmenter: Segmenter | Spread | None
     preprocess: Preprocessor = field(repr=False)
     check: CheckScan = field(repr=False)
+    check_result: ResultChecker = field(repr=False)
     network: ClientNetwork | None = field(repr=False)
     reference_model: ReferenceModel | None = field(repr=False)
     allow_repeat: bool = False
@@ -73,6 +76,15 @@ class Pipeline:
     def labelling(self) -> Labelling:
         """What the values of a segmentation mean."""
         return Labelling.of(self.bundle, tissues=self.tissues)
+
+    def reveal(
+        self, conformed: Conformed, answers: Sequence[Answer], secrets: Sequence[Secret]
+    ) -> tuple[Probabilities, list[Labels]]:
+        """Find the class probabilities in the answers, and what each of several references says by itself."""
+        each, network = References(), self.network
+        if isinstance(network, Unmixer) and len(answers) > 1:
+            network = network.watched(each)
+        return self.mode.reveal(conformed, answers, secrets, network), each.labels
 
     def draws(self, content: bytes) -> KeyedDraws:
         """What can be drawn for the scan with a content digest."""
@@ -125,6 +137,7 @@ def open_pipeline(
         segmenter=segmenter,
         preprocess=load_preprocessor(bundle, device),
         check=scan_checker(bundle),
+        check_result=ResultChecker.of(bundle),
         network=_network(bundle, mode, threads),
         reference_model=ReferenceModel.of(bundle) if mode.unmixes else None,
         allow_repeat=allow_repeat,

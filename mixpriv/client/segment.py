@@ -34,8 +34,8 @@ class Prepared:
     scan_hash: bytes = field(repr=False)
 
 
-def segment(scan: Volume, pipeline: Pipeline, timings: Timings | None = None) -> Segmentation:
-    """Segment a scan; the server sees only what the mode sends.
+def segment(scan: Volume, pipeline: Pipeline, timings: Timings | None = None, age: float | None = None) -> Segmentation:
+    """Segment a scan of a person of an age, years; the server sees only what the mode sends.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def segment(scan: Volume, pipeline: Pipeline, timings: Timings | None = None) ->
         from the segmenter.
     """
     timings = timings or Timings()
-    return finish(prepare(scan, pipeline, timings), pipeline, timings)
+    return finish(prepare(scan, pipeline, timings), pipeline, timings, age=age)
 
 
 def prepare(scan: Volume, pipeline: Pipeline, timings: Timings) -> Prepared:
@@ -88,11 +88,12 @@ def finish(
     timings: Timings,
     warn: Callable[[str], None] = lambda warning: None,
     keep: Callable[[Attempt], None] = lambda attempt: None,
+    age: float | None = None,
 ) -> Segmentation:
     """Note in the ledger what will be sent, send it, and make labels of the answers; see `segment`.
 
-    ``warn`` hears of what file and ledger tell before anything is sent, ``keep`` of each request that was tried, also
-    of one that failed.
+    ``warn`` hears of what file and ledger tell before anything is sent, and of failed checks of the result; ``keep`` of
+    each request that was tried, also of one that failed.
     """
     conformed, request = prepared.conformed, prepared.first
     warnings = (*prepared.scan.warnings, *(check.words for check in prepared.checks if check.failed))
@@ -115,10 +116,14 @@ def finish(
                 request = following.result()
     with timings("reveal"):
         answers, secrets = [e.received for e in exchanges], [r.secret for r in requests]
-        probabilities = pipeline.mode.reveal(conformed, answers, secrets, pipeline.network)
-        probabilities = merged(probabilities, pipeline.labelling)
+        found, each = pipeline.reveal(conformed, answers, secrets)
+        probabilities = merged(found, pipeline.labelling)
     with timings("restore"):
         labels = restore(probabilities, conformed, prepared.scan, pipeline.labelling)
+    with timings("check"):
+        findings = pipeline.check_result(found, conformed, labels, prepared.scan.spacing_mm, each, age)
+    for warning in findings.warnings:
+        warn(warning)
     brain_ml = None if pipeline.bundle.crop else conformed.mask_ml
     risk = max((r.risk for r in requests if r.risk is not None), default=None)
     return Segmentation(
@@ -131,8 +136,9 @@ def finish(
         brain_ml=brain_ml,
         server=pipeline.segmenter.address or None if exchanges and pipeline.segmenter else None,
         exchanges=tuple(exchanges),
-        warnings=warnings,
-        checks=prepared.checks,
+        warnings=(*warnings, *findings.warnings),
+        checks=(*prepared.checks, *findings.checks),
+        flags=pipeline.labelling.by_value(findings.flags),
         risk=risk,
     )
 

@@ -18,7 +18,7 @@ from mixpriv.bundle import Bundle
 from mixpriv.client.table import ClassVolume, class_volumes, encode_table
 from mixpriv.errors import InputError
 from mixpriv.imaging.mgh import MGH_SUFFIXES
-from mixpriv.imaging.resample import Conformed
+from mixpriv.imaging.resample import Conformed, image_to_scan
 from mixpriv.imaging.volume import SUFFIXES, Volume, encode_as_named, encode_labels, stem, suffix_of
 from mixpriv.labels import Labelling
 from mixpriv.quality.check import Check
@@ -84,6 +84,7 @@ class Segmentation:
     exchanges : every request and its answer
     warnings : for the user, one line each
     checks : what was looked at, also what passed; those that failed are among the warnings
+    flags : of each value, names of the failed checks of the result that concern it
     risk : how many standard deviations more similar what was sent is to the scan than to other people's; None if
         nobody looked
     """
@@ -99,6 +100,7 @@ class Segmentation:
     exchanges: tuple[Exchange, ...]
     warnings: tuple[str, ...]
     checks: tuple[Check, ...] = ()
+    flags: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     risk: float | None = None
 
     @property
@@ -109,7 +111,20 @@ class Segmentation:
     @cached_property
     def volumes(self) -> list[ClassVolume]:
         """Voxels and volume of each label but the background's, in the order of their values."""
-        return class_volumes(self.labels, self.scan.voxel_ml, self.labelling)
+        return class_volumes(self.labels, self.scan.voxel_ml, self.labelling, self.flags)
+
+    @property
+    def score(self) -> float | None:
+        """The mean Dice that such a result can be expected to have, 0 to 1; None if the bundle has no such score."""
+        return next((check.value for check in self.checks if check.name == "score"), None)
+
+    @property
+    def confidence(self) -> NDArray[np.uint8]:
+        """(I, J, K) uint8 in the scan's grid, how sure each label is, %; 0 where there is none."""
+        top = self.probabilities.max(axis=0)
+        top /= np.maximum(self.probabilities.sum(axis=0), np.float32(1e-30))
+        sure = image_to_scan(top * np.float32(100), self.conformed.grid, self.scan)
+        return np.asarray(np.where(self.labels > 0, np.rint(np.clip(sure, 1, 100)), 0), np.uint8, order="F")
 
     @property
     def both_sides(self) -> list[ClassVolume]:
@@ -119,7 +134,7 @@ class Segmentation:
         for of in self.labelling.classes[1:]:
             sides = [counted[label.index] for label in self.labelling.sides(of)]
             voxels, ml = sum(side.voxels for side in sides), round(sum(side.volume_ml for side in sides), 3)
-            rows.append(ClassVolume(of.index, of.name, of.abbreviation, of.color, voxels, ml))
+            rows.append(ClassVolume(of.index, of.name, of.abbreviation, of.color, voxels, ml, sides[0].flags))
         return rows
 
     @property

@@ -32,6 +32,7 @@ _COLUMNS = {
     "color": {"Description": "Colour to show the class in, #rrggbb"},
     "voxels": {"Description": "Number of voxels of the class in the label map"},
     "volume_ml": {"Description": "Volume of the class", "Units": "mL"},
+    "flags": {"Description": "Failed checks of the result that concern the class, separated by commas"},
 }
 
 

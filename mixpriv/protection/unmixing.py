@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,16 @@ class Unmixer:
     """The client's small network D, which was trained together with the server's.
 
     It starts from the linear unmixing and corrects it by what it sees in it, in the reference's labels and, if
-    ``sees_target``, in the scan itself. ``sharpness``: how much the linear unmixing counts at a weight of 1. One call
-    at a time: each writes its input over the one before.
+    ``sees_target``, in the scan itself. ``sharpness``: how much the linear unmixing counts at a weight of 1.
+    ``watch``: is shown the sum of the probabilities after each answer. One call at a time: each writes its input over
+    the one before.
     """
 
     network: Engine = field(repr=False)
     classes: int
     sharpness: float
     sees_target: bool = False
+    watch: Callable[[NDArray[np.float32]], None] | None = field(default=None, repr=False, compare=False)
     _inputs: dict[tuple[str, tuple[int, ...]], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @staticmethod
@@ -44,6 +46,12 @@ class Unmixer:
         known = np.zeros((2 * unmixer.classes + 1, *smallest), np.float32)
         unmixer._correct(known, **(images if unmixer.sees_target else {}))
         return unmixer
+
+    def watched(self, watch: Callable[[NDArray[np.float32]], None]) -> Unmixer:
+        """The same network and memory, with somebody who looks on."""
+        known = replace(self, watch=watch)
+        object.__setattr__(known, "_inputs", self._inputs)
+        return known
 
     def __call__(
         self,
@@ -75,7 +83,10 @@ class Unmixer:
         known = device.to_host(self._inputs[place])
         images = {"target": single(target)[None]} if self.sees_target else {}
         correction = self._correct(known, **images)
-        return kernels.unmix(correction, known[: self.classes], self.sharpness * weight, total=total)
+        total = kernels.unmix(correction, known[: self.classes], self.sharpness * weight, total=total)
+        if self.watch is not None:
+            self.watch(total)
+        return total
 
     def _correct(self, known: NDArray[np.float32], **images: NDArray[np.float32]) -> NDArray[np.float32]:
         answer = self.network(unmixer_input=known[None], **images)

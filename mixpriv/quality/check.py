@@ -10,6 +10,8 @@ from mixpriv.bundle import Limit
 from mixpriv.errors import InputError, UnfitScanError, printable
 
 Outcome = Literal["pass", "warn", "refuse"]
+OLDEST = 120
+"""Years."""
 
 
 @dataclass(frozen=True)
@@ -115,3 +117,9 @@ def require_names(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]
         if name not in known:
             raise InputError(f"send_anyway: expected names out of {', '.join(known)}, got {printable(repr(name), 40)}")
     return tuple(names)
+
+
+def require_age(age: object) -> None:
+    """Refuse what is no age of a person in years; `InputError`. None is an unknown one."""
+    if age is not None and (isinstance(age, bool) or not isinstance(age, int | float) or not 0 <= age <= OLDEST):
+        raise InputError(f"age: expected 0 to {OLDEST} years, got {printable(repr(age), 40)}")

@@ -35,17 +35,17 @@ class TestVolumes:
     def test_are_counted_without_the_background(self, bundle: Bundle) -> None:
         labels = np.array([[[0, 1, 1, 2]]], np.uint8)
         known = replace(bundle, classes=("background", "white matter", "grey matter", "none"))
-        volumes = class_volumes(labels, 0.5, Labelling.of(known))
+        volumes = class_volumes(labels, 0.5, Labelling.of(known), {2: ("score", "volume")})
         assert [(v.index, v.name, v.voxels, v.volume_ml) for v in volumes] == [
             (1, "white matter", 2, 1.0),
             (2, "grey matter", 1, 0.5),
             (3, "none", 0, 0.0),
         ]
         assert encode_table(volumes).decode() == (
-            "index\tname\tabbreviation\tcolor\tvoxels\tvolume_ml\n"
-            "1\twhite matter\tn/a\t#f0d5a0\t2\t1.000\n"
-            "2\tgrey matter\tn/a\t#d26962\t1\t0.500\n"
-            "3\tnone\tn/a\t#82bc6c\t0\t0.000\n"
+            "index\tname\tabbreviation\tcolor\tvoxels\tvolume_ml\tflags\n"
+            "1\twhite matter\tn/a\t#f0d5a0\t2\t1.000\tn/a\n"
+            "2\tgrey matter\tn/a\t#d26962\t1\t0.500\tscore,volume\n"
+            "3\tnone\tn/a\t#82bc6c\t0\t0.000\tn/a\n"
         )
 
 

@@ -28,6 +28,7 @@ from mixpriv.client.wire_record import save_wire
 from mixpriv.cohort.claim import Claim, claim
 from mixpriv.cohort.record import done_before, require_replaceable, with_record
 from mixpriv.errors import InputError, MixprivError, UnfitScanError
+from mixpriv.imaging.volume import encode_as_named
 from mixpriv.timing import STAGES, Timings
 
 _LOOK_AGAIN_S = 1.0
@@ -188,16 +189,16 @@ def _finish(job: Job, ready: Ready, client: Client, warn: Callable[[str], None],
     saved = partial(_saved_if_it_fails, job, client, attempts, warn, force=force)
     with saved(_save_receipt):
         with saved(_save_wire):
-            result = client.finish(ready.prepared, timings, warn, attempts.append)
+            result = client.finish(ready.prepared, timings, warn, attempts.append, job.age)
         told = _told(result)
         with timings("report"):
             _save_wire(job, client, attempts, force=force)
-            picture = _picture(job, result)
+            pictures = _pictures(job, result)
         with timings("save"):
             receipt = _receipt(job, client, attempts, WRITTEN)
-            write_outputs({**_files(job, result, told, client, settings), **picture, **receipt}, force=force)
+            write_outputs({**_files(job, result, told, client, settings), **pictures, **receipt}, force=force)
     seconds = {**_rounded(timings.seconds), "total": round(sum(timings.seconds.values()), 4)}
-    return {**told, "seconds": seconds}
+    return {**told, **({} if job.confidence is None else {"confidence": str(job.confidence)}), "seconds": seconds}
 
 
 def _told(result: Segmentation) -> dict[str, Any]:
@@ -208,6 +209,7 @@ def _told(result: Segmentation) -> dict[str, Any]:
         "classes": [asdict(volume) for volume in result.volumes],
         "warnings": list(result.warnings),
         "checks": [asdict(check) for check in result.checks],
+        "score": None if result.score is None else round(result.score, 3),
         **({} if result.risk is None else {"risk": round(2 * result.risk) / 2}),
     }
 
@@ -264,13 +266,16 @@ def _files(job: Job, result: Segmentation, told: dict[str, Any], client: Client,
     return with_record(contents, files.sidecar, job.scan, settings, told)
 
 
-def _picture(job: Job, result: Segmentation) -> dict[Path, bytes]:
-    """The picture's file, if one is wanted."""
-    if job.picture is None:
-        return {}
-    from mixpriv.client.figure import draw_picture
+def _pictures(job: Job, result: Segmentation) -> dict[Path, bytes]:
+    """The files of the picture and of the map of confidence, if they are wanted."""
+    files = {}
+    if job.confidence is not None:
+        files[job.confidence] = encode_as_named(job.confidence, result.confidence, result.scan)
+    if job.picture is not None:
+        from mixpriv.client.figure import draw_picture
 
-    return {job.picture: draw_picture(result)}
+        files[job.picture] = draw_picture(result)
+    return files
 
 
 def _rounded(seconds: dict[str, float]) -> dict[str, float]:

@@ -39,6 +39,8 @@ class Job:
     receipt: Path | None = None
     series: str | None = None
     locks: Path | None = None
+    confidence: Path | None = None
+    age: float | None = None
 
     @property
     def lock(self) -> Path:
@@ -49,7 +51,7 @@ class Job:
 
     def outputs(self) -> list[Path]:
         """The files that tell the result."""
-        return [*self.files.all(), *([self.picture] if self.picture else [])]
+        return [*self.files.all(), *(path for path in (self.picture, self.confidence) if path)]
 
     def wire_outputs(self) -> list[Path]:
         """The files that tell what was sent and received."""
@@ -85,9 +87,9 @@ def plan(arguments: argparse.Namespace, scans: Sequence[Found], requests: int) -
             wire = wire / found.below / stem(found.scan)
         made = files.dataset is not None or (arguments.output is not None and (many or not found.named))
         name, receipt = str(found.below / found.scan.name), _receipt_path(found, arguments.receipt, many=many)
-        jobs.append(
-            Job(found.scan, files, wire, picture, requests, name, made, receipt=receipt, series=arguments.series)
-        )
+        sure = files.confidence if arguments.confidence else None
+        job = Job(found.scan, files, wire, picture, requests, name, made, receipt=receipt, series=arguments.series)
+        jobs.append(replace(job, confidence=sure, age=arguments.age))
     shared = [path for path in (common_table(arguments, scans), arguments.report) if path and path != picture]
     return _without_clashes(jobs, scans, shared)
 

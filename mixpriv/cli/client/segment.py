@@ -12,7 +12,7 @@ from mixpriv.cli.client import PROGRAM
 from mixpriv.cli.options import a_path, add_bundle_option, add_connection_options, connection
 from mixpriv.cli.process import clean_up_undisturbed, require_memory
 from mixpriv.cli.terminal import complain, say_json
-from mixpriv.errors import InputError
+from mixpriv.errors import InputError, printable
 
 if TYPE_CHECKING:
     from mixpriv.api import Client
@@ -66,12 +66,35 @@ def add_work_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", metavar="auto|cpu|cuda", help="where voxels are worked on (default: $MIXPRIV_DEVICE, or auto)"
     )
+    parser.add_argument("--age", type=_age, metavar="YEARS", help="of the person: volumes are compared with that age's")
+    parser.add_argument("--confidence", action="store_true", help="also write how sure each voxel's label is, %%")
     parser.add_argument(
         "--tissues", action="store_true", help="merge structures to tissues, for a bundle that says to which"
     )
     add_bundle_option(parser)
     _add_privacy(parser)
     _add_server(parser)
+
+
+def _further(arguments: argparse.Namespace) -> dict[str, object]:
+    """What else decides over a result."""
+    asked = {"age": arguments.age, "confidence": arguments.confidence or None}
+    return {"tissues": arguments.tissues, **{name: value for name, value in asked.items() if value is not None}}
+
+
+def _age(text: str) -> float:
+    """An age on the command line."""
+    from mixpriv.quality.check import require_age
+
+    try:
+        age = float(text)
+        require_age(age)
+    except ValueError as error:
+        said = (
+            error if isinstance(error, InputError) else f"expected a number of years, got {printable(repr(text), 40)}"
+        )
+        raise argparse.ArgumentTypeError(str(said)) from None
+    return age
 
 
 def _add_privacy(parser: argparse.ArgumentParser) -> None:
@@ -174,7 +197,7 @@ def queue_of(arguments: argparse.Namespace, client: Client, program: str = PROGR
         force=arguments.force,
         ahead=not arguments.one_by_one,
         resume=arguments.resume,
-        settings=settings_digest(client.bundle, client.mode, {"tissues": arguments.tissues}),
+        settings=settings_digest(client.bundle, client.mode, _further(arguments)),
         program=program,
     )
 
