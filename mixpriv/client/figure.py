@@ -69,6 +69,20 @@ def draw_picture(result: Segmentation) -> bytes:
     return buffer.getvalue()
 
 
+def draw_sent(result: Segmentation) -> bytes:
+    """A PNG: three planes, side by side, of the first image that was sent."""
+    planes = _panels(result)[1]
+    tallest = max(len(plane) for plane in planes)
+    canvas = Image.new("RGB", (sum(plane.shape[1] for plane in planes), tallest), _BACKGROUND)
+    x = 0
+    for plane in planes:
+        canvas.paste(Image.fromarray(plane), (x, (tallest - len(plane)) // 2))
+        x += plane.shape[1]
+    buffer = io.BytesIO()
+    canvas.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def _panels(result: Segmentation) -> list[list[Rgb]]:
     """Each column's planes, drawn: scan, mixture if there is one, segmentation over the scan."""
     target = result.conformed

@@ -200,7 +200,7 @@ class TestRefusals:
             (["head.nii.gz", "-o", "head.nii.gz", "--force"], 2, "expected an output that is not the scan itself"),
             (["head.nii.gz", "-o", "none/out.nii"], 5, "cannot be written, its folder does not exist"),
             (["head.nii.gz", "--save-wire", "head.nii.gz"], 5, "cannot be written, its folder does not exist"),
-            (["head.nii.gz", "--report", "out.pdf"], 2, "out.pdf: expected a report named .json or .png"),
+            (["head.nii.gz", "--report", "out.pdf"], 2, "out.pdf: expected a report named .json, .png or .html"),
             (["head.nii.gz", "head.nii.gz"], 2, "head_dseg.nii.gz: two outputs would be written there; expected scans"),
             (
                 ["head.nii.gz", "--save-wire", "w", "--report", "w/request.json"],

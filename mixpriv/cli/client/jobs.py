@@ -193,7 +193,7 @@ def _finish(job: Job, ready: Ready, client: Client, warn: Callable[[str], None],
         told = _told(result)
         with timings("report"):
             _save_wire(job, client, attempts, force=force)
-            pictures = _pictures(job, result)
+            pictures = _pictures(job, result, client)
         with timings("save"):
             receipt = _receipt(job, client, attempts, WRITTEN)
             write_outputs({**_files(job, result, told, client, settings), **pictures, **receipt}, force=force)
@@ -266,12 +266,17 @@ def _files(job: Job, result: Segmentation, told: dict[str, Any], client: Client,
     return with_record(contents, files.sidecar, job.scan, settings, told)
 
 
-def _pictures(job: Job, result: Segmentation) -> dict[Path, bytes]:
-    """The files of the picture and of the map of confidence, if they are wanted."""
+def _pictures(job: Job, result: Segmentation, client: Client) -> dict[Path, bytes]:
+    """The files of the picture or page and of the map of confidence, if they are wanted."""
     files = {}
     if job.confidence is not None:
         files[job.confidence] = encode_as_named(job.confidence, result.confidence, result.scan)
-    if job.picture is not None:
+    if job.picture is not None and job.picture.suffix == ".html":
+        from mixpriv.client.report import encode_report
+
+        shown = encode_report(result, client.mode.name, client.sent_to, identifiers=job.identifiers)
+        files[job.picture] = shown
+    elif job.picture is not None:
         from mixpriv.client.figure import draw_picture
 
         files[job.picture] = draw_picture(result)

@@ -38,6 +38,7 @@ class Job:
     refused: str = ""
     receipt: Path | None = None
     series: str | None = None
+    identifiers: bool = False
     locks: Path | None = None
     confidence: Path | None = None
     age: float | None = None
@@ -73,9 +74,9 @@ def plan(arguments: argparse.Namespace, scans: Sequence[Found], requests: int) -
         or one over a scan; or the working folder is gone that they are in.
     """
     many, picture = len(scans) > 1, None
-    if arguments.report and arguments.report.suffix not in (".json", ".png"):
-        raise InputError(f"{arguments.report}: expected a report named .json or .png")
-    if arguments.report and arguments.report.suffix == ".png":
+    if arguments.report and arguments.report.suffix not in (".json", ".png", ".html"):
+        raise InputError(f"{arguments.report}: expected a report named .json, .png or .html")
+    if arguments.report and arguments.report.suffix != ".json":
         picture = arguments.report
     if picture and many:
         raise InputError(f"{picture}: a picture shows one scan, got {len(scans)} scans")
@@ -89,7 +90,7 @@ def plan(arguments: argparse.Namespace, scans: Sequence[Found], requests: int) -
         name, receipt = str(found.below / found.scan.name), _receipt_path(found, arguments.receipt, many=many)
         sure = files.confidence if arguments.confidence else None
         job = Job(found.scan, files, wire, picture, requests, name, made, receipt=receipt, series=arguments.series)
-        jobs.append(replace(job, confidence=sure, age=arguments.age))
+        jobs.append(replace(job, confidence=sure, age=arguments.age, identifiers=arguments.with_identifiers))
     shared = [path for path in (common_table(arguments, scans), arguments.report) if path and path != picture]
     return _without_clashes(jobs, scans, shared)
 

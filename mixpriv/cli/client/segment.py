@@ -48,7 +48,15 @@ def add_parser(commands: Any) -> None:
         help="skip scans whose results are there, whole, and of the same scan and settings; several clients may do so "
         "at once and share the work",
     )
-    parser.add_argument("--report", type=a_path, metavar="FILE", help="a picture (.png) or all results (.json)")
+    parser.add_argument(
+        "--report",
+        type=a_path,
+        metavar="FILE",
+        help="a picture (.png), a page with a viewer (.html) or all results (.json)",
+    )
+    parser.add_argument(
+        "--with-identifiers", action="store_true", help="a page may show the scan's name and the whole head"
+    )
     parser.add_argument("--json", action="store_true", help="results as one JSON document on the standard output")
     parser.add_argument("--save-wire", type=a_path, metavar="DIR", help="keep exactly what was sent and received")
     parser.add_argument(
