@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mixpriv.audit.controls import BLIND
 from mixpriv.audit.findings import Finding
 from mixpriv.audit.registry import INFERENCE, LINKABILITY, SINGLING_OUT, attacks
 
@@ -37,12 +38,13 @@ _FAR = 3
 
 @dataclass(frozen=True)
 class Risk:
-    """One risk of one mode: what was tried, and the attack that found most."""
+    """One risk of one mode: what was tried, the attack that found most, and what attacks find in noise."""
 
     risk: str
     mode: str
     tried: tuple[str, ...]
     worst: Finding
+    in_noise: float
 
     @property
     def found(self) -> str:
@@ -56,24 +58,29 @@ class Risk:
     def says(self) -> str:
         """What that means, in plain words."""
         one = self.worst
-        if one.low <= one.baseline:
-            return "These attacks found no more than guessing. That is no proof that nothing can be found."
+        if one.low <= max(one.baseline, self.in_noise):  # of several ways the best is taken, in noise as well
+            return (
+                "These attacks found no more than guessing, or than in noise. That is no proof that nothing is there."
+            )
         if self.risk == SINGLING_OUT and one.low > _FAR * one.baseline:
             return "The right person is found far more often than by guessing."
         if self.risk == INFERENCE:
             return "Something of this very person is learned."
-        return "More is found than by guessing."
+        return "More is found than by guessing, and than in noise."
 
 
 def risks(findings: Sequence[Finding]) -> list[Risk]:
     """Each risk of each mode that anything was tried for; the controls first, as they come."""
-    table = []
+    table: list[Risk] = []
+    noise = {risk: max((f.value for f in findings if f.mode == BLIND.name and risk_of(f) == risk), default=-1.0)
+             for risk in WORDS}  # fmt: skip
     for mode in dict.fromkeys(one.mode for one in findings):
         for risk in WORDS:
             own = [one for one in findings if one.mode == mode and risk_of(one) == risk]
             if own:
                 tried = tuple(dict.fromkeys(one.attack for one in own))
-                table.append(Risk(risk, mode, tried, max(own, key=lambda one: one.value - one.baseline)))
+                worst = max(own, key=lambda one: one.value - one.baseline)
+                table.append(Risk(risk, mode, tried, worst, noise[risk]))
     return table
 
 

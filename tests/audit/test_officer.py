@@ -46,6 +46,13 @@ def test_what_is_said(low: float, says: str) -> None:
     assert says in one.says
 
 
+def test_what_is_found_in_noise_is_nothing() -> None:
+    noise = replace(RANK, mode="blind", value=0.5, low=0.2)
+    told = {one.mode: one.says for one in risks([replace(RANK, value=0.6, low=0.4), noise])}
+    assert "or than in noise. That is no proof" in told["mixup"]
+    assert "or than in noise. That is no proof" in told["blind"]
+
+
 def test_the_worst_attack_counts() -> None:
     (one,) = risks([RANK, replace(RANK, attack="A3", value=0.95), replace(RANK, attack="A4", value=0.2)])
     assert (one.worst.attack, one.tried) == ("A3", ("A1", "A3", "A4"))

@@ -141,10 +141,11 @@ def _settings(args: argparse.Namespace, numbers: Sequence[str]) -> dict[str, Any
     """All that the figures depend on."""
     from mixpriv import __version__
     from mixpriv.bundle import load_bundle
+    from mixpriv.provenance import commit
 
     given = {name: value for name, value in vars(args).items() if name not in ("output", "run", "policy")}
     return {
-        "version": __version__,
+        "version": f"{__version__} {commit()}",
         "fingerprint": load_bundle(args.bundle).fingerprint,
         "attacks": list(numbers),
         "files": [] if args.data is None else _files([args.data, *_named_folders(args.protected or []).values()]),
