@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,22 @@ class TestRotation:
             assert refused(front, "revoked")
         finally:
             path.write_bytes(whole)
+
+
+@pytest.mark.slow
+def test_connections_end_now_and_then_and_no_request_is_lost(
+    bundle: Bundle, front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixpriv.server.front.CONNECTION_S", 1)
+    options = replace(front.server._front, port=free_port(), metrics=None, log=tmp_path / "log")
+    with FrontedServer(bundle, options, EventLog(), threads=1) as server:
+        place = [Address.parse(server.address)]
+        with ServerPool(place, SegmenterContract.of(bundle), tls=front.tls("ample"), timeout_s=30) as pool:
+            end = time.monotonic() + 20
+            while time.monotonic() < end:
+                pool.segment(mixture())
+    records = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {record["outcome"] for record in records if record["event"] == "call"} == {"ok"}
 
 
 def shown(front: Front) -> str:
