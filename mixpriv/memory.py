@@ -39,3 +39,17 @@ def lack_of_memory(needed_mib: int) -> str:
         return ""
     needed = needed_mib * limit.mib // max(limit.addresses_mib, 1) or needed_mib
     return f"needs {needed} MiB of memory, but may use {limit.mib} ({limit.name})"
+
+
+def give_back() -> None:
+    """Give the system back what the allocator keeps of freed memory: else it grows over many scans, in several threads.
+
+    Nothing happens where the C library cannot do it.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc; musl has none
+    if trim is not None:
+        trim(0)

@@ -29,6 +29,7 @@ from mixpriv.cohort.claim import Claim, claim
 from mixpriv.cohort.record import done_before, require_replaceable, with_record
 from mixpriv.errors import InputError, MixprivError, UnfitScanError
 from mixpriv.imaging.volume import encode_as_named
+from mixpriv.memory import give_back
 from mixpriv.timing import STAGES, Timings
 
 _LOOK_AGAIN_S = 1.0
@@ -101,6 +102,8 @@ class Queue:
                     upcoming = other.submit(self._prepare, following, Timings(lambda stage: end_if_stopped()))
                 result = self._finish(job, ready, progress) if isinstance(ready, Ready) else ready
             self._release(job)
+            del ready  # before the next one is there: a scan takes much memory
+            give_back()
             if result is None:
                 elsewhere.append(job)
             else:
