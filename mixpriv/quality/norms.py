@@ -106,6 +106,8 @@ def read_norms(bundle: Bundle) -> Norms | None:
     Examples
     --------
     >>> from mixpriv.bundle import load_bundle
+    >>> read_norms(load_bundle("brain-t1")).counted
+    (1, 2, 3, 4)
     >>> read_norms(load_bundle("hippocampus")) is None
     True
     """

@@ -8,13 +8,13 @@ from functools import partial
 
 from mixpriv.cli import process
 from mixpriv.cli.options import Parser, add_program_options
-from mixpriv.cli.research import audit, evaluate, export, extraction, front, pack, pool, split, train
+from mixpriv.cli.research import audit, evaluate, export, extraction, front, pack, pool, quality, split, train
 
 PROGRAM = "mixpriv"
 
 _COMMANDS = {
     "train": train, "pack": pack, "split": split, "export": export, "evaluate": evaluate, "extraction": extraction,
-    "pool": pool, "front": front, "audit": audit,
+    "quality": quality, "pool": pool, "front": front, "audit": audit,
 }  # fmt: skip
 
 
