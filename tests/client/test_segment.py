@@ -68,7 +68,7 @@ def mixed(monkeypatch: pytest.MonkeyPatch) -> list[Mixed]:
         return mix(target, reference, weight, warp)
 
     monkeypatch.setattr("mixpriv.protection.modes.mix", spy)
-    monkeypatch.setattr("mixpriv.client.segment._note", lambda *arguments: ())
+    monkeypatch.setattr("mixpriv.client.segment.note", lambda *arguments: ())
     return seen
 
 
