@@ -49,7 +49,7 @@ def encode_dicom(result: Segmentation, mode: str) -> tuple[bytes, bytes]:
         try:
             segmentation = _segmentation(result, source, mode)
             report = _report(result, segmentation, source)
-        except (AttributeError, KeyError, TypeError, ValueError):  # their texts may tell what stands in a header
+        except Exception:  # a damaged header can make it raise anything, in words that tell what stands in it
             raise InputError(
                 f"{result.scan.name}: its images lack attributes that results in DICOM need: expected -o with .nii.gz"
             ) from None

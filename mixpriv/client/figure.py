@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mixpriv import kernels
+from mixpriv import __version__, kernels
 from mixpriv.client.segmentation import Segmentation
 from mixpriv.client.table import ClassVolume
 
@@ -27,11 +27,11 @@ _PLANES = ((2, "L", "R"), (1, "L", "R"), (0, "P", "A"))
 Rgb = NDArray[np.uint8]
 
 
-def draw_picture(result: Segmentation) -> bytes:
+def draw_picture(result: Segmentation, mode: str = "") -> bytes:
     """A PNG: planes through the middle of the brain or crop (rows) of scan, mixture and segmentation (columns).
 
     A line around the mask shows what was taken for brain; the checks that failed stand below. Of several modalities the
-    first is shown; where no server was asked there is no mixture.
+    first is shown; where no server was asked there is no mixture. Below stand versions and ``mode``.
     """
     columns = _panels(result)
     heads = ["the scan stays here", "the segmentation made here"]
@@ -45,8 +45,8 @@ def draw_picture(result: Segmentation) -> bytes:
     top = _MARGIN + _LINE + _GAP
     legend = top + sum(heights) + _GAP * len(heights)
     width = 2 * _MARGIN + sum(widths) + _GAP * (len(columns) - 1)
-    failed = _told(result, width)
-    rows = -(-len(result.both_sides) // _per_row(len(result.both_sides), width)) + len(failed)
+    failed, how = _told(result, width), _made(result, mode)
+    rows = -(-len(result.both_sides) // _per_row(len(result.both_sides), width)) + len(failed) + 1
     height = legend + _LINE * rows + _MARGIN
     canvas = Image.new("RGB", (width, height), _BACKGROUND)
     draw, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(20), ImageFont.load_default(15)
@@ -63,7 +63,8 @@ def draw_picture(result: Segmentation) -> bytes:
         x += width + _GAP
     _draw_legend(draw, result.both_sides, legend, canvas.width)
     for n, line in enumerate(failed):
-        draw.text((_MARGIN, canvas.height - _MARGIN - _LINE * (len(failed) - n)), line, _WARNING, small)
+        draw.text((_MARGIN, canvas.height - _MARGIN - _LINE * (len(failed) + 1 - n)), line, _WARNING, small)
+    draw.text((_MARGIN, canvas.height - _MARGIN - _LINE / 2), how, _FAINT, small, anchor="lm")
     buffer = io.BytesIO()
     canvas.save(buffer, "PNG")
     return buffer.getvalue()
@@ -132,6 +133,11 @@ def _outlined(picture: Rgb, inside: NDArray[np.bool_]) -> Rgb:
     around = np.zeros_like(inside)
     around[1:-1, 1:-1] = inside[:-2, 1:-1] | inside[2:, 1:-1] | inside[1:-1, :-2] | inside[1:-1, 2:]
     return np.where((around & ~inside)[..., None], np.array(_WARNING, np.uint8), picture)
+
+
+def _made(result: Segmentation, mode: str) -> str:
+    made = f"mixpriv {__version__}, {result.bundle.name} {result.bundle.version}" + (f", mode {mode}" if mode else "")
+    return f"{made}. The patient's left is on the left."
 
 
 def _told(result: Segmentation, width: int) -> list[str]:

@@ -51,9 +51,9 @@ class Outputs:
 
     @property
     def confidence(self) -> Path:
-        """How sure each voxel's label is, %; in the label map's format."""
+        """How sure each voxel's label is, %; in the label map's format, of DICOM in NIfTI."""
         own = stem(self.labels).removesuffix("_dseg")
-        return self.labels.with_name(f"{own}_confidence{suffix_of(self.labels)}")
+        return self.labels.with_name(f"{own}_confidence{'.nii.gz' if self.in_dicom else suffix_of(self.labels)}")
 
     def all(self) -> list[Path]:
         """Every file that is written for a scan without being asked for."""

@@ -20,7 +20,7 @@ from types import FrameType, ModuleType
 
 import numpy as np
 
-TARGETS = ("headers", "bundles", "answers", "requests")
+TARGETS = ("headers", "formats", "bundles", "answers", "requests")
 MOST_SECONDS = 10.0
 MOST_BYTES = 2 << 30
 KEPT_FAILURES = 20

@@ -282,7 +282,7 @@ def _pictures(job: Job, result: Segmentation, client: Client) -> dict[Path, byte
     elif job.picture is not None:
         from mixpriv.client.figure import draw_picture
 
-        files[job.picture] = draw_picture(result)
+        files[job.picture] = draw_picture(result, client.mode.name)
     return files
 
 

@@ -108,7 +108,10 @@ def read_header(path: Path, tags: list[str] | None = None) -> Any:
         meta = pydicom.filereader.read_file_meta_info(path)
         if str(meta.get("TransferSyntaxUID", "")) == _DEFLATED:  # which could be made to fill the memory
             return None
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        for name in tags or ("ImagesInAcquisition",):
+            header.get(name)  # values are only decoded when they are asked for
+        return header
     except Exception:  # a damaged file can make it raise anything
         return None
 
