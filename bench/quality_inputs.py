@@ -28,6 +28,8 @@ CURVES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 """Brightness of other contrasts by that in a T1-weighted scan whose white matter is .95."""
 
+_HEADS = ("ds011-01", "ds011-02", "ds011-03", "pumi01", "uih-b_1mm", "qap3mm")
+
 TISSUES = {
     "white": (2, 41, 7, 46, 16, 28, 60, 85, 25, 57),
     "grey": (3, 42, 8, 47, 17, 53, 18, 54),
@@ -68,8 +70,7 @@ def good_heads(data: Path, more: list[Path]) -> Iterator[Input]:
         "ixi": sorted(data.glob("ixi_2mm/ixi???.nii.gz")),
         "ds002748": sorted(data.glob("ds002748/*/anat/*_T1w.nii.gz")),
         "oasis": sorted(data.glob("oasis_t1/*/ses-1/anat/*_T1w.nii.gz")),
-        "heads": [data / "heads" / f"{n}.nii.gz" for n in ("ds011-01", "ds011-02", "ds011-03", "pumi01", "uih-b_1mm",
-                                                          "ms01-s1", "qap3mm")],
+        "heads": [data / "heads" / f"{name}.nii.gz" for name in _HEADS],
         "more": more,
     }  # fmt: skip
     for source, paths in folders.items():
@@ -79,8 +80,8 @@ def good_heads(data: Path, more: list[Path]) -> Iterator[Input]:
 
 
 def painted(data: Path) -> Iterator[Input]:
-    """Every third label map painted as a contrast, and as it is."""
-    for path in sorted(data.glob("brain_label_maps/*_dseg.nii.gz"))[::3]:
+    """Every fifth label map painted as a contrast, and as it is."""
+    for path in sorted(data.glob("brain_label_maps/*_dseg.nii.gz"))[::5]:
         person = path.name.removesuffix("_dseg.nii.gz")
         t1 = lambda path=path: paint(load_volume(path), "T1")  # type: ignore[misc] # noqa: E731
         for contrast in LEVELS:
@@ -255,10 +256,11 @@ def phantoms() -> Iterator[Input]:
 
 
 def real_wrong(data: Path) -> Iterator[Input]:
-    """Real scans that are not what the bundle is for."""
+    """Real scans that are not what the bundle is for, or not the whole of it."""
     heads = {
         "misorient": "on its side (real)",
         "glioma-2": "6.5 mm slices (real)",
+        "ms01-s1": "crown outside (real)",
         "stripped-child-11months": "infant (real)",
     }
     for name, wrong in heads.items():

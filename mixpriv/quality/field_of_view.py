@@ -8,42 +8,53 @@ from numpy.typing import NDArray
 from mixpriv.imaging.resample import Conformed
 from mixpriv.imaging.volume import Volume
 
-_EDGE_MM = 3.0
+_STRIPPED_MM, _HEAD_MM = 3.0, 10.0
+_TISSUE, _HEAD_SHARE = 0.15, 0.05
+"""Of the brain's range, and of the voxels of the bundle's grid outside the brain: in a head a third are brighter."""
+
 _EVERY = 2  # voxels of the bundle's grid along each axis: one of eight is looked at
 _EMPTY = 0.995  # of a plane has one value: padding, or what was set to 0
+_SAMPLED = 64  # lines of a plane along each of its axes
 _AROUND_MM = 30.0
 
 
 def edge_cm2(scan: Volume, conformed: Conformed) -> float:
-    """Area of the brain in the plane where the field of view ends, cm², at the side where it is largest.
+    """Mean area of the brain in the planes next to where the field of view ends, cm², at the side where it is largest.
 
-    Planes of one value at its sides do not belong to the field of view.
+    Planes of one value at its sides do not belong to the field of view. Around a brain there is a skull, so of a head
+    more planes count than of a stripped brain, whose surface always touches the box around it.
     """
+    depth_mm = _STRIPPED_MM if _is_stripped(conformed) else _HEAD_MM
     places = np.argwhere(conformed.mask[::_EVERY, ::_EVERY, ::_EVERY]) * _EVERY
     to_scan = np.linalg.solve(scan.affine, conformed.grid.affine)
-    area_per_place = conformed.grid.voxel_ml * _EVERY**3 / (_EDGE_MM / 10)
     largest = 0
     for axis in range(3):
-        first, last = _extent(scan.modalities[0].voxels, axis)
         index = places @ to_scan[axis, :3] + to_scan[axis, 3]
-        near = _EDGE_MM / float(scan.spacing_mm[axis])
-        # half a voxel farther out is where the field of view really ends
-        beyond = np.count_nonzero(index < first - 0.5 + near), np.count_nonzero(index > last + 0.5 - near)
-        largest = max(largest, *beyond)
-    return largest * area_per_place
+        near = depth_mm / float(scan.spacing_mm[axis])
+        planes = np.moveaxis(scan.modalities[0].voxels, axis, 0)
+        # seen from the other end as well; the field of view ends half a voxel farther out than its last voxel
+        for along, there in ((planes, index), (planes[::-1], len(planes) - 1 - index)):
+            first = _first_plane(along, int(np.floor(there.min() - near)))
+            largest = max(largest, np.count_nonzero(there < first - 0.5 + near))
+    return largest * conformed.grid.voxel_ml * _EVERY**3 / (depth_mm / 10)
 
 
-def _extent(voxels: NDArray[np.float32], axis: int) -> tuple[int, int]:
-    """First and last plane along an axis that hold more than one value."""
-    size = voxels.shape[axis]
-    ends = []
-    for planes in (range(size), range(size - 1, -1, -1)):
-        ends.append(next((n for n in planes if not _is_empty(np.take(voxels, n, axis))), planes[0]))
-    return ends[0], ends[1]
+def _is_stripped(conformed: Conformed) -> bool:
+    """Whether there is nothing around the brain."""
+    low, high = conformed.intensity_ranges[0]
+    outside = conformed.image[conformed.mask == 0]
+    return bool(np.count_nonzero(outside > low + _TISSUE * (high - low)) < _HEAD_SHARE * outside.size)
+
+
+def _first_plane(planes: NDArray[np.float32], start: int) -> int:
+    """The first plane from one on, or from the end of the array, that holds more than one value."""
+    start = max(start, 0)
+    return next((n for n in range(start, len(planes)) if not _is_empty(planes[n])), start)
 
 
 def _is_empty(plane: NDArray[np.float32]) -> bool:
-    return bool(np.count_nonzero(plane == plane.flat[0]) >= _EMPTY * plane.size)
+    some = plane[:: max(1, plane.shape[0] // _SAMPLED), :: max(1, plane.shape[1] // _SAMPLED)]
+    return bool(np.count_nonzero(some == some.flat[0]) >= _EMPTY * some.size)
 
 
 def flat_percent(scan: Volume, conformed: Conformed) -> float:

@@ -63,6 +63,17 @@ def test_a_brain_whose_crown_touches_the_edge(place: tuple[Volume, Conformed]) -
     assert 1 < edge_cm2(without(scan, 2, 0, crown), conformed) < 40
 
 
+def test_a_head_in_which_the_brain_ends_some_mm_before_the_cut(place: tuple[Volume, Conformed]) -> None:
+    """There is no skull: of a stripped brain the same distance is nothing to tell of."""
+    scan, stripped = place
+    head = replace(stripped, images=np.where(stripped.mask, stripped.images, np.float32(500)))
+    end = round(scan.shape[2] / 2 + 65 / 3) + 1
+    cut = without(scan, 2, 0, end)
+    assert edge_cm2(cut, stripped) == 0
+    assert edge_cm2(cut, head) > 5
+    assert edge_cm2(scan, head) == 0
+
+
 def test_flat_voxels_are_those_of_a_label_map(place: tuple[Volume, Conformed]) -> None:
     scan, conformed = place
     assert flat_percent(scan, conformed) < 1
