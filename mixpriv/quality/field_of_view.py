@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mixpriv.imaging.resample import Conformed
 from mixpriv.imaging.volume import Volume
 
-_STRIPPED_MM, _HEAD_MM = 3.0, 10.0
+_STRIPPED_MM, _HEAD_MM = 3.0, 12.0
 _TISSUE, _HEAD_SHARE = 0.15, 0.05
 """Of the brain's range, and of the voxels of the bundle's grid outside the brain: in a head a third are brighter."""
 
