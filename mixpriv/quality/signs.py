@@ -192,7 +192,8 @@ def _cut_cm2(labels: Labels, spacing_mm: NDArray[np.float64]) -> float:
     for axis in range(3):
         depth = min(round(EDGE_MM / spacing_mm[axis]), labels.shape[axis] - 1)
         area_cm2 = float(np.prod(np.delete(spacing_mm, axis))) / 100
-        ends = (np.take(labels, end, axis) for end in (depth, -1 - depth))
+        along = np.moveaxis(labels, axis, 0)  # a view; take would copy the whole map first
+        ends = (along[depth], along[-1 - depth])
         total += area_cm2 * sum(np.count_nonzero(plane) for plane in ends)
     return total
 
