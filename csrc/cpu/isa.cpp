@@ -12,19 +12,28 @@ namespace mixpriv {
 namespace {
 
 #ifdef MIXPRIV_X86_64
-bool has_f16c() {  // not every compiler's __builtin_cpu_supports knows this one
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+// __builtin_cpu_supports says no to all where zig is the compiler, as of the wheels. Bits: Intel's manual, CPUID and
+// XCR0.
+bool has(unsigned leaf, unsigned ebx, unsigned ecx) {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(leaf, 0, &a, &b, &c, &d) != 0 && (b & ebx) == ebx && (c & ecx) == ecx;
+}
+
+// Whether the system keeps these registers when it switches between programs.
+bool keeps(unsigned registers) {
+    if (!has(1, 0, 1u << 27)) return false;  // OSXSAVE
+    unsigned low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & registers) == registers;
 }
 #endif
 
 std::vector<Isa> detect() {
     std::vector<Isa> found{Isa::baseline};
 #ifdef MIXPRIV_X86_64
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && has_f16c()) found.push_back(Isa::avx2);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-        found.push_back(Isa::avx512);
+    // AVX and F16C; AVX2. Then AVX-512 F, BW and VL.
+    if (keeps(0x06) && has(1, 0, 1u << 28 | 1u << 29) && has(7, 1u << 5, 0)) found.push_back(Isa::avx2);
+    if (keeps(0xe6) && has(7, 1u << 16 | 1u << 30 | 1u << 31, 0)) found.push_back(Isa::avx512);
 #endif
     return found;
 }

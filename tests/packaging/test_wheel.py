@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mixpriv import __version__
+from mixpriv import __version__, _native
 from tests.support.phantom import write_scan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +71,8 @@ def test_runs_without_a_compiler(tmp_path: Path) -> None:
 
     run("python", "-m", "pip", "install", "--quiet", str(OWN[-1]))
     assert run("mixpriv-client", "--version") == f"mixpriv-client {__version__}\n"
+    isas = run("python", "-c", "from mixpriv import _native; print(_native.available_isas())")
+    assert isas == f"{_native.available_isas()}\n"  # the wheel's kernels use what this processor has
     write_scan(tmp_path / "scan.nii.gz")
     run("mixpriv-client", "segment", "scan.nii.gz")
     assert (tmp_path / "scan_dseg.nii.gz").is_file()
