@@ -9,10 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from mixpriv import __version__, kernels
 from mixpriv.client.segmentation import Segmentation
 from mixpriv.client.table import ClassVolume
+
+RIM_MM = 8.0
+"""Around the brain, of what is shown: skull, but no face."""
 
 _PIXEL_MM = 0.5
 _LETTER = 8  # pixels of the small font, about
@@ -27,13 +31,14 @@ _PLANES = ((2, "L", "R"), (1, "L", "R"), (0, "P", "A"))
 Rgb = NDArray[np.uint8]
 
 
-def draw_picture(result: Segmentation, mode: str = "") -> bytes:
+def draw_picture(result: Segmentation, mode: str = "", *, identifiers: bool = False) -> bytes:
     """A PNG: planes through the middle of the brain or crop (rows) of scan, mixture and segmentation (columns).
 
     A line around the mask shows what was taken for brain; the checks that failed stand below. Of several modalities the
-    first is shown; where no server was asked there is no mixture. Below stand versions and ``mode``.
+    first is shown; where no server was asked there is no mixture. Below stand versions and ``mode``. Only with
+    ``identifiers`` is there more of a head than the brain with a rim.
     """
-    columns = _panels(result)
+    columns = _panels(result, whole=identifiers)
     heads = ["the scan stays here", "the segmentation made here"]
     if result.server is not None:
         sent = (
@@ -84,11 +89,26 @@ def draw_sent(result: Segmentation) -> bytes:
     return buffer.getvalue()
 
 
-def _panels(result: Segmentation) -> list[list[Rgb]]:
+def with_rim(labels: NDArray[np.bool_], spacing_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """All within `RIM_MM` of what is labelled (I, J, K); nothing if nothing is."""
+    if not labels.any():
+        return labels
+    reach = np.ceil(RIM_MM / spacing_mm).astype(int)
+    found = ndimage.find_objects(labels.astype(np.uint8))[0]
+    ends = zip(found, reach, labels.shape, strict=True)
+    box = tuple(slice(max(one.start - r, 0), min(one.stop + r, n)) for one, r, n in ends)
+    near = np.zeros(labels.shape, bool)
+    near[box] = ndimage.distance_transform_edt(~labels[box], sampling=spacing_mm) <= RIM_MM
+    return near
+
+
+def _panels(result: Segmentation, *, whole: bool = False) -> list[list[Rgb]]:
     """Each column's planes, drawn: scan, mixture if there is one, segmentation over the scan."""
     target = result.conformed
     low, high = target.intensity_ranges[0]
     scan = np.clip((target.image - low) / (1.1 * (high - low)), 0, 1)
+    if not (whole or result.bundle.crop):
+        scan = scan * with_rim(target.mask != 0, target.grid.spacing_mm)
     labels = kernels.argmax(result.probabilities) * (target.mask != 0)
     middle = [round(float(np.average(np.arange(n), weights=w))) for n, w in _profiles(target.mask)]
     extent_mm = float((np.array(scan.shape) * target.grid.spacing_mm).max())

@@ -17,12 +17,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mixpriv import __version__
-from mixpriv.client.figure import draw_sent
+from mixpriv.client.figure import RIM_MM, draw_sent, with_rim
 from mixpriv.client.segmentation import Segmentation
 from mixpriv.errors import InputError
-
-RIM_MM = 8.0
-"""Around the labels, of what is shown: skull, but no face."""
 
 _VIEWER = "niivue-0.69.0.umd.js.gz"
 _MOST_VOXELS = 5_000_000
@@ -89,8 +86,10 @@ def _colours(result: Segmentation) -> dict[str, list[Any]]:
 def _images(result: Segmentation, *, whole: bool) -> tuple[bytes, bytes]:
     """Image and labels as NIfTI files of bytes, cut to what is shown, in a grid that is not too large."""
     voxels = result.scan.modalities[0].voxels
-    shown = np.ones(result.scan.shape, bool) if whole else _with_rim(result.labels > 0, result.scan.spacing_mm)
-    box = ndimage.find_objects(shown.astype(np.uint8))[0]
+    shown = np.ones(result.scan.shape, bool) if whole else with_rim(result.labels > 0, result.scan.spacing_mm)
+    # of a result without any label there is nothing to cut around: a black image
+    box = next(iter(ndimage.find_objects(shown.astype(np.uint8))), tuple(map(slice, shown.shape)))
+    box = tuple(slice(one.start or 0, one.stop) for one in box)
     step = 1
     while np.prod([-(-(part.stop - part.start) // step) for part in box]) > _MOST_VOXELS:
         step += 1
@@ -98,22 +97,10 @@ def _images(result: Segmentation, *, whole: bool) -> tuple[bytes, bytes]:
     affine = result.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [one.start for one in box]
     affine[:3, :3] *= step
-    low, high = np.percentile(voxels[part][shown[part]], _PERCENTILES)
+    inside = voxels[part][shown[part]]
+    low, high = np.percentile(inside, _PERCENTILES) if inside.size else (0.0, 1.0)
     scaled = np.clip((voxels[part] - low) / max(high - low, 1e-6), 0, 1) * shown[part] * 255
     return _nifti(scaled.astype(np.uint8), affine), _nifti(result.labels[part], affine)
-
-
-def _with_rim(labels: NDArray[np.bool_], spacing_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """All within `RIM_MM` of a label."""
-    if not labels.any():
-        return ~labels
-    reach = np.ceil(RIM_MM / spacing_mm).astype(int)
-    found = ndimage.find_objects(labels.astype(np.uint8))[0]
-    ends = zip(found, reach, labels.shape, strict=True)
-    box = tuple(slice(max(one.start - r, 0), min(one.stop + r, n)) for one, r, n in ends)
-    near = np.zeros(labels.shape, bool)
-    near[box] = ndimage.distance_transform_edt(~labels[box], sampling=spacing_mm) <= RIM_MM
-    return near
 
 
 def _nifti(array: NDArray[np.uint8], affine: NDArray[np.float64]) -> bytes:

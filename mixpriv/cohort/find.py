@@ -14,6 +14,7 @@ from isal.igzip_lib import IsalError
 from mixpriv.client.sidecar import OWN_FIELD
 from mixpriv.errors import InputError
 from mixpriv.imaging.dicom.files import dicom_scans
+from mixpriv.imaging.dicom.series import has_mr
 from mixpriv.imaging.mgh import MGH_SUFFIXES
 from mixpriv.imaging.volume import DESCRIPTION, SUFFIXES, stem, suffix_of
 
@@ -61,7 +62,7 @@ def find_scans(given: Sequence[Path], modalities: Sequence[str], output: Path | 
     for path in given:
         if os.path.isdir(path):
             _add_folder(path, modalities, output, listing)
-            _add_dicom(path, listing)
+            _add_dicom(path, output, listing)
         elif made_by_mixpriv(path):
             listing.left_out[OWN] += 1
         else:
@@ -90,7 +91,7 @@ def made_by_mixpriv(path: Path) -> bool:
     """
     try:
         if suffix_of(path) in MGH_SUFFIXES:
-            return OWN_FIELD in path.with_name(f"{stem(path)}.json").read_text(encoding="utf-8")
+            return any(map(_tells_of_mixpriv, _sidecars_of(path)))
         if suffix_of(path) not in SUFFIXES:
             return False
         with path.open("rb") as raw:
@@ -111,9 +112,37 @@ def _add_folder(folder: Path, modalities: Sequence[str], output: Path | None, li
             listing.scans.append(Found(path, path.parent.relative_to(folder), named=False))
 
 
-def _add_dicom(folder: Path, listing: Listing) -> None:
-    """Add each DICOM study of a folder as a scan: which of its series is one, its reader says."""
-    for path in dicom_scans(folder):
+def _sidecars_of(image: Path) -> list[Path]:
+    """The JSON files that would tell of an image of ours: its own, or of a map of confidence the label map's."""
+    own = stem(image)
+    labels = own.removesuffix("_confidence")
+    return [image.with_name(f"{name}.json") for name in dict.fromkeys((own, labels, f"{labels}_dseg"))]
+
+
+def _tells_of_mixpriv(sidecar: Path) -> bool:
+    return sidecar.is_file() and OWN_FIELD in sidecar.read_text(encoding="utf-8")
+
+
+def _add_dicom(folder: Path, output: Path | None, listing: Listing) -> None:
+    """Add each DICOM study of a folder as a scan: which of its series is one, its reader says.
+
+    A study without any MR image, such as one of label maps, is left out where there are other scans.
+    """
+    seen = {os.path.realpath(folder), *([os.path.realpath(output)] if output is not None else [])}
+
+    def leave_out(inner: Path) -> bool:
+        place = os.path.realpath(inner)
+        hidden = inner.name.startswith(".") or (inner.name in _NOT_RAW and inner.with_name(_MARK).is_file())
+        if hidden or place in seen:
+            return True
+        seen.add(place)
+        return False
+
+    studies = dicom_scans(folder, leave_out)
+    with_mr = [path for path in studies if has_mr(path)]
+    kept = with_mr if with_mr or listing.scans else studies  # of a study alone its reader says what is wrong
+    listing.left_out.update([OTHER] * (len(studies) - len(kept)))
+    for path in kept:
         named = path == folder
         listing.scans.append(Found(path, Path() if named else path.parent.relative_to(folder), named))
 

@@ -13,11 +13,12 @@ from mixpriv.bundle import Bundle
 from mixpriv.client.naming import Outputs
 from mixpriv.client.sidecar import OWN_FIELD
 from mixpriv.errors import InputError
+from mixpriv.imaging.dicom.files import dicom_files
 from mixpriv.imaging.pair import PAIR_SUFFIXES
 from mixpriv.imaging.volume import stem, suffix_of
 
 _CHUNK = 2**20
-_TOLD = ("intracranial_ml", "brain_ml", "classes", "warnings", "checks", "risk")
+_TOLD = ("intracranial_ml", "brain_ml", "classes", "warnings", "checks", "score", "risk")
 """Of a result, what the record repeats."""
 
 
@@ -28,7 +29,7 @@ def settings_digest(bundle: Bundle, mode: object, further: Mapping[str, object])
 
 
 def scan_digest(scan: Path) -> str:
-    """SHA-256 of a scan's bytes: of its file, of both files of a pair, of all files of a folder.
+    """SHA-256 of a scan's bytes: of its file, of both files of a pair, of all DICOM images of a folder but our results.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def scan_digest(scan: Path) -> str:
     """
     digest = hashlib.sha256()
     if scan.is_dir():
-        files = sorted(path for path in scan.rglob("*") if path.is_file())
+        files = dicom_files(scan)
     elif suffix_of(scan) in PAIR_SUFFIXES:
         files = sorted(path for path in scan.parent.glob(f"{stem(scan)}.*") if suffix_of(path) in PAIR_SUFFIXES)
     else:
@@ -76,7 +77,7 @@ def done_before(scan: Path, files: Outputs, settings: str) -> dict[str, Any] | N
             if _of_file(files.sidecar.with_name(name)).hex() != digest:
                 return None
         return dict(noted["Result"]) if noted["ScanSHA256"] == scan_digest(scan) else None
-    except (KeyError, TypeError, AttributeError, ValueError, OSError):
+    except (KeyError, TypeError, AttributeError, ValueError, OSError, InputError):
         return None
 
 

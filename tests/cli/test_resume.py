@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mixpriv.api import Client
 from mixpriv.cli.client import jobs
 from mixpriv.cohort.claim import claim
+from mixpriv.cohort.record import scan_digest
 from mixpriv.engine.in_process import InProcessSegmenter
 from tests.cli.running import IN_PROCESS, Run, started
+from tests.support.dicomfile import images, save
 from tests.support.phantom import write_scan
 
 Segment = Callable[..., dict[str, str]]
@@ -70,6 +73,26 @@ def test_what_is_not_whole_is_done_again(segment: Segment, out: Path, lost: str)
         (out / "s0_dseg.nii.gz").unlink()
     assert segment() == {"s0.nii.gz": "done", "s1.nii.gz": "skipped"}
     assert segment() == SKIPPED
+
+
+def test_an_output_that_is_not_there_is_made(segment: Segment, out: Path) -> None:
+    assert segment("--confidence") == DONE
+    (out / "s0_confidence.nii.gz").unlink()
+    assert segment("--confidence") == {"s0.nii.gz": "done", "s1.nii.gz": "skipped"}
+    assert (out / "s0_confidence.nii.gz").is_file()
+
+
+def test_results_within_a_dicom_scan_are_not_its_content(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom", reason="the extra 'dicom' is not installed")
+    scan = save(images(np.zeros((16, 16, 16), np.int16)), tmp_path / "scan")
+    before = scan_digest(scan)
+    (scan / "out").mkdir()
+    for name in ("scan_dseg.dcm", "scan_dseg_sr.dcm", "scan_dseg.json"):
+        (scan / "out" / name).write_bytes(bytes(128) + b"DICM")
+    (scan / "out" / ".scan_dseg.dcm.lock").touch()
+    assert scan_digest(scan) == before
+    (scan / "more").write_bytes(bytes(128) + b"DICM")
+    assert scan_digest(scan) != before
 
 
 def test_another_content_or_other_settings_are_another_result(segment: Segment, folder: Path) -> None:

@@ -64,6 +64,11 @@ def test_it_shows_no_face_unless_that_is_wanted(result: Segmentation) -> None:
     assert whole.shape == result.scan.shape
 
 
+def test_it_shows_no_face_where_there_is_no_label(result: Segmentation) -> None:
+    empty = replace(result, labels=np.zeros_like(result.labels))
+    assert not np.asarray(part(encode_report(empty, "none", None), "image").dataobj).any()
+
+
 def test_labels_lie_where_they_are(result: Segmentation) -> None:
     labels = part(encode_report(result, "none", None), "labels")
     index = np.argwhere(np.asarray(labels.dataobj) == 5)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mixpriv.atomic import check_outputs
 from mixpriv.bundle import Bundle
-from mixpriv.client.figure import _enlarge, draw_picture
+from mixpriv.client.figure import RIM_MM, _enlarge, draw_picture, with_rim
 from mixpriv.client.pipeline import Pipeline
 from mixpriv.client.segment import segment
 from mixpriv.client.segmentation import Segmentation
@@ -83,6 +83,20 @@ class TestPicture:
         assert 0 < coloured[0][body].mean() < 0.02  # the line around the mask
         assert not coloured[1][body].any()
         assert coloured[2][body].mean() > 0.1
+
+    def test_shows_no_more_of_a_head_than_the_brain_with_a_rim(self, result: Segmentation) -> None:
+        target = result.conformed
+        bright = np.float32(target.intensity_ranges[0][1])
+        head = replace(target, images=np.where(target.mask == 0, bright, target.images))
+        cut, whole = (
+            np.asarray(Image.open(io.BytesIO(draw_picture(replace(result, conformed=head), identifiers=shown))), int)
+            for shown in (False, True)
+        )
+        near = with_rim(target.mask != 0, target.grid.spacing_mm)
+        assert RIM_MM == 8
+        assert not near.all()
+        assert (cut != whole).any()
+        assert cut.sum() < 0.8 * whole.sum()
 
     def test_axes_run_to_the_right_and_up(self) -> None:
         plane = np.zeros((20, 30), np.float32)

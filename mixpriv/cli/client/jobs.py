@@ -152,7 +152,8 @@ class Queue:
         return self._done_before(job)  # by another client, meanwhile
 
     def _done_before(self, job: Job) -> dict[str, Any] | None:
-        told = None if self._force else done_before(job.scan, job.files, self._settings)
+        there = not self._force and all(path.exists() for path in job.outputs())
+        told = done_before(job.scan, job.files, self._settings) if there else None
         return (
             None if told is None else {"scan": str(job.scan), "exit_code": 0, "skipped": True, **_places(job), **told}
         )
@@ -182,7 +183,8 @@ def _failure(job: Job, error: Exception) -> dict[str, Any]:
 
 
 def _places(job: Job) -> dict[str, str]:
-    return {"output": str(job.files.labels), "table": str(job.files.table)}
+    sure = {} if job.confidence is None else {"confidence": str(job.confidence)}
+    return {"output": str(job.files.labels), "table": str(job.files.table), **sure}
 
 
 def _finish(job: Job, ready: Ready, client: Client, warn: Callable[[str], None], settings: str) -> dict[str, Any]:
@@ -199,9 +201,9 @@ def _finish(job: Job, ready: Ready, client: Client, warn: Callable[[str], None],
             pictures = _pictures(job, result, client)
         with timings("save"):
             receipt = _receipt(job, client, attempts, WRITTEN)
-            write_outputs({**_files(job, result, told, client, settings), **pictures, **receipt}, force=force)
+            write_outputs({**pictures, **receipt, **_files(job, result, told, client, settings)}, force=force)
     seconds = {**_rounded(timings.seconds), "total": round(sum(timings.seconds.values()), 4)}
-    return {**told, **({} if job.confidence is None else {"confidence": str(job.confidence)}), "seconds": seconds}
+    return {**told, "seconds": seconds}
 
 
 def _told(result: Segmentation) -> dict[str, Any]:
@@ -282,7 +284,7 @@ def _pictures(job: Job, result: Segmentation, client: Client) -> dict[Path, byte
     elif job.picture is not None:
         from mixpriv.client.figure import draw_picture
 
-        files[job.picture] = draw_picture(result, client.mode.name)
+        files[job.picture] = draw_picture(result, client.mode.name, identifiers=job.identifiers)
     return files
 
 

@@ -15,7 +15,7 @@ from mixpriv.cli.client.summary import tell_failures
 from mixpriv.cli.progress import Pace
 from mixpriv.cli.terminal import complain, say
 from mixpriv.cohort.table import add_rows, row_of
-from mixpriv.errors import MixprivError
+from mixpriv.errors import InputError, MixprivError
 
 
 class Run:
@@ -73,7 +73,11 @@ class Run:
             add_rows(table, [row_of(job.name, result, how) for job, result in self._done.items()])
 
     def end(self) -> int:
-        """Tell what failed; returns the first failure's exit code, or 0."""
+        """Tell what failed; returns the first failure's exit code, or 0.
+
+        What is wrong with one scan (2) yields to what may be wrong with all, such as a server that is gone: who
+        repeats a run must not take it for done.
+        """
         results = list(self._done.values())
         skipped = sum("skipped" in result for result in results)
         if skipped and not self._quiet:
@@ -83,7 +87,8 @@ class Run:
         for message in dict.fromkeys(str(error) for error in self._lost):
             complain(self._program, f"error: {message}")
         codes = [*(result["exit_code"] for result in results), *(error.exit_code for error in self._lost)]
-        return next(filter(None, codes), 0)
+        failures = [code for code in codes if code]
+        return next((code for code in failures if code != InputError.exit_code), failures[0] if failures else 0)
 
     def _tell(self, result: dict[str, Any], pace: Pace) -> None:
         """One line for people; of several scans also how far we are."""

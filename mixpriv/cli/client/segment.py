@@ -55,7 +55,9 @@ def add_parser(commands: Any) -> None:
         help="a picture (.png), a page with a viewer (.html) or all results (.json)",
     )
     parser.add_argument(
-        "--with-identifiers", action="store_true", help="a page may show the scan's name and the whole head"
+        "--with-identifiers",
+        action="store_true",
+        help="a page may show the name, and a picture too the whole head",
     )
     parser.add_argument("--json", action="store_true", help="results as one JSON document on the standard output")
     parser.add_argument("--save-wire", type=a_path, metavar="DIR", help="keep exactly what was sent and received")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from mixpriv.errors import InputError
 
 MOST_FILES = 50_000
-"""In a folder, with all that is below it."""
+"""In a folder, with all that is below it, of those whose names do not tell another kind."""
 MOST_BYTES = 2**31
 """Of one file."""
 
@@ -35,8 +35,12 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def dicom_scans(folder: Path) -> list[Path]:
+def dicom_scans(folder: Path, leave_out: Callable[[Path], bool] = lambda folder: False) -> list[Path]:
     """The folders of single studies: this one, or of a folder with several the ones below it; none without DICOM.
+
+    Parameters
+    ----------
+    leave_out : of a folder below this one, whether nothing is looked for in it
 
     Raises
     ------
@@ -46,12 +50,17 @@ def dicom_scans(folder: Path) -> list[Path]:
     entries = sorted(folder.iterdir())
     if any(may_be_dicom(path) and is_dicom(path) for path in entries):
         return [folder]
-    first = {path: next(filter(is_dicom, _files(path)), None) for path in entries if path.is_dir()}
-    inner = {path: file for path, file in first.items() if file is not None}
-    headers = [read_header(file, ["StudyInstanceUID"]) for file in inner.values()]
-    if len({None if header is None else header.get("StudyInstanceUID") for header in headers}) < 2:
-        return [folder] if inner else []
-    return [found for path in inner for found in dicom_scans(path)]
+    inner = [path for path in entries if path.is_dir() and not leave_out(path)]
+    found = [scan for path in inner for scan in dicom_scans(path, leave_out)]
+    if len({_study(scan) for scan in found}) > 1:
+        return found
+    return [folder] if found else []
+
+
+def _study(folder: Path) -> str:
+    """What the first DICOM file of a folder says of its study."""
+    header = read_header(next(each_dicom(folder)), ["StudyInstanceUID"])
+    return "" if header is None else str(header.get("StudyInstanceUID", ""))
 
 
 def dicom_files(folder: Path) -> list[Path]:
@@ -62,10 +71,15 @@ def dicom_files(folder: Path) -> list[Path]:
     InputError
         there are none, or too many.
     """
-    found = [path for path in _files(folder) if is_dicom(path)]
+    found = list(each_dicom(folder))
     if not found:
         raise InputError(f"{folder}: expected a scan or a folder with DICOM files, got a folder without any")
     return found
+
+
+def each_dicom(folder: Path) -> Iterator[Path]:
+    """The same, one by one as they are found; `InputError` once there are too many."""
+    return filter(is_dicom, _files(folder))
 
 
 def may_be_dicom(path: Path) -> bool:
@@ -77,12 +91,11 @@ def _files(folder: Path) -> Iterator[Path]:
     count = 0
     for place, folders, names in os.walk(folder):
         folders.sort()
-        for name in sorted(names):
+        for name in sorted(filter(lambda name: may_be_dicom(Path(name)), names)):
             count += 1
             if count > MOST_FILES:
                 raise InputError(f"{folder}: expected a folder of at most {MOST_FILES} files, got more")
-            if may_be_dicom(Path(name)):
-                yield Path(place, name)
+            yield Path(place, name)
 
 
 @contextmanager

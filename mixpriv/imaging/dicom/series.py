@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mixpriv.errors import InputError, printable
-from mixpriv.imaging.dicom.files import read_header
+from mixpriv.imaging.dicom.files import each_dicom, read_header
 from mixpriv.imaging.size import MIN_VOXELS_PER_AXIS
 
 _CLASSIC, _ENHANCED = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
@@ -165,6 +165,15 @@ def require_mr(series: Series, path: Path) -> Series:
         kind = _code(series.headers[0].get("Modality")) or "another kind"
         raise InputError(f"{path}: expected MR images, got {kind}")
     return series
+
+
+def has_mr(folder: Path) -> bool:
+    """Whether any DICOM file of a folder is an MR image; True also where that cannot be known: its reader will tell."""
+    try:
+        headers = (read_header(path, ["SOPClassUID"]) for path in each_dicom(folder))
+        return any(header is None or header.get("SOPClassUID") in _MR for header in headers)
+    except InputError:
+        return True
 
 
 def _list(series: list[Series]) -> str:
