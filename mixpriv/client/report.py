@@ -44,7 +44,8 @@ def encode_report(result: Segmentation, mode: str, sent_to: str | None, *, ident
         import jinja2
     except ImportError:
         raise InputError("the report needs the extra 'report': pip install 'mixpriv[report]'") from None
-    image, labels = _images(result, whole=identifiers or bool(result.bundle.crop))
+    whole = identifiers or bool(result.bundle.crop)
+    image, labels = _images(result, whole=whole)
     folder = resources.files("mixpriv.client") / "templates"
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string((folder / "report.html").read_text(encoding="utf-8"))
@@ -62,7 +63,7 @@ def encode_report(result: Segmentation, mode: str, sent_to: str | None, *, ident
         intracranial_ml=result.intracranial_ml,
         checks=result.checks,
         warnings=[text for text in result.warnings if not any(check.words in text for check in result.checks)],
-        shown="The whole image is shown." if identifiers else f"The image is cut {RIM_MM:.0f} mm around the labels.",
+        shown="The whole image is shown." if whole else f"The image is cut {RIM_MM:.0f} mm around the labels.",
         viewer=_text((folder / _VIEWER).read_bytes()),
         image=_text(gzip.compress(image, 9, mtime=0)),
         labels=_text(gzip.compress(labels, 9, mtime=0)),

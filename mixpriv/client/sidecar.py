@@ -73,7 +73,7 @@ def begin_dataset(folder: Path, bundle: Bundle, scan: Path) -> None:
     contents = {
         folder / DESCRIPTION: json.dumps(document, indent=2).encode() + b"\n",
         folder / "README.md": f"# Segmentations by mixpriv\n\n{_README}".encode(),
-        folder / ".bidsignore": b"*.html\n*.png\ngroup_*\nlogs/\nvolumes.tsv\nwire/\n",
+        folder / ".bidsignore": b"*.html\n*.png\n*_confidence.nii.gz\ngroup_*\nlogs/\nvolumes.tsv\nwire/\n",
     }
     make_folder(folder)
     for path, content in contents.items():

@@ -40,7 +40,8 @@ def scan_digest(scan: Path) -> str:
     if scan.is_dir():
         files = dicom_files(scan)
     elif suffix_of(scan) in PAIR_SUFFIXES:
-        files = sorted(path for path in scan.parent.glob(f"{stem(scan)}.*") if suffix_of(path) in PAIR_SUFFIXES)
+        beside = sorted(path for path in scan.parent.iterdir() if suffix_of(path) in PAIR_SUFFIXES)
+        files = [path for path in beside if stem(path) == stem(scan)]
     else:
         files = [scan]
     for path in files:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,24 @@ class TestParticipant:
         assert (code, out, err) == (0, "5 of 5 scans were done before\n", "")
         assert len(in_process) == 1  # no second one was opened
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+    def test_options_of_a_scan_are_heard(
+        self, run: Run, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ages: list[float | None] = []
+        finish = Client.finish
+
+        def finishing(self: Client, prepared: Any, timings: Any, warn: Any, keep: Any, age: float | None = None) -> Any:
+            ages.append(age)
+            return finish(self, prepared, timings, warn, keep, age)
+
+        monkeypatch.setattr(Client, "finish", finishing)
+        code = run(dataset, tmp_path / "out", "participant", "--participant-label", "02", "--confidence", "--age", 40)[
+            0
+        ]
+        assert (code, ages) == (0, [40.0])
+        assert [path.name for path in tmp_path.rglob("*_confidence.nii.gz")] == ["sub-02_ses-1_confidence.nii.gz"]
+        assert "*_confidence.nii.gz" in (tmp_path / "out" / ".bidsignore").read_text()
 
     @pytest.mark.parametrize("labels", [("02",), ("sub-02",), ("02", "sub-02")])
     def test_labels_with_and_without_prefix(self, run: Run, dataset: Path, tmp_path: Path, labels: tuple[str]) -> None:

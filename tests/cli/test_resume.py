@@ -95,6 +95,16 @@ def test_results_within_a_dicom_scan_are_not_its_content(tmp_path: Path) -> None
     assert scan_digest(scan) != before
 
 
+def test_both_files_of_a_pair_are_its_content_whatever_they_are_called(tmp_path: Path) -> None:
+    for name in ("scan[1].hdr", "scan[1].img", "scan[1].txt"):
+        (tmp_path / name).write_text("one")
+    before = scan_digest(tmp_path / "scan[1].hdr")
+    (tmp_path / "scan[1].txt").write_text("two")
+    assert scan_digest(tmp_path / "scan[1].hdr") == before
+    (tmp_path / "scan[1].img").write_text("two")
+    assert scan_digest(tmp_path / "scan[1].hdr") != before
+
+
 def test_another_content_or_other_settings_are_another_result(segment: Segment, folder: Path) -> None:
     segment()
     write_scan(folder / "s1.nii.gz", seed=7)

@@ -64,6 +64,12 @@ def test_it_shows_no_face_unless_that_is_wanted(result: Segmentation) -> None:
     assert whole.shape == result.scan.shape
 
 
+def test_it_says_that_a_crop_is_whole(result: Segmentation) -> None:
+    crop = replace(result, bundle=load_bundle("hippocampus"))
+    assert b"The whole image is shown." in encode_report(crop, "none", None)
+    assert b"The whole image is shown." not in encode_report(result, "none", None)
+
+
 def test_it_shows_no_face_where_there_is_no_label(result: Segmentation) -> None:
     empty = replace(result, labels=np.zeros_like(result.labels))
     assert not np.asarray(part(encode_report(empty, "none", None), "image").dataobj).any()

@@ -90,7 +90,7 @@ def _participant(arguments: argparse.Namespace) -> int:
     labels = arguments.participant_label
     scans = scans_of(arguments.bids_dir, labels, arguments.session_label, bundle.modalities[0])
     with client_of(arguments, bundle, len(scans)) as client:
-        jobs = plan_derivatives(arguments.bids_dir, arguments.output, scans, client.mode.count, arguments.work_dir)
+        jobs = plan_derivatives(arguments, scans, client.mode.count)
         done = Run(PROGRAM, client, verbose=arguments.verbose > 0)
         done.segment(jobs, queue_of(arguments, client, PROGRAM))
         clean_up_undisturbed()

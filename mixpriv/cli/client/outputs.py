@@ -95,17 +95,18 @@ def plan(arguments: argparse.Namespace, scans: Sequence[Found], requests: int) -
     return _without_clashes(jobs, scans, shared)
 
 
-def plan_derivatives(
-    dataset: Path, out: Path, scans: Sequence[Found], requests: int, locks: Path | None = None
-) -> list[Job]:
+def plan_derivatives(arguments: argparse.Namespace, scans: Sequence[Found], requests: int) -> list[Job]:
     """Say which files of a dataset of derivatives are made of which scan of a BIDS dataset."""
+    out, locks = arguments.output, arguments.work_dir
     if os.path.lexists(out) and not os.path.isdir(out):
         raise InputError(f"{out}: expected a folder for results, got a file")
     jobs = []
     for found in scans:
-        files = derivatives_of(found.scan, dataset, out)
+        files = derivatives_of(found.scan, arguments.bids_dir, out)
         name = str(found.below / found.scan.name)
-        jobs.append(Job(found.scan, files, None, None, requests, name, made=True, locks=locks))
+        sure = files.confidence if arguments.confidence else None
+        job = Job(found.scan, files, None, None, requests, name, made=True, locks=locks)
+        jobs.append(replace(job, confidence=sure, age=arguments.age))
     return _without_clashes(jobs, scans, [])
 
 
