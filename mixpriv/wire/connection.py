@@ -43,7 +43,7 @@ class Connection:
         self._server = settings.address.text
         self._metadata = token and token.metadata
         dialled = dial(settings.address, proxied=settings.context is not None, deadline=deadline)
-        self.peer = None if dialled.family == getattr(socket, "AF_UNIX", None) else str(dialled.getpeername()[0])
+        self.peer = _peer(dialled, self._server)
         self.certificate: str | None = None
         server: socket.socket | SecuredSocket = dialled
         if settings.context is not None:
@@ -149,3 +149,14 @@ class Connection:
 
     def _too_long(self, answer_bytes: int) -> IncompatibleServerError:
         return IncompatibleServerError(f"server {self._server} answered more than the {answer_bytes} bytes expected")
+
+
+def _peer(dialled: socket.socket, server: str) -> str | None:
+    """The address at the other end; none once that has closed the connection, as a proxy with nobody behind it does."""
+    if dialled.family == getattr(socket, "AF_UNIX", None):
+        return None
+    try:
+        return str(dialled.getpeername()[0])
+    except OSError:
+        dialled.close()
+        raise ServerLostError(f"server {server} closed the connection at once") from None

@@ -11,7 +11,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from mixpriv.errors import ServerLostError, ServerUnavailableError, printable
+from mixpriv.errors import InputError, ServerLostError, ServerUnavailableError, printable
 
 _CHUNK = 2**18
 
@@ -32,6 +32,8 @@ class SecuredSocket:
 
     Raises
     ------
+    InputError
+        no certificate can be for this name.
     ServerUnavailableError
         the server refuses TLS, is not trusted, or breaks off.
     """
@@ -44,7 +46,12 @@ class SecuredSocket:
         # OpenSSL's objects are for one thread at a time, and no lock may be held while the network is waited for.
         self._using = threading.Lock()
         try:
-            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+            try:
+                self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+            except ValueError:  # a part of the name is empty or too long
+                raise InputError(
+                    f"server {server}: no certificate can be for the name {printable(name, 80)!r}"
+                ) from None
             self._shake_hands(server, deadline)
         except BaseException:
             plain.close()
@@ -93,7 +100,7 @@ class SecuredSocket:
     def _shake_hands(self, server: str, deadline: float) -> None:
         try:
             while not self._is_done():
-                self._plain.settimeout(max(0.001, deadline - time.monotonic()))
+                self._plain.settimeout(_left(deadline))
                 self._plain.sendall(self._outgoing.read())
                 self._take(self._plain.recv(_CHUNK))
             self._plain.sendall(self._outgoing.read())
@@ -109,6 +116,9 @@ class SecuredSocket:
             raise _refused(server, (error.reason or "not TLS").lower().replace("_", " ")) from None
         except TimeoutError:
             raise ServerLostError(f"server {server} gave no answer in time") from None
+        except OSError as error:  # the way to the server
+            reason = printable(error.strerror or str(error))
+            raise ServerLostError(f"server {server} cannot be reached: {reason}") from None
         if self._tls.selected_alpn_protocol() != "h2":
             raise _refused(server, "it does not speak HTTP/2")
         self._plain.settimeout(None)
@@ -119,6 +129,14 @@ class SecuredSocket:
         except ssl.SSLWantReadError:
             return False
         return True
+
+
+def _left(deadline: float) -> float:
+    """Seconds until then; TimeoutError if none are: a server that drips shall not gain time by each byte."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
 def _refused(server: str, why: str) -> ServerUnavailableError:

@@ -65,7 +65,7 @@ class Spread:
         operators = sorted(addresses, key=lambda address: address.text)
         self._owners = _Owners()
         for address, found in _looked_up(operators, min(timeout_s, CHECK_TIMEOUT_S)):
-            for identity in (f"name:{str(address.host).lower()}", *(f"address:{ip}" for ip in found)):
+            for identity in (f"name:{str(address.host).lower().rstrip('.')}", *(f"address:{ip}" for ip in found)):
                 self._owners.claim(address.text, identity)
         how = {"timeout_s": timeout_s, "tls": tls, "insecure": insecure, "token": token}
         self._pools = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import socket
 import ssl
 import threading
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mixpriv.errors import ServerLostError, ServerUnavailableError
+from mixpriv.errors import InputError, ServerLostError, ServerUnavailableError
 from mixpriv.wire.secured import SecuredSocket
 from mixpriv.wire.tls import TlsOptions
 from tests.support.certificates import Authority, Party, needs_openssl
@@ -125,6 +127,57 @@ def test_does_not_wait_for_one_that_drips(authority: Authority) -> None:
     assert time.monotonic() - begin < 2
     dripping.join(5)
     servers.close()
+
+
+class Plain:
+    """In place of a socket: at each call of `recv`, what `answer` gives."""
+
+    def __init__(self, answer: Callable[[], bytes]) -> None:
+        self.answer, self.closed = answer, False
+
+    def recv(self, count: int) -> bytes:
+        return self.answer()
+
+    def sendall(self, data: bytes) -> None:
+        pass
+
+    def settimeout(self, seconds: float | None) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_does_not_wait_for_one_that_drips_fast(authority: Authority) -> None:
+    """No byte is waited for long, and yet the deadline counts."""
+    record = iter(b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb" + bytes(1000))
+
+    def drip() -> bytes:
+        time.sleep(0.0005)
+        return bytes([next(record)])
+
+    plain = Plain(drip)
+    with pytest.raises(ServerLostError, match="gave no answer in time"):
+        secured(plain, authority.certificate, seconds=0.05)  # type: ignore[arg-type]
+    assert plain.closed
+
+
+def test_says_that_the_way_is_gone(authority: Authority) -> None:
+    def gone() -> bytes:
+        raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+
+    plain = Plain(gone)
+    with pytest.raises(ServerLostError, match=r"^server s:1 cannot be reached: No route to host"):
+        secured(plain, authority.certificate)  # type: ignore[arg-type]
+    assert plain.closed
+
+
+@pytest.mark.parametrize("name", [".example.org", "a..example.org", f"{'x' * 64}.example.org"])
+def test_says_that_no_certificate_can_be_for_a_name(authority: Authority, name: str) -> None:
+    ours, servers = socket.socketpair()
+    with servers, pytest.raises(InputError, match=r"^server s:1: no certificate can be for the name '.*example\.org'$"):
+        secured(ours, authority.certificate, name)
+    assert ours.fileno() == -1
 
 
 def test_names_plain_text(authority: Authority) -> None:

@@ -104,6 +104,7 @@ class TestOperators:
             (["127.0.0.1:1", "localhost:1"], 2, r"have one address \(127\.0\.0\.1\)"),
             (["127.0.0.1:1", "[::ffff:127.0.0.1]:1"], 2, r"have one address \(127\.0\.0\.1\)"),
             (["seg.example.org:1", "SEG.example.org:2"], 2, "have one name"),
+            (["seg.example.org:1", "seg.example.org.:2"], 2, "have one name"),
             (["127.0.0.1:1", "unix:/tmp/s"], 2, "got a Unix socket"),
         ],
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
-from mixpriv.errors import IncompatibleServerError, InputError, ServerUnavailableError
+from mixpriv.errors import IncompatibleServerError, InputError, ServerLostError, ServerUnavailableError
 from mixpriv.wire.contract import SegmenterContract, TensorSpec
 from mixpriv.wire.transport import GrpcSegmenter
 from tests.wire.fakeserver import FakeServer, response
@@ -145,6 +147,24 @@ class TestFailure:
             with pytest.raises(ServerUnavailableError, match=r"server 127\.0\.0\.1:1 cannot be reached"):
                 segmenter.check()
         assert time.monotonic() - started < 3
+
+    def test_of_a_server_that_closes_at_once(
+        self, contract: SegmenterContract, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a container's proxy does while nobody is behind it: the connection is gone before we look at it."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ours = socket.create_connection(listener.getsockname())
+            theirs, _ = listener.accept()
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # ends by a reset
+            theirs.close()
+        with pytest.raises(ConnectionResetError):
+            ours.recv(1)
+        monkeypatch.setattr("mixpriv.wire.connection.dial", lambda *arguments, **options: ours)
+        with (
+            GrpcSegmenter("127.0.0.1:1", contract) as segmenter,
+            pytest.raises(ServerLostError, match=r"^server 127\.0\.0\.1:1 closed the connection"),
+        ):
+            segmenter.check()
 
     def test_of_a_server_that_does_not_answer(self, contract: SegmenterContract) -> None:
         with connected(contract, FakeServer(contract, lambda context: time.sleep(1.5)), timeout_s=0.5) as segmenter:
