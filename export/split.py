@@ -19,13 +19,14 @@ from mixpriv.schema import FieldError
 
 LICENCE = "LICENSE.txt"
 _MOST_LICENCE_BYTES = 2**20
+_OF_TRAINING = ("config", "trained")
 
 
 def split(bundle: Bundle, folder: Path, licences: Mapping[str, Path]) -> Path:
     """Write the parts ``client`` and ``server`` of a bundle into a new folder.
 
     Both records name the files of the whole by their digests, and S by its fingerprint, by which a client knows its
-    server. The client's tells nothing of how S was trained.
+    server. The client's leaves out the training's config and steps; what is said of its data and limits stays.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def split(bundle: Bundle, folder: Path, licences: Mapping[str, Path]) -> Path:
 
 
 def _of_side(record: Mapping[str, Any], side: str) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if side == "server" or name != "config"}
+    return {name: value for name, value in record.items() if side == "server" or name not in _OF_TRAINING}
 
 
 def _licence(bundle: Bundle, side: str, file: Path | None) -> tuple[str, str]:

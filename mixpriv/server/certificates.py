@@ -93,14 +93,17 @@ class Authority:
         Raises
         ------
         InputError
-            the folder holds one already.
+            the folder holds one already, or the name has not 1 to 64 characters.
         OutputError
             the folder cannot be written.
         """
+        try:
+            subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        except ValueError:
+            raise InputError(f"name: expected 1 to 64 characters, got {name[:80]!r}") from None
         make_folder(folder.parent)
         private_folder(folder)
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usage = _key_usage(key_cert_sign=True, crl_sign=True)
         certificate = (
             _builder(subject, key.public_key(), AUTHORITY_DAYS)

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from mixpriv.atomic import write_file
 from mixpriv.errors import InputError, OutputError, ServerUnavailableError
@@ -60,12 +61,19 @@ class Certificates:
         """Check the files as Envoy and the sites will; InputError says what is wrong."""
         check_identity(self.certificate, self.key, of_server=True)
         check_authorities(self.clients)
+        clients, revoked = _read(self.clients), _read(self.revoked)
         try:
-            lists = [x509.load_pem_x509_crl(text) for text in _CRL.findall(_read(self.revoked))]
-        except ValueError:
-            raise InputError(f"{self.revoked}: not a usable revocation list") from None
+            self._check_lists(clients, revoked)
+        except InputError:
+            raise
+        except (ValueError, TypeError, UnsupportedAlgorithm):  # of what OpenSSL reads, and this library does not
+            raise InputError(f"{self.clients} or {self.revoked}: not usable as authority and revocation list") from None
+
+    def _check_lists(self, clients: bytes, revoked: bytes) -> None:
+        """Look for the list of each authority."""
+        lists = [x509.load_pem_x509_crl(text) for text in _CRL.findall(revoked)]
         now = datetime.now(timezone.utc)
-        for authority in x509.load_pem_x509_certificates(_read(self.clients)):
+        for authority in x509.load_pem_x509_certificates(clients):
             own = [one for one in lists if one.issuer == authority.subject]
             if not any(one.is_signature_valid(authority.public_key()) for one in own):  # type: ignore[arg-type]
                 raise InputError(f"{self.revoked}: no revocation list of the authority in {self.clients}")
@@ -238,6 +246,8 @@ class Envoy:
                 changed = {path: content for path, content in given.items() if _read(path) != content}
                 if changed:
                     self._certificates.check()
+                    if self._certificates.copies(self._config.folder) != given:
+                        continue  # replaced meanwhile: what was checked is not what was read
                 for path, content in changed.items():
                     write_file(path, content, mode=0o600)
             except (InputError, OutputError) as error:

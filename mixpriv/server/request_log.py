@@ -152,17 +152,21 @@ def records_of(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The records of what Envoy says of calls and connections: who, when, bytes, model, outcome; no content."""
     for line in lines:
         try:
-            said = json.loads(line)
-        except ValueError:
-            yield {"time": _now(), "event": "unreadable"}
-            continue
-        who = {"time": said["time"], "site": _site(said["site"]), "serial": said["serial"], "address": said["address"]}
-        if "refused" not in said:
-            what = {key: said[key] for key in ("model", "bytes_in", "bytes_out", "ms")}
-            call = str(said["call"]).rpartition("/")[2][:40]
-            yield {"event": "call", **who, "call": call, **what, "outcome": _outcome(said)}
-        elif said["refused"]:
-            yield {"event": "refused", **who, "reason": _reason(said["refused"])}
+            record = _record(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError):  # the log goes on, whatever stands in a line
+            record = {"time": _now(), "event": "unreadable"}
+        if record is not None:
+            yield record
+
+
+def _record(said: Any) -> dict[str, Any] | None:
+    """The record of one line; None for a connection that was let in."""
+    who = {"time": said["time"], "site": _site(said["site"]), "serial": said["serial"], "address": said["address"]}
+    if "refused" not in said:
+        what = {key: said[key] for key in ("model", "bytes_in", "bytes_out", "ms")}
+        call = str(said["call"]).rpartition("/")[2][:40]
+        return {"event": "call", **who, "call": call, **what, "outcome": _outcome(said)}
+    return {"event": "refused", **who, "reason": _reason(said["refused"])} if said["refused"] else None
 
 
 def event(name: str) -> dict[str, Any]:

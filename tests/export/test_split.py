@@ -67,8 +67,9 @@ class TestParts:
     def test_the_client_s_does_not_tell_how_s_was_trained(self, tmp_path: Path) -> None:
         parts = split(load_bundle("hippocampus"), tmp_path / "parts", {})
         records = {s: json.loads((parts / s / "bundle.json").read_text()) for s in ("client", "server")}
-        assert "config" in records["server"]
-        assert "config" not in records["client"]
+        for name in ("config", "trained"):
+            assert name in records["server"]
+            assert name not in records["client"]
         assert records["client"]["limits"] == records["server"]["limits"]
 
     def test_a_mixture_of_the_two_is_refused(self, whole: Bundle, parts: Path, tmp_path: Path) -> None:

@@ -175,3 +175,10 @@ class TestCommand:
         said = capsys.readouterr().err
         assert message in said
         assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65])
+def test_a_name_that_no_certificate_takes(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["certificates", "init", str(tmp_path / "new" / "ca"), "--name", name]) == 2
+    assert "name: expected 1 to 64 characters" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

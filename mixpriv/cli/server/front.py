@@ -23,7 +23,9 @@ def add_options(group: Any) -> None:
     group.add_argument("--sites", type=a_path, metavar="TOML", help="the sites and their quotas")
     group.add_argument("--request-log", type=a_path, metavar="FILE", help="gets a line of each call")
     group.add_argument("--write-front", type=a_path, metavar="DIR", help="write Envoy's configuration to DIR and exit")
-    group.add_argument("--triton", metavar="HOST:PORT", help="the tritonserver behind it, with --write-front")
+    group.add_argument(
+        "--triton", metavar="HOST:PORT", help="the tritonserver behind it on this machine, with --write-front"
+    )
 
 
 def add_parser(commands: Any) -> None:
@@ -71,9 +73,14 @@ def write(bundle: Bundle, args: argparse.Namespace, log: EventLog) -> None:
     from mixpriv.wire.address import Address
     from mixpriv.wire.contract import SegmenterContract
 
-    options = options_of(args)
+    options, triton = options_of(args), Address.parse(args.triton)
+    if not triton.is_local or triton.host == "localhost":  # Envoy wants an address
+        raise InputError(
+            f"--triton {args.triton}: expected an address of this machine, such as 127.0.0.1:8001: "
+            "what passes between Envoy and Triton is plain text"
+        )
     folder = private_folder(args.write_front.resolve())
-    front = options.front(SegmenterContract.of(bundle), Address.parse(args.triton).text, folder)
+    front = options.front(SegmenterContract.of(bundle), triton.text, folder)
     write_front(front, options.certificates)
     log.tell("written", f"wrote {folder / 'envoy.json'} for {len(options.sites)} sites")
 
