@@ -20,7 +20,9 @@ from torch import nn
 from mixpriv.bundle import SCHEMA, bundle_of, fingerprint_of
 from mixpriv.bundle_fields import SIDES, check_field
 from mixpriv.bundle_files import digests
+from mixpriv.engine.onnx_check import MOST_BYTES
 from mixpriv.errors import InputError
+from mixpriv.reading import read_file
 from mixpriv.schema import FieldError
 from mixpriv.training.config import JointConfig, TrainingConfig
 from mixpriv.training.impostors import measure_impostors
@@ -69,23 +71,12 @@ def pack(
             "shielded.risk_limit"
         )
     _check_said(config, version, local)
+    model, graphs, trained = _networks(config, joint, extractor, local)
+    reference = read_file(joint / "reference.npz", MOST_BYTES)  # before anything goes: it may be the same folder
     folder.mkdir(parents=True, exist_ok=True)
-    initial = load_initial(joint, "segmenter")
-    model = JointModel.of(config.segmenter)
-    initial.load_into(model)
-    round_weights(model)
-    graphs = joint_graphs(model)
-    trained: dict[str, object] = {"steps": initial.steps, "machine": platform.machine()}
-    if local is not None:
-        alone, trained["local_steps"] = _loaded(JointModel.of(config.local), local, "local")
-        graphs["local"] = LocalGraph(alone.unmixer).eval()
-    if config.extractor is not None and extractor is not None:
-        brain = SpaceToDepthUNet(1, 1, config.extractor.filters)
-        brain, trained["extractor_steps"] = _loaded(brain, extractor, "extractor")
-        graphs["extractor"] = ExtractorGraph(brain)
     for name in SIDES:
         (folder / name).unlink(missing_ok=True)  # of an earlier call
-    (folder / "reference.npz").write_bytes((joint / "reference.npz").read_bytes())
+    (folder / "reference.npz").write_bytes(reference)
     cost = _write_graphs(config.segmenter, graphs, folder)
     if config.shielded is not None and data is not None:
         shielded = {**shielded, "strangers": measure_impostors(config.segmenter, config.shielded, data)}
@@ -101,6 +92,22 @@ def pack(
     bundle_of(json.loads(text), folder)  # whoever gets the bundle reads it with the same checks
     (folder / "bundle.json").write_text(text, encoding="utf-8")
     return folder
+
+
+def _networks(
+    config: TrainingConfig, joint: Path, extractor: Path | None, local: Path | None
+) -> tuple[JointModel, dict[str, Graph], dict[str, object]]:
+    """The joint model, the graphs of all networks by name, and what is told of their training."""
+    model, steps = _loaded(JointModel.of(config.segmenter), joint, "segmenter")
+    graphs, trained = joint_graphs(model), dict[str, object](steps=steps, machine=platform.machine())
+    if local is not None:
+        alone, trained["local_steps"] = _loaded(JointModel.of(config.local), local, "local")
+        graphs["local"] = LocalGraph(alone.unmixer).eval()
+    if config.extractor is not None and extractor is not None:
+        brain = SpaceToDepthUNet(1, 1, config.extractor.filters)
+        brain, trained["extractor_steps"] = _loaded(brain, extractor, "extractor")
+        graphs["extractor"] = ExtractorGraph(brain)
+    return model, graphs, trained
 
 
 T = TypeVar("T", bound=nn.Module)

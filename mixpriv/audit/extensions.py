@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable
 from typing import Any
 
 from mixpriv.errors import InputError, printable
@@ -42,7 +43,7 @@ def protection(name: str) -> Protection | None:
     """
     for point in importlib.metadata.entry_points(group=PROTECTIONS, name=name):
         found = _loaded(point)
-        made: Protection = found() if isinstance(found, type) else found
+        made: Protection = _made(point, found) if isinstance(found, type) else found
         missing = [part for part in ("name", "require", "requests") if not hasattr(made, part)]
         if missing:
             raise InputError(f"protection {name}: expected an object with {', '.join(missing)}")
@@ -51,8 +52,12 @@ def protection(name: str) -> Protection | None:
 
 
 def _loaded(point: importlib.metadata.EntryPoint) -> Any:
+    return _made(point, point.load)
+
+
+def _made(point: importlib.metadata.EntryPoint, make: Callable[[], Any]) -> Any:
     try:
-        return point.load()
+        return make()
     except Exception as error:  # whatever somebody else's code does
         said = printable(f"{type(error).__name__}: {error}", 200)
         raise InputError(f"{point.group} {point.name}: cannot be loaded ({said})") from None

@@ -65,7 +65,7 @@ class Journal:
     def _resume(self, report: Path, text: str) -> None:
         try:
             same = (self._folder / _SETTINGS).read_text(encoding="utf-8") == text
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"{report}: exists; expected a new folder") from None
         if not same:
             raise InputError(

@@ -72,16 +72,22 @@ class Risk:
 def risks(findings: Sequence[Finding]) -> list[Risk]:
     """Each risk of each mode that anything was tried for; the controls first, as they come."""
     table: list[Risk] = []
-    noise = {risk: max((f.value for f in findings if f.mode == BLIND.name and risk_of(f) == risk), default=-1.0)
-             for risk in WORDS}  # fmt: skip
+    noise = [one for one in findings if one.mode == BLIND.name]
     for mode in dict.fromkeys(one.mode for one in findings):
         for risk in WORDS:
             own = [one for one in findings if one.mode == mode and risk_of(one) == risk]
             if own:
                 tried = tuple(dict.fromkeys(one.attack for one in own))
-                worst = max(own, key=lambda one: one.value - one.baseline)
-                table.append(Risk(risk, mode, tried, worst, noise[risk]))
+                worst = max(own, key=lambda one: one.value - max(one.baseline, _in_noise(one, noise)))
+                table.append(Risk(risk, mode, tried, worst, _in_noise(worst, noise)))
     return table
+
+
+def _in_noise(one: Finding, noise: Sequence[Finding]) -> float:
+    """The most that is found in noise: rates compare with each other, other figures with the same figure alone."""
+    risk = risk_of(one)
+    same = [f for f in noise if risk_of(f) == risk and (risk != INFERENCE or f.figure == one.figure)]
+    return max((f.value for f in same), default=-1.0)
 
 
 def risk_of(finding: Finding) -> str | None:

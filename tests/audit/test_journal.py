@@ -48,3 +48,6 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(InputError, match="other: exists; expected a new folder"):
         Journal(tmp_path / "other", {"seed": 1})
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file: exists; expected a new folder"):
+        Journal(tmp_path / "file", {"seed": 1})

@@ -53,6 +53,17 @@ def test_what_is_found_in_noise_is_nothing() -> None:
     assert "or than in noise. That is no proof" in told["blind"]
 
 
+def test_noise_in_one_unit_hides_nothing_in_another() -> None:
+    """Similarity and overlap are about one risk, and are not comparable."""
+    ssim, dice = "SSIM over template", "Dice over atlas prior"
+    none = replace(RANK, attack="A6", baseline=0.0)
+    noise = [replace(none, mode="blind", figure=ssim, value=0.4, low=0.3)]
+    found = [replace(none, figure=ssim, value=0.38, low=0.3), replace(none, figure=dice, value=0.2, low=0.1)]
+    told = {one.mode: one for one in risks([*noise, *found])}
+    assert told["mixup"].worst.figure == dice
+    assert told["mixup"].says == "Something of this very person is learned."
+
+
 def test_the_worst_attack_counts() -> None:
     (one,) = risks([RANK, replace(RANK, attack="A3", value=0.95), replace(RANK, attack="A4", value=0.2)])
     assert (one.worst.attack, one.tried) == ("A3", ("A1", "A3", "A4"))

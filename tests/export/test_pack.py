@@ -53,9 +53,12 @@ class TestParts:
             torch.manual_seed(0)
             torch.save(JointModel.of(joint).state_dict(), tmp_path / name / "averaged.pt")
             (tmp_path / name / "log.jsonl").write_text(json.dumps({"total_steps": 7}) + "\n")
-        shutil.copyfile(load_bundle("hippocampus").reference_path, tmp_path / "run" / "reference.npz")
         (tmp_path / "bundle").mkdir()
         (tmp_path / "bundle" / "extractor.onnx").write_text("of an earlier call")
+        with pytest.raises(InputError, match=r"reference\.npz"):
+            pack(config, tmp_path / "run", None, tmp_path / "bundle", "2.0.0", local=tmp_path / "local")
+        assert (tmp_path / "bundle" / "extractor.onnx").exists()  # what was there stays until all can be written
+        shutil.copyfile(load_bundle("hippocampus").reference_path, tmp_path / "run" / "reference.npz")
         folder = pack(config, tmp_path / "run", None, tmp_path / "bundle", "2.0.0", local=tmp_path / "local")
         bundle = load_bundle(folder)
         assert bundle.files.keys() == {"segmenter.onnx", "unmixer.onnx", "local.onnx", "reference.npz"}
@@ -79,6 +82,18 @@ class TestParts:
         small = {"unmixer_sees": "labels", "filters": [8, 16, 16], "unmixer_filters": [4, 8, 8], "crop": [32, 32, 32]}
         local = {"filters": [8, 12, 16], "steps": 9, "learning_rate": 1e-3}
         return parse_config({**raw, "bundle": said, "segmenter": {**raw["segmenter"], **small}, "local": local})
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_a_bundle_may_be_packed_in_place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As for a new version: its own networks and references are taken over before they are replaced."""
+        config, before = load_config("hippocampus"), load_bundle("hippocampus")
+        said = {name: value for name, value in config.raw["bundle"].items() if name != "shielded"}
+        config = replace(config, raw={**config.raw, "bundle": said})
+        folder = Path(shutil.copytree(before.directory, tmp_path / "bundle"))
+        monkeypatch.setattr("mixpriv.export.pack.measure_parity", lambda *arguments: {})
+        after = load_bundle(pack(config, folder, None, folder, "9.0.0"))
+        assert after.version == "9.0.0"
+        assert after.reference_path.read_bytes() == before.reference_path.read_bytes()
 
     def test_mode_local_s_network_has_a_size_of_its_own(self) -> None:
         config = self.labels_alone()
