@@ -6,6 +6,7 @@ log, ``FILE.head`` holds number and hash of the last line, so that lines missing
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -51,14 +52,14 @@ class RequestLog:
 
     def __enter__(self) -> RequestLog:
         try:
-            self._log = _opened(self.path, os.O_RDWR | os.O_APPEND)
-            try:
+            with contextlib.ExitStack() as opened:  # what stays open would keep the next one out, in this process too
+                self._log = _opened(self.path, os.O_RDWR | os.O_APPEND)
+                opened.callback(os.close, self._log)
                 fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._head = _opened(_head_of(self.path), os.O_RDWR)
-            except BaseException:
-                os.close(self._log)
-                raise
-            self._take_up()
+                opened.callback(os.close, self._head)
+                self._take_up()
+                opened.pop_all()
         except BlockingIOError:
             raise InputError(f"{self.path}: another server writes this log") from None
         except OSError as error:

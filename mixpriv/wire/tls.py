@@ -65,6 +65,8 @@ class TlsOptions:
         self.check()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.set_alpn_protocols(["h2"])
+        # It may show another certificate than the one that was noted, and HTTP/2 forbids it.
+        context.options |= ssl.OP_NO_RENEGOTIATION
         # Whom the user names is trusted, also where it is no authority but the server itself.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self.root_certificates is None:

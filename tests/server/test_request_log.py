@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -152,6 +153,21 @@ class TestWriting:
             monkeypatch.undo()
             full.add([event("g")])
         assert verify(log)[1] == []
+
+    def test_is_free_again_where_it_could_not_be_taken_up(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A server that is started again in the same process, once the disk has room."""
+
+        def full(descriptor: int, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        log.write_bytes(log.read_bytes()[:-5])
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(OutputError, match=r"cannot be written .No space left"), RequestLog(log):
+            pass
+        monkeypatch.undo()
+        with RequestLog(log) as again:
+            again.add([event("g")])
+        assert verify(log)[0].count == 7
 
     def test_follows_no_link(self, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(tmp_path / "elsewhere")

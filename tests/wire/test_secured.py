@@ -185,3 +185,7 @@ def test_names_plain_text(authority: Authority) -> None:
     servers.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     with servers, pytest.raises(ServerUnavailableError, match="refuses TLS or is not trusted: wrong version number"):
         secured(ours, authority.certificate)
+
+
+def test_the_certificate_stays_the_one_that_was_shown() -> None:
+    assert TlsOptions().context().options & ssl.OP_NO_RENEGOTIATION
