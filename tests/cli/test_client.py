@@ -352,7 +352,7 @@ class TestSignals:
     def test_are_not_lost_in_an_import(
         self, run: Run, scan: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals
     ) -> None:
-        def load(path: Path, modalities: Sequence[str]) -> None:
+        def load(path: Path, modalities: Sequence[str], series: str | None) -> None:
             try:
                 os.kill(os.getpid(), sent)
             except BaseException as error:
