@@ -46,7 +46,7 @@ class Journal:
     Raises
     ------
     InputError
-        the folder exists, and holds no unfinished audit with these settings.
+        the folder exists, and holds no unfinished audit with these settings, or a step of it is damaged.
     """
 
     def __init__(
@@ -72,9 +72,12 @@ class Journal:
                 f"{report}: holds an unfinished audit with other settings; expected the same or a new folder"
             )
         for path in self._folder.glob("step-*.json"):
-            held = json.loads(path.read_text(encoding="utf-8"))
-            findings = [Finding(**one) for one in held["findings"]]
-            self._done[Step(held["mode"], held["attack"])] = Done(findings, held["pictures"], held["seconds"])
+            try:
+                held = json.loads(path.read_text(encoding="utf-8"))
+                findings = [Finding(**one) for one in held["findings"]]
+                self._done[Step(held["mode"], held["attack"])] = Done(findings, held["pictures"], held["seconds"])
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                raise InputError(f"{path}: damaged; remove it to do this step again") from None
 
     def steps(
         self, plan: Sequence[Step], work: Callable[[Step], tuple[list[Finding], Mapping[str, str]]]

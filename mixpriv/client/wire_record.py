@@ -104,6 +104,8 @@ def read_wire(folder: Path) -> list[Exchange]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{folder}: not a folder of --save-wire ({type(error).__name__})") from None
+    if not exchanges:
+        raise InputError(f"{folder / DOCUMENT}: expected a request or more, got none")
     return exchanges
 
 

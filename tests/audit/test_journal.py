@@ -41,6 +41,14 @@ def test_goes_on_where_it_was(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "report").iterdir()] == ["audit.csv"]
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"findings": [{"x": 1}]}'])
+def test_a_damaged_step_is_named(tmp_path: Path, text: str) -> None:
+    Journal(tmp_path / "report", {"seed": 1})
+    (tmp_path / "report" / "steps" / "step-001.json").write_text(text)
+    with pytest.raises(InputError, match=r"step-001\.json: damaged; remove it to do this step again"):
+        Journal(tmp_path / "report", {"seed": 1})
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     Journal(tmp_path / "report", {"seed": 1})
     with pytest.raises(InputError, match="holds an unfinished audit with other settings"):

@@ -101,3 +101,6 @@ def test_what_is_no_wire(tmp_path: Path) -> None:
     (tmp_path / "request.json").write_text("{}")
     with pytest.raises(InputError, match="not a folder of --save-wire"):
         read_wire(tmp_path)
+    (tmp_path / "request.json").write_text('{"requests": []}')
+    with pytest.raises(InputError, match=r"request\.json: expected a request or more, got none"):
+        read_wire(tmp_path)
