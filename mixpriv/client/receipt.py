@@ -95,6 +95,7 @@ def read_receipt(content: bytes, public: str, name: str) -> dict[str, Any]:
         verifier = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
     except ValueError:
         raise InputError(f"public key: expected 64 hexadecimal digits, got {printable(public, 80)!r}") from None
+    public = verifier.public_bytes_raw().hex()  # however it was typed
     if signer != public:
         raise InputError(f"{name}: expected the signature of key {public}, got that of {printable(str(signer), 80)}")
     try:

@@ -265,7 +265,8 @@ class TestVerify:
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "elsewhere"))
         assert "has no key yet: give its owner's by --key" in verify(kept[0])[2]
         assert not (tmp_path / "elsewhere").exists()
-        assert verify(kept[0], "--key", own)[0] == 0
+        for typed in (own, own.upper(), f" {own}\n"):
+            assert verify(kept[0], "--key", typed)[0] == 0
         assert f"got that of {own}" in verify(kept[0], "--key", "0" * 64)[2]
         assert "expected 64 hexadecimal digits" in verify(kept[0], "--key", "key")[2]
 
