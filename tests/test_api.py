@@ -452,7 +452,7 @@ class TestSegmentation:
         seg.save(kind(tmp_path / name))
         np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / name).dataobj), seg.labels)
         header, *rows = (tmp_path / f"{name[:3]}.tsv").read_text().splitlines()
-        assert header.split("\t") == ["index", "name", "abbreviation", "color", "voxels", "volume_ml"]
+        assert header.split("\t") == ["index", "name", "abbreviation", "color", "voxels", "volume_ml", "flags"]
         assert len(rows) == len(seg.volumes_ml)
 
     @pytest.mark.parametrize("existing", ["out.nii.gz", "out.tsv"])
@@ -476,5 +476,5 @@ class TestSegmentation:
     def test_where_nothing_can_be_written(self, seg: mixpriv.Segmentation, tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="its folder does not exist"):
             seg.save(tmp_path / "none" / "out.nii.gz")
-        with pytest.raises(InputError, match=r"out.png: expected an output named .nii or .nii.gz"):
+        with pytest.raises(InputError, match=r"out.png: expected an output named .nii, .nii.gz, .mgz or .mgh"):
             seg.save(tmp_path / "out.png")

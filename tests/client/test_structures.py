@@ -64,7 +64,7 @@ def test_the_classes_are_those_of_a_bundle_without_sides(structures: Bundle) -> 
 def test_table_and_intracranial_volume(structures: Bundle, tmp_path: Path) -> None:
     seg = segmented(structures)
     rows = [line.split("\t") for line in encode_table(seg.volumes).decode().splitlines()]
-    assert rows[0] == ["index", "name", "abbreviation", "color", "voxels", "volume_ml"]
+    assert rows[0] == ["index", "name", "abbreviation", "color", "voxels", "volume_ml", "flags"]
     assert [row[0] for row in rows[1:]] == ["2", "3", "4", "11", "24", "41", "42", "43", "50"]
     assert rows[1][1:3] == ["left white matter", "L-WM"]
     assert seg.intracranial_ml == pytest.approx(sum(float(row[5]) for row in rows[1:]), abs=0.01)

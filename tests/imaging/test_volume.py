@@ -98,7 +98,7 @@ COLOUR = np.zeros((12, 14, 16), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 BAD = [
     ("missing", lambda path: None, "no such file"),
-    ("folder", lambda path: path.mkdir(), "expected a file, got a folder"),
+    ("folder", lambda path: path.mkdir(), "expected a scan or a folder with DICOM files, got a folder without any"),
     ("pipe", os.mkfifo, "expected a file, got a named pipe"),
     ("link to a device", lambda path: path.symlink_to("/dev/zero"), "expected a file, got a device"),
     ("dangling link", lambda path: path.symlink_to("nothing"), "a link to a file that is not there"),
