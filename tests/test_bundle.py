@@ -145,6 +145,10 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+IN_TOY = [name for name in SIDES if name != "quality.json"]
+"""Files of the toy bundle, whose results nobody checks."""
+
+
 @pytest.fixture
 def toy(tmp_path: Path) -> Bundle:
     return write_toy_bundle(tmp_path / "toy")
@@ -241,17 +245,17 @@ class TestFiles:
         return write_toy_bundle(tmp_path / "named", local=True)
 
     def test_all_are_there(self, named: Bundle) -> None:
-        assert named.files == {name: digest(named.directory / name) for name in SIDES}
+        assert named.files == {name: digest(named.directory / name) for name in IN_TOY}
         assert named.part == "whole"
         assert named.has_local
 
-    @pytest.mark.parametrize("name", [name for name in SIDES if name != "segmenter.onnx"])
+    @pytest.mark.parametrize("name", [name for name in IN_TOY if name != "segmenter.onnx"])
     def test_another_is_named(self, named: Bundle, name: str) -> None:
         with (named.directory / name).open("ab") as file:
             file.write(b"x")
         refused(named.directory, f"{re.escape(name)}: expected the file that bundle.json names, got another")
 
-    @pytest.mark.parametrize("name", SIDES)
+    @pytest.mark.parametrize("name", IN_TOY)
     def test_a_missing_one_is_named(self, named: Bundle, name: str) -> None:
         (named.directory / name).unlink()
         refused(named.directory, f"{re.escape(name)}: is missing in the whole bundle")
