@@ -41,15 +41,19 @@ def lack_of_memory(needed_mib: int) -> str:
     return f"needs {needed} MiB of memory, but may use {limit.mib} ({limit.name})"
 
 
-def give_back() -> None:
-    """Give the system back what the allocator keeps of freed memory: else it grows over many scans, in several threads.
+_ARENAS = -8  # M_ARENA_MAX of malloc.h
 
-    Nothing happens where the C library cannot do it.
+
+def share_one_heap() -> None:
+    """Let all threads take memory from one heap; before they do.
+
+    By itself the C library (glibc) gives each thread its own, and what is freed in one is of no use to the others: over
+    many scans such gaps add up. Nothing happens where the C library cannot do it.
     """
     if sys.platform != "linux":
         return
     import ctypes
 
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc; musl has none
-    if trim is not None:
-        trim(0)
+    tune = getattr(ctypes.CDLL(None), "mallopt", None)
+    if tune is not None:
+        tune(_ARENAS, 1)

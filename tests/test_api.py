@@ -169,7 +169,7 @@ BAD_SCANS: dict[str, tuple[Any, str]] = {
     "three": ((ARRAY, EYE, EYE), "scan: expected a path, .* got tuple"),
     "bytes": (b"head.nii", "scan: expected a path, .* got bytes"),
     "no file": ("missing.nii.gz", "missing.nii.gz: no such file"),
-    "no name": ("", "expected a file, got a folder"),
+    "no name": ("", "scan: expected a file or folder, got ''"),
     "a name with a null": ("a\0b.nii", "no file has such a name"),
     "a name of two lines": ("a\nb.nii", r"a\\nb.nii: no such file"),
     "text": (("voxels", EYE), "voxels: expected an array of real numbers, got str"),

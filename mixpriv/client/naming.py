@@ -109,10 +109,13 @@ def outputs_in(folder: Path, scan: Path) -> Outputs:
 
 def dataset_of(scan: Path) -> Path | None:
     """Find the BIDS dataset that a scan lies in, as ``sub-*/[ses-*/]*/sub-*_*``; None if there is none."""
-    path = Path(os.path.abspath(scan))
-    parts = path.name.split("_")
+    parts = scan.name.split("_")
     if len(parts) < 2 or not parts[0].startswith("sub-") or not all(map(_ENTITY.fullmatch, parts[:-1])):
         return None
+    try:
+        path = Path(os.path.abspath(scan))
+    except OSError as error:
+        raise InputError(f"{scan}: the working folder is gone ({error.strerror}); expected a full path") from None
     session = [part for part in parts if part.startswith("ses-")][:1]
     inner = (parts[0], *session)
     root = path.parents[len(inner) + 1] if len(path.parents) > len(inner) + 1 else path.parent

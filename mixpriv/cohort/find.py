@@ -61,6 +61,8 @@ def find_scans(given: Sequence[Path], modalities: Sequence[str], output: Path | 
     listing = Listing()
     for path in given:
         if os.path.isdir(path):
+            if os.path.realpath(path) == os.path.abspath(os.sep):
+                raise InputError(f"{path}: expected a folder of scans, got the whole file system")
             _add_folder(path, modalities, output, listing)
             _add_dicom(path, output, listing)
         elif made_by_mixpriv(path):

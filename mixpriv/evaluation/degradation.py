@@ -32,8 +32,8 @@ def degrade(scan: Volume, kind: str, severity: float, rng: np.random.Generator) 
     --------
     >>> voxels = np.asfortranarray(np.arange(16**3).reshape(16, 16, 16), np.float32)
     >>> scan = Volume(voxels, np.diag([1.0, 1.0, 1.0, 1.0]), None, "scan")
-    >>> degrade(scan, "thick slices", 0.0, np.random.default_rng(0)).spacing_mm.tolist()
-    [2.0, 1.0, 1.0]
+    >>> sorted(degrade(scan, "thick slices", 0.0, np.random.default_rng(0)).spacing_mm.tolist())
+    [1.0, 1.0, 2.0]
     """
     return KINDS[kind](scan, severity, rng)
 

@@ -60,6 +60,8 @@ def _path(scan: str | os.PathLike[str]) -> Path:
     name = os.fspath(scan)
     if not isinstance(name, str):
         raise InputError(f"scan: expected the path as text, got {type(name).__name__}")
+    if not name:
+        raise InputError("scan: expected a file or folder, got ''")
     return Path(name)
 
 

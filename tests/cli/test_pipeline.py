@@ -150,10 +150,3 @@ def test_references_of_the_bank_are_spent_in_order(
     code, out, _ = run(*scans[:3], "--references-from", "bank", "--json")
     assert code == 2
     assert [result["exit_code"] for result in json.loads(out)["scans"]] == [0, 0, 2]
-
-
-def test_memory_is_given_back_after_each_scan(run: Run, scans: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[int] = []
-    monkeypatch.setattr("mixpriv.cli.client.jobs.give_back", lambda: given.append(1))
-    assert run(*scans)[0] == 0
-    assert len(given) == len(scans)

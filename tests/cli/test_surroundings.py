@@ -23,7 +23,7 @@ from mixpriv.api import Client
 from mixpriv.bundle import Bundle
 from mixpriv.cli.client.main import main
 from mixpriv.cli.process import explain
-from mixpriv.cli.progress import shown
+from mixpriv.cli.progress import Pace, shown
 from mixpriv.client import ledger as ledgers
 from mixpriv.client import segmentation
 from mixpriv.client.ledger import Ledger, ledger_path
@@ -227,12 +227,12 @@ class TestNames:
         assert main(command) == 2
         assert "expected a file or folder, got ''" in capsys.readouterr().err
 
-    @pytest.mark.parametrize("name", [".", "/", "..", "./"])
-    def test_a_scan_that_is_a_folder_is_that_scans_failure(self, name: str, run: Run, scan: Path, folder: Path) -> None:
-        code, _, err = run(name, scan, "-o", folder)
-        assert (code, err.count("\n")) == (2, 1)
-        assert "expected a file, got a folder" in err
-        assert (folder / "head_dseg.nii.gz").exists()
+    @pytest.mark.parametrize("name", ["/", "/.", "/tmp/.."])
+    def test_all_there_is_is_no_folder_of_scans(self, name: str, run: Run, scan: Path, folder: Path) -> None:
+        code, out, err = run(name, scan, "-o", folder)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "expected a folder of scans, got the whole file system" in err
+        assert [path.name for path in folder.iterdir()] == ["head.nii.gz"]
 
     @pytest.mark.parametrize("name", ["nofolder/head.nii.gz", "head.nii.gz/head.nii.gz"])
     def test_a_wrong_scan_does_not_blame_the_output(self, name: str, run: Run, scan: Path, folder: Path) -> None:
@@ -255,8 +255,8 @@ class TestNames:
         assert main(["info", "--bundle", HOSTILE]) == 2
         Ledger().begin()
         with sqlite3.connect(ledger_path()) as db:
-            row = (HOSTILE[:-1], HOSTILE[:-1], "b", "m", 1, b"c", b"l", b"k", b"v")
-            db.execute(f"INSERT INTO sent ({ledgers._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            row = (HOSTILE[:-1], HOSTILE[:-1], "b", "m", 1, b"c", b"l", b"k", b"v", "d")
+            db.execute(f"INSERT INTO sent ({ledgers._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         db.close()
         assert main(["ledger"]) == 0
         out, err = capsys.readouterr()
@@ -268,8 +268,8 @@ class TestNames:
     def test_a_ledger_of_other_kinds_of_values_is_damaged(self, capsys: pytest.CaptureFixture[str]) -> None:
         Ledger().begin()
         with sqlite3.connect(ledger_path()) as db:
-            row = ("t", "s", "b", "m", "many", "c", b"l", "k", b"v")
-            db.execute(f"INSERT INTO sent ({ledgers._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            row = ("t", "s", "b", "m", "many", "c", b"l", "k", b"v", "d")
+            db.execute(f"INSERT INTO sent ({ledgers._COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         db.close()
         assert main(["ledger"]) == 2
         assert "ledger.sqlite3: damaged, or not a mixpriv ledger" in capsys.readouterr().err
@@ -282,7 +282,7 @@ class TestNames:
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.setenv("COLUMNS", "200")
         monkeypatch.setattr(sys, "stderr", Terminal())
-        with shown(f"{HOSTILE}{'n' * 500}") as progress:
+        with shown(f"{HOSTILE}{'n' * 500}", Pace(1)) as progress:
             progress("mix")
         text = sys.stderr.getvalue()
         assert ESCAPED in text
@@ -300,7 +300,7 @@ class TestNames:
 
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.setattr(sys, "stderr", Gone())
-        with shown("head.nii.gz") as progress:
+        with shown("head.nii.gz", Pace(1)) as progress:
             progress("mix")
 
     def test_printable_cuts_and_leaves_letters(self) -> None:
@@ -391,7 +391,7 @@ class TestEnds:
     ) -> None:
         cleaned = []
 
-        def load(path: Path, modalities: Sequence[str]) -> None:
+        def load(path: Path, modalities: Sequence[str], series: str | None) -> None:
             try:
                 os.kill(os.getpid(), sent)
             finally:
@@ -409,9 +409,9 @@ class TestEnds:
     def test_what_nohup_ignores_stays_ignored(self, run: Run, scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load = inputs.load_volume
 
-        def hang_up(path: Path, modalities: Sequence[str]) -> Any:
+        def hang_up(path: Path, modalities: Sequence[str], series: str | None) -> Any:
             os.kill(os.getpid(), signal.SIGHUP)
-            return load(path, modalities)
+            return load(path, modalities, series)
 
         monkeypatch.setattr(inputs, "load_volume", hang_up)
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -15,6 +15,7 @@ from mixpriv.cli.options import Parser, a_path, add_program_options
 from mixpriv.cli.process import clean_up_undisturbed, require_memory
 from mixpriv.cli.terminal import complain, say
 from mixpriv.errors import InputError
+from mixpriv.memory import share_one_heap
 
 _BIDS = (
     "Segment the T1-weighted scans of a BIDS dataset (participant), or make one table and one page of all (group). "
@@ -78,6 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _participant(arguments: argparse.Namespace) -> int:
     require_memory(PROGRAM)
+    share_one_heap()
     from mixpriv.bundle import load_bundle, require_one_modality
     from mixpriv.cli.client.outputs import plan_derivatives
     from mixpriv.cli.client.run import Run

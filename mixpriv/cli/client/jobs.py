@@ -29,7 +29,6 @@ from mixpriv.cohort.claim import Claim, claim
 from mixpriv.cohort.record import done_before, require_replaceable, with_record
 from mixpriv.errors import InputError, MixprivError, UnfitScanError
 from mixpriv.imaging.volume import encode_as_named
-from mixpriv.memory import give_back
 from mixpriv.timing import STAGES, Timings
 
 _LOOK_AGAIN_S = 1.0
@@ -103,7 +102,6 @@ class Queue:
                 result = self._finish(job, ready, progress) if isinstance(ready, Ready) else ready
             self._release(job)
             del ready  # before the next one is there: a scan takes much memory
-            give_back()
             if result is None:
                 elsewhere.append(job)
             else:

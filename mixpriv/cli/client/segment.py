@@ -13,6 +13,7 @@ from mixpriv.cli.options import a_path, add_bundle_option, add_connection_option
 from mixpriv.cli.process import clean_up_undisturbed, require_memory
 from mixpriv.cli.terminal import complain, say_json
 from mixpriv.errors import InputError, printable
+from mixpriv.memory import share_one_heap
 
 if TYPE_CHECKING:
     from mixpriv.api import Client
@@ -162,6 +163,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Segment all scans of the command line; returns the first failure's exit code, or 0."""
     require_memory(PROGRAM)
+    share_one_heap()
     from mixpriv.atomic import check_outputs, write_outputs
     from mixpriv.bundle import load_bundle
     from mixpriv.cli.client.outputs import common_table, plan

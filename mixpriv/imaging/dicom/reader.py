@@ -46,11 +46,12 @@ def read_dicom(path: Path, modalities: Sequence[str], wanted: str | None = None)
     InputError
         no series fits, several do, or it is no whole and regular volume.
     """
+    files = dicom_files(path) if path.is_dir() else []
     require_pydicom()
     name = str(path)
     with quiet():
-        if path.is_dir():
-            chosen, remarks = choose(find_series(dicom_files(path), path), wanted, path)
+        if files:
+            chosen, remarks = choose(find_series(files, path), wanted, path)
         else:
             chosen, remarks = require_mr(_series_of(path), path), ()
         headers = tuple(read_header(file) for file in chosen.files)
