@@ -142,7 +142,7 @@ def page(outcomes: Sequence[Outcome], bundle: Bundle, other: str, commit: str, c
         "---",
         "question: Is what the extraction finds in real heads the brain, and all of it?",
         f"answer: The median of {len(outcomes)} heads of {len({s for s, _ in sources})} sources misses {missed:.1f} %. "
-        f"In {len(far)} something lies more than {FAR_MM:.0f} mm outside. {len(outcomes) - len(found)} are refused.",
+        f"In {len(far)} something lies more than {FAR_MM:.0f} mm outside. Refused: {len(outcomes) - len(found)}.",
         f"bundle: {bundle.name} {bundle.version}",
         f"commit: {commit}",
         "status: current",
