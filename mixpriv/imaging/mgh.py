@@ -85,7 +85,7 @@ def encode_mgh(labels: NDArray[np.uint8], affine: NDArray[np.float64], like: obj
     >>> content = encode_mgh(np.zeros((8, 9, 10), np.uint8), np.diag([-1.0, 1.0, 1.0, 1.0]))
     >>> from nibabel import MGHImage
     >>> image = MGHImage.from_bytes(content)
-    >>> image.shape, image.affine.tolist()[0]
+    >>> tuple(map(int, image.shape)), image.affine.tolist()[0]
     ((8, 9, 10), [-1.0, 0.0, 0.0, 0.0])
     """
     header = MGHHeader()
